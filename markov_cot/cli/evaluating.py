@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import transformers
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,6 +16,7 @@ from rich.table import Table
 from markov_cot.analysis.evaluate import Advance, Report, Request, Track, evaluate
 from markov_cot.analysis.over_steps import Curve, evaluate_all
 from markov_cot.analysis.subject import Wishes
+from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.text import visible
 from markov_cot.errors import UserError
 from markov_cot.evaluation import scores
@@ -34,8 +34,7 @@ def start(options: Mapping[str, Any], settings: tuple[str, ...], *, all_checkpoi
     if all_checkpoints and (options["checkpoint"] or options["against"]):
         raise UserError("--all-checkpoints: takes every checkpoint of --run; leave out --checkpoint and --against")
     request = make_request(options, settings)
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
+    quiet_libraries()
     errors = Console(stderr=True, markup=False, highlight=False)
 
     def say(message: str) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import transformers
 from rich.console import Console
 from rich.table import Table
 
 from markov_cot.analysis.evaluate import Request
 from markov_cot.analysis.show import Shown, Written, show
 from markov_cot.analysis.subject import Wishes
+from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.text import visible
 from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
@@ -32,8 +32,7 @@ def start(
         raise UserError("QUESTION: give a question or --dataset, not both, and not an empty one")
     if choices and question is None:
         raise UserError("--choice: only with a typed QUESTION")
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
+    quiet_libraries()
     request = Request(
         checkpoint=options["checkpoint"],
         run=options["run"],

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import transformers
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
+from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.text import visible
 from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
@@ -53,7 +53,7 @@ def start(
 ) -> int:
     """Trains as asked. Returns the exit code."""
     console = Console(stderr=True)
-    transformers.logging.disable_progress_bar()
+    quiet_libraries()
     saved = _saved_config(run, options, settings) if resume else None
     config, name = resolve_config(recipe, options, settings, saved)
     session = open_session(config, run, name, resume=resume)

@@ -15,7 +15,7 @@ from markov_cot import models
 from markov_cot.config import Config, dump_config
 from markov_cot.data import Shuffle, sample
 from markov_cot.errors import UserError
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.rollouts import ANSWER_TOKENS
 from markov_cot.tasks.problem import Problem

@@ -27,15 +27,19 @@ def decode(
     samples: int = 1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
-    """Writes up to `length` tokens after each context, `samples` times each. Returns [B, L] token ids."""
+    """Writes up to `length` tokens after each context, `samples` times each. Returns [B, L] token ids.
+
+    Within `Policy.acting_as`, and without gradient.
+    """
     index_B = torch.arange(len(contexts), device=policy.device).repeat_interleave(samples)
     sequences = _read(policy, contexts, index_B, length)
     tokens: list[Tensor] = []
-    for position in range(length):
-        tokens.append(pick(sequences.hidden_Bd, position))
-        if position + 1 == length or stop():
-            break
-        sequences.append(tokens[-1])
+    with policy.decoding():
+        for position in range(length):
+            tokens.append(pick(sequences.hidden_Bd, position))
+            if position + 1 == length or stop():
+                break
+            sequences.append(tokens[-1])
     return torch.stack(tokens, 1)
 
 

@@ -16,11 +16,12 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from markov_cot.products import pack, product
 
 FOLDED_DTYPES = (torch.float32, torch.float64)
 FOLD_LIMIT_BYTES = 4 << 30
-"""Most memory for folded weights; a fixed size, so that a resumed run computes as the interrupted one did."""
+"""Most memory for folded or packed weights; fixed, so that a resumed run computes as the interrupted one did."""
 
 
 class AdaptedLinear(LoraLinear):  # type: ignore[misc]
@@ -28,23 +29,26 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
     folded: Tensor | None = None
     """W + s B A while the adapter is folded."""
+    packed: Tensor | None = None
+    """The weight in use, laid out for decoding, while that lasts."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[..., in] -> [..., out] in the base's dtype."""
         base = self.base_layer
+        weight = base.weight if self.packed is None else self.packed
         if self.disable_adapters:
-            return F.linear(x, base.weight, base.bias)
+            return product(x, weight, base.bias)
         a, b, scaling = self._adapter()
-        if self.folded is None:
-            out = F.linear(x, base.weight, base.bias)
-            low = F.linear(x.to(a.dtype), a).flatten(0, -2)
-            if out.dtype == b.dtype:
-                return torch.addmm(out.flatten(0, -2), low, b.T, alpha=scaling).view(out.shape)
-            return out + (low @ b.T).mul_(scaling).to(out.dtype).view(out.shape)
-        if torch.is_grad_enabled():
-            folded: Tensor = _FoldedLinear.apply(x, a, b, self.folded, base.bias, scaling)  # type: ignore[no-untyped-call]
-            return folded
-        return F.linear(x, self.folded, base.bias)
+        if self.folded is not None:
+            if torch.is_grad_enabled():
+                out: Tensor = _FoldedLinear.apply(x, a, b, self.folded, base.bias, scaling)  # type: ignore[no-untyped-call]
+                return out
+            return product(x, self.folded if self.packed is None else self.packed, base.bias)
+        out = product(x, weight, base.bias)
+        low = x.to(a.dtype) @ a.T
+        if out.dtype == b.dtype:
+            return torch.addmm(out.flatten(0, -2), low.flatten(0, -2), b.T, alpha=scaling).view(out.shape)
+        return out + (low @ b.T).mul_(scaling).to(out.dtype)
 
     def fold(self) -> None:
         """Computes W + s B A and uses it until `unfold`. The memory is new: a backward may still need the last."""
@@ -55,6 +59,14 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
     def unfold(self) -> None:
         """Back to base and adapter apart."""
         self.folded = None
+
+    def pack(self) -> None:
+        """Lays out the weight in use, for decoding without gradient, until `unpack`."""
+        self.packed = pack(self.base_layer.weight if self.folded is None else self.folded)
+
+    def unpack(self) -> None:
+        """Back to weights as they are."""
+        self.packed = None
 
     def _adapter(self) -> tuple[Tensor, Tensor, float]:
         name = self.active_adapter[0]
@@ -70,7 +82,7 @@ class _FoldedLinear(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, a, b, folded)
         ctx.scaling = scaling
-        return F.linear(x, folded, bias)
+        return product(x, folded, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,8 +91,8 @@ class _FoldedLinear(torch.autograd.Function):
         gradient_N = gradient.flatten(0, -2)
         x_N = x.flatten(0, -2)
         low_gradient_N = (gradient_N @ b).mul_(ctx.scaling)
-        gradient_x = gradient @ folded if ctx.needs_input_grad[0] else None
-        gradient_b = gradient_N.T @ F.linear(x_N, a).mul_(ctx.scaling)
+        gradient_x = product(gradient, folded.T) if ctx.needs_input_grad[0] else None
+        gradient_b = gradient_N.T @ (x_N @ a.T).mul_(ctx.scaling)
         return gradient_x, low_gradient_N.T @ x_N, gradient_b, None, None, None
 
 
@@ -90,14 +102,14 @@ def use_adapted_linear(config: LoraConfig) -> None:
 
 
 class Folding:
-    """Switches all adapted layers of a model to folded weights and back."""
+    """Switches all adapted layers of a model to folded or packed weights and back."""
 
     def __init__(self, model: nn.Module) -> None:
         layers = [m for m in model.modules() if isinstance(m, AdaptedLinear)]
         weights = [layer.base_layer.weight for layer in layers]
-        size = sum(w.numel() * w.element_size() for w in weights)
-        foldable = all(w.dtype in FOLDED_DTYPES for w in weights) and size <= FOLD_LIMIT_BYTES
-        self._layers = layers if foldable else []
+        within_limit = sum(w.numel() * w.element_size() for w in weights) <= FOLD_LIMIT_BYTES
+        self._packable = layers if within_limit else []
+        self._foldable = self._packable if all(w.dtype in FOLDED_DTYPES for w in weights) else []
         self._depth = 0
 
     @contextlib.contextmanager
@@ -106,11 +118,22 @@ class Folding:
         self._depth += 1
         try:
             if self._depth == 1:
-                for layer in self._layers:
+                for layer in self._foldable:
                     layer.fold()
             yield
         finally:
             self._depth -= 1
             if not self._depth:
-                for layer in self._layers:
+                for layer in self._foldable:
                     layer.unfold()
+
+    @contextlib.contextmanager
+    def packed(self) -> Iterator[None]:
+        """Within it, forwards without gradient are for few rows at a time. For one role and one set of parameters."""
+        try:
+            for layer in self._packable:
+                layer.pack()
+            yield
+        finally:
+            for layer in self._packable:
+                layer.unpack()

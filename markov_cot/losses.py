@@ -3,7 +3,7 @@
 `total_loss` adds them with the step's *global* counts as denominators, so a gradient accumulated over micro-batches
 does not depend on how the B sequences were cut.
 
-Shapes: B sequences, L CoT tokens, V vocabulary. Units: nats.
+Shapes: B sequences, L CoT tokens, N positions, V vocabulary. Units: nats.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from markov_cot.types import Advantages, CotScores, FloatB, FloatBL, FloatBLV
+from markov_cot.types import Advantages, CotScores, FloatB, FloatBL, FloatNV
 
 PolicyLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(log-probs [B, L], behaviour log-probs [B, L], advantages [B]) -> loss of each sequence [B]."""
@@ -43,9 +43,9 @@ def ppo(
     return -torch.minimum(ratio_BL * advantage_B1, clipped_BL * advantage_B1).mean(1)
 
 
-def full_kl(logp_BLV: FloatBLV, reference_logp_BLV: FloatBLV) -> FloatBL:
-    """Exact KL(u || u') = sum_v u(v) (log u(v) - log u'(v)) at each position. Returns [B, L]."""
-    return (logp_BLV.exp() * (logp_BLV - reference_logp_BLV)).sum(-1)
+def full_kl(logp_NV: FloatNV, reference_logp_NV: FloatNV) -> Tensor:
+    """Exact KL(u || u') = sum_v u(v) (log u(v) - log u'(v)) at each of N positions, of whatever shape. Returns N."""
+    return (logp_NV.exp() * (logp_NV - reference_logp_NV)).sum(-1)
 
 
 def k1(logp_BL: FloatBL, reference_logp_BL: FloatBL) -> FloatBL:
@@ -68,9 +68,9 @@ def k3(logp_BL: FloatBL, reference_logp_BL: FloatBL) -> FloatBL:
     return torch.expm1(-ratio) + ratio
 
 
-def entropy(logp_BLV: FloatBLV) -> FloatBL:
-    """-sum_v u(v) log u(v) at each position. Returns [B, L]."""
-    return -(logp_BLV.exp() * logp_BLV).sum(-1)
+def entropy(logp_NV: FloatNV) -> Tensor:
+    """-sum_v u(v) log u(v) at each of N positions, of whatever shape. Returns N."""
+    return -(logp_NV.exp() * logp_NV).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def policy_metrics(scores: CotScores, behaviour_logp_BL: Tensor, clip: float) ->
         "policy/cot_logprob": logp_BL.mean(1),
         "policy/reference_ratio": (logp_BL - scores.reference_logp_BL).mean(1).exp(),
         "policy/kl": scores.kl_BL.detach().mean(1),
-        "policy/entropy": scores.entropy_BL.mean(1),
+        "policy/entropy": scores.entropy_BL.detach().mean(1),
         "ppo/ratio_mean": ratio_BL.mean(1),
         "ppo/ratio_max": ratio_BL.amax(1),
         "ppo/behaviour_kl": (ratio_BL - 1 - gap_BL).mean(1),

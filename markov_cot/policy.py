@@ -17,12 +17,13 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
 from markov_cot.caches import KeysValues, shared_cache
 from markov_cot.errors import UserError
 from markov_cot.lora import Folding
+from markov_cot.products import pack, product
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class Policy:
         self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
         self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
         self._folding = Folding(model)
+        self._packed_head: Tensor | None = None
         model.eval()
         self._check_head()
         self._can_share = self._can_share_prompts()
@@ -130,6 +132,18 @@ class Policy:
         """Within it, the actor's weights are computed once, from the parameters it was entered with."""
         with self._folding.folded():
             yield
+
+    @contextlib.contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Within it, weights are laid out for forwards of one token; entered once it is settled who is acting."""
+        assert not torch.is_grad_enabled()
+        head = self._head()
+        self._packed_head = pack(head.weight) if head is not None else None
+        try:
+            with self._folding.packed():
+                yield
+        finally:
+            self._packed_head = None
 
     def _switch_adapters(self, *, disabled: bool) -> None:
         for adapter in self._adapters:
@@ -200,7 +214,11 @@ class Policy:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of hidden states [..., d], in the model's dtype."""
-        logits: Tensor = self._causal_lm.get_output_embeddings()(hidden)
+        head = self._head()
+        if head is None:
+            logits: Tensor = self._causal_lm.get_output_embeddings()(hidden)
+        else:
+            logits = product(hidden, head.weight if self._packed_head is None else self._packed_head, head.bias)
         if scale := getattr(self._config, "logit_scale", None):  # Cohere
             logits = logits * scale
         if scaling := getattr(self._config, "logits_scaling", None):  # Granite
@@ -209,15 +227,27 @@ class Policy:
             logits = cap * torch.tanh(logits / cap)
         return logits
 
-    def cot_logp(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities [..., V] CoT tokens are sampled from and scored with: tempered, with banned tokens.
+    def _head(self) -> nn.Linear | None:
+        """The output layer, if it is a frozen linear one without an adapter."""
+        head = self._causal_lm.get_output_embeddings()
+        return head if type(head) is nn.Linear else None
 
-        Banned tokens get `finfo.min`: with -inf, the KL divergence would be NaN, and so would its gradient.
+    def cot_logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of the distribution CoT tokens are sampled from and scored with: tempered, some banned.
+
+        At least float32, in memory of their own. Banned tokens get `finfo.min`: with -inf, the KL divergence would be
+        NaN, and so would its gradient.
         """
         logits = _at_least_float32(self.logits(hidden))
         if self.temperature != 1:
             logits = logits / self.temperature
-        return logits.masked_fill(self.banned_V, torch.finfo(logits.dtype).min).log_softmax(-1)
+        # Behind autograd's back: a probability of 0 has no gradient, so there is nothing for it to know.
+        logits.detach().index_fill_(-1, self._banned_ids, torch.finfo(logits.dtype).min)
+        return logits
+
+    def cot_logp(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities [..., V] of the distribution CoT tokens are sampled from and scored with."""
+        return self.cot_logits(hidden).log_softmax(-1)
 
     def answer_logp(self, hidden: Tensor) -> Tensor:
         """Log-probabilities [..., V] answers are scored with: untempered, nothing banned."""
@@ -234,6 +264,10 @@ class Policy:
         special |= {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         banned[[i for i in special if i < self.vocabulary]] = True
         return banned.to(self.device)
+
+    @cached_property
+    def _banned_ids(self) -> Tensor:
+        return self.banned_V.nonzero().flatten()
 
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:

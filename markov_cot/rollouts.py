@@ -25,9 +25,9 @@ def uniforms(seed: int, step: int, sequences: int, length: int, attempt: int = 0
     return generator(seed, Stream.SAMPLING, step, attempt).random((sequences, length))
 
 
-def draw(logp_BV: Tensor, uniform_B: Tensor) -> Tensor:
+def draw(probability_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """Tokens by inverse CDF: the first whose cumulative probability exceeds u. One of probability 0 is never drawn."""
-    cumulative_BV = logp_BV.exp().cumsum(-1)
+    cumulative_BV = probability_BV.cumsum(-1)
     total_B1 = cumulative_BV[:, -1:]
     # Rounding may lift u * total to total itself, which no cumulative probability exceeds.
     below_total_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
@@ -43,9 +43,9 @@ def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarra
     logps: list[Tensor] = []
 
     def pick(hidden_Bd: Tensor, position: int) -> Tensor:
-        logp_BV = policy.cot_logp(hidden_Bd)
-        token_B = draw(logp_BV, uniform[:, position])
-        logps.append(logp_BV.gather(1, token_B[:, None]).squeeze(1))
+        probability_BV = policy.cot_logits(hidden_Bd).softmax(-1)
+        token_B = draw(probability_BV, uniform[:, position])
+        logps.append(probability_BV.gather(1, token_B[:, None]).squeeze(1).log())
         return token_B
 
     with policy.acting_as(role):
@@ -73,7 +73,7 @@ def sample_cots_in_parts(
 def greedy_cots(policy: Policy, contexts: list[list[int]], length: int, role: str) -> Tensor:
     """The most probable token at each position, [P, L], by the actor or the critic (the untrained base)."""
     with policy.acting_as(role):
-        return decode(policy, contexts, length, lambda hidden_Bd, _: policy.cot_logp(hidden_Bd).argmax(-1))
+        return decode(policy, contexts, length, lambda hidden_Bd, _: policy.cot_logits(hidden_Bd).argmax(-1))
 
 
 @torch.no_grad()

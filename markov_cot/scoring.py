@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from markov_cot.losses import KL_ESTIMATORS, entropy, full_kl
+from markov_cot.losses import KL_ESTIMATORS
 from markov_cot.policy import Batch, Policy, Prefix, pad_left, pad_right
 from markov_cot.prompts import AnswerContext
+from markov_cot.token_scores import TokenScores
 from markov_cot.types import CotScores
 
 
@@ -76,18 +77,18 @@ def score_cots(
     """Scores sampled CoTs from hidden states of the actor, with gradient, and of the reference, without.
 
     `kl` is "full" for the exact divergence over the vocabulary, or the name of a sample estimator. The entropy is
-    without gradient unless `entropy_grad`: it would keep one more tensor of the vocabulary's size.
+    without gradient unless `entropy_grad`.
     """
+    shape = cot_BL.shape
     with torch.no_grad(), policy.acting_as("critic"):
-        reference_BLV = policy.cot_logp(reference_BLd)
+        reference_NV = policy.cot_logp(reference_BLd).flatten(0, 1)
     with policy.acting_as("actor"):
-        logp_BLV = policy.cot_logp(hidden_BLd)
-    logp_BL = _at(logp_BLV, cot_BL)
-    reference_BL = _at(reference_BLV, cot_BL)
-    kl_BL = full_kl(logp_BLV, reference_BLV) if kl == "full" else KL_ESTIMATORS[kl](logp_BL, reference_BL)
-    with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-        entropy_BL = entropy(logp_BLV)
-    return CotScores(logp_BL, reference_BL, kl_BL, entropy_BL)
+        logits_NV = policy.cot_logits(hidden_BLd).flatten(0, 1)
+    reference_BL = reference_NV.gather(1, cot_BL.reshape(-1, 1)).view(shape)
+    scores = TokenScores.apply(logits_NV, reference_NV, cot_BL.flatten())  # type: ignore[no-untyped-call]
+    logp_BL, full_BL, entropy_BL = (each.view(shape) for each in scores)
+    kl_BL = full_BL if kl == "full" else KL_ESTIMATORS[kl](logp_BL, reference_BL)
+    return CotScores(logp_BL, reference_BL, kl_BL, entropy_BL if entropy_grad else entropy_BL.detach())
 
 
 def score_answers(

@@ -16,7 +16,7 @@ if TYPE_CHECKING or find_spec("jaxtyping") is None:
     BoolB = Tensor
     FloatB = Tensor
     FloatBL = Tensor
-    FloatBLV = Tensor
+    FloatNV = Tensor
     IntBL = Tensor
 else:
     from jaxtyping import Bool, Float, Int
@@ -24,7 +24,7 @@ else:
     BoolB = Bool[Tensor, " B"]
     FloatB = Float[Tensor, " B"]
     FloatBL = Float[Tensor, "B L"]
-    FloatBLV = Float[Tensor, "B L V"]
+    FloatNV = Float[Tensor, "*N V"]
     IntBL = Int[Tensor, "B L"]
 
 

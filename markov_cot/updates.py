@@ -22,8 +22,8 @@ from markov_cot.randomness import Stream, generator
 from markov_cot.scoring import cot_hidden, cot_widths, score_answers, score_cots, slices_within
 
 LOSSES = ("loss/total", "loss/policy", "loss/kl", "loss/actor_reward", "loss/entropy")
-LOGITS_BYTES = 256 << 20
-"""Most memory for one tensor of logits; a few of that size exist at once."""
+LOGITS_BYTES = 64 << 20
+"""Most memory for one tensor of logits; about four of that size exist at once."""
 ON_POLICY = "rollout/logprob_gap"
 """Compares sampling with scoring, so it means something only before the parameters have moved."""
 

@@ -228,7 +228,7 @@ def test_every_token_with_a_newline_and_eos_ends_an_answer(llama: Policy) -> Non
 @pytest.fixture
 def bare(llama: Policy, monkeypatch: pytest.MonkeyPatch) -> Policy:
     """Takes hidden states for logits, so that distributions can be made by hand."""
-    monkeypatch.setattr(llama, "logits", lambda hidden: hidden)
+    monkeypatch.setattr(llama, "logits", lambda hidden: hidden.clone())
     return llama
 
 

@@ -111,7 +111,8 @@ def test_plain_peft_loads_a_checkpoint_with_the_actors_logits(finished: Trainer)
     batch = pad_left([policy.tokenizer("Question: What is 1+2?\nReasoning:").input_ids], policy.pad_id, policy.device)
     with torch.no_grad():
         expected = last_logits(policy, batch, 3)
-        assert torch.equal(last_logits(Policy(plain, policy.tokenizer), batch, 3), expected)
+        # PEFT adds the adapter to each output, where ours is folded into the weights.
+        assert torch.allclose(last_logits(Policy(plain, policy.tokenizer), batch, 3), expected, atol=1e-5)
         # Without our arguments the head runs over all positions, which rounds differently.
         assert torch.allclose(plain(input_ids=batch.ids_BT).logits[:, -3:], expected, atol=1e-5)
         with plain.disable_adapter():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
-import os
 from pathlib import Path
+from typing import BinaryIO
 
 from markov_cot.errors import UserError
 
@@ -21,33 +21,32 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._descriptor: int | None = None
+        self._file: BinaryIO | None = None
 
     def acquire(self) -> None:
         """Raises `UserError` while another holds it, and `OSError` when the folder cannot be written."""
-        if self._descriptor is not None:
+        if self._file:
             return
-        descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        file = (self._folder / LOCK).open("ab")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
+            file.close()
             raise UserError(
                 f"run {self._folder.name}: another process trains it; wait for it or stop it, or give another --run"
             ) from None
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
-                os.close(descriptor)
                 raise
             logger.warning("%s: no lock on this file system; make sure that nothing else trains it", self._folder)
-        self._descriptor = descriptor
+        self._file = file
 
     def release(self) -> None:
         """Lets others have it."""
-        if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._file:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
+            self._file.close()
+            self._file = None
 
     def __enter__(self) -> RunLock:
         self.acquire()

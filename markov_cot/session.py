@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerFast
 
 from markov_cot import models
-from markov_cot.checkpoints import check_base, find_newest, list_steps
+from markov_cot.checkpoints import Found, check_base, find_newest, list_steps
 from markov_cot.config import Config, dump_config
 from markov_cot.data import Shuffle, sample
 from markov_cot.errors import UserError
@@ -79,17 +79,10 @@ def open_session(
         raise UserError("train: started as several processes, and training runs on one; start it without a launcher")
     folders = _folders(config, run or f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}", resume)
     lock = RunLock(folders.run)
-    found = None
-    changed = False
-    if resume:
-        with _writing(folders):
-            lock.acquire()
-            found = find_newest(folders.checkpoints)
-    if found:
-        for fault in found.damaged:
-            logger.warning("%s. It was set aside, and %s is used", fault, found.folder.name)
-        changed = check_settings(found, config, accept=accept_changes)
-    try:
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(lock.release)
+        found = _find_origin(folders, lock) if resume else None
+        changed = found is not None and check_settings(found, config, accept=accept_changes)
         tokenizer = models.load_tokenizer(config.model)
         splits, data = _load_data(config, tokenizer)
         if found:
@@ -104,11 +97,20 @@ def open_session(
         count = max(config.validation.problems, config.validation.final_problems)
         held_out = sample(splits.validation, count, 0, fits)
         _make_folders(folders, config, lock, resume)
-    except BaseException:
-        lock.release()
-        raise
+        on_failure.pop_all()
     origin = found.folder if found else None
     return Session(config, folders, policy, prompts, splits, shuffle, held_out, base, data, lock, origin, changed)
+
+
+def _find_origin(folders: Folders, lock: RunLock) -> Found | None:
+    """Locks the run and finds the newest checkpoint that is whole, naming those that are not."""
+    with _writing(folders):
+        lock.acquire()
+        found = find_newest(folders.checkpoints)
+    if found:
+        for fault in found.damaged:
+            logger.warning("%s. It was set aside, and %s is used", fault, found.folder.name)
+    return found
 
 
 def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Splits, dict[str, str]]:

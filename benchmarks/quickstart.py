@@ -23,8 +23,9 @@ from markov_cot.config import Config, build_config, read_recipe
 from markov_cot.data import sample
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.validation import summarise
-from markov_cot.models import Policy, load_base, load_tokenizer
+from markov_cot.models import load_base, load_tokenizer
 from markov_cot.nano.documents import FILLERS
+from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.rollouts import greedy_cots
 from markov_cot.tasks.problem import Problem

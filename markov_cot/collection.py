@@ -14,12 +14,13 @@ from torch import Tensor
 
 from markov_cot.advantages import ADVANTAGES, WITHOUT_BASELINE, History
 from markov_cot.config import Config
+from markov_cot.memory import ROLLOUT, SCORE, TokenBudgets
 from markov_cot.metrics import reward_metrics
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import AnswerContext, Prompts
-from markov_cot.rewards import Baseline, answer_contexts
-from markov_cot.rollouts import sample_cots, uniforms
-from markov_cot.scoring import score_answers_in_batches
+from markov_cot.rewards import CRITIC, Baseline, answer_contexts
+from markov_cot.rollouts import sample_cots_in_parts, uniforms
+from markov_cot.scoring import cot_hidden_in_batches, score_answers_in_batches
 from markov_cot.tasks.problem import Problem
 from markov_cot.types import Advantages, Rollouts
 
@@ -33,6 +34,8 @@ class Experience:
     reward_B: Tensor
     """Answer log-probs r_i."""
     advantages: Advantages
+    reference_BLd: Tensor
+    """The reference's hidden states that predict each CoT token; its log-probs are made from them where needed."""
 
     @property
     def contexts(self) -> list[list[int]]:
@@ -43,10 +46,9 @@ class Experience:
 class Collector:
     """Samples and scores a step's CoTs."""
 
-    def __init__(self, policy: Policy, prompts: Prompts, config: Config, token_budget: int) -> None:
-        self._policy, self._prompts, self._config = policy, prompts, config
-        self._token_budget = token_budget
-        self._baseline = Baseline(policy, prompts, config.rollout.length, config.reward, token_budget)
+    def __init__(self, policy: Policy, prompts: Prompts, config: Config, budgets: TokenBudgets) -> None:
+        self._policy, self._prompts, self._config, self._budgets = policy, prompts, config, budgets
+        self._baseline = Baseline(policy, prompts, config.rollout.length, config.reward)
 
     def collect(
         self, problems: Sequence[Problem], step: int, history: History
@@ -81,20 +83,39 @@ class Collector:
         advantages = ADVANTAGES[algorithm.advantage](reward_B, normalized_B, samples, algorithm, history)
         if algorithm.advantage not in WITHOUT_BASELINE:
             history = history.extended(normalized_B, algorithm.ema_decay)
-        return Experience(rollouts, answers, reward_B, advantages), history, metrics
+        return Experience(rollouts, answers, reward_B, advantages, self._refer(rollouts)), history, metrics
 
     def _sample(self, contexts: list[list[int]], groups: list[int], step: int, attempt: int) -> Rollouts:
         """CoTs of some of the step's groups; each has random numbers of its own."""
         rollout = self._config.rollout
         shape = (self._config.rollout.problems, rollout.samples, rollout.length)
         uniform = uniforms(self._config.seed, step, shape[0] * shape[1], shape[2], attempt).reshape(shape)
-        return sample_cots(self._policy, contexts, uniform[groups].reshape(-1, rollout.length))
+        size = sum(len(c) + rollout.length for c in contexts) * rollout.samples
+        return self._budgets.within(
+            ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, contexts, uniform[groups], tokens)
+        )
 
     def _score(self, problems: Sequence[Problem], cot_BL: Tensor) -> tuple[list[AnswerContext], Tensor]:
         answers = answer_contexts(self._prompts, problems, cot_BL.tolist(), self._config.rollout.samples)
+        return answers, self.score(answers)
+
+    def score(self, answers: list[AnswerContext]) -> Tensor:
+        """The answerer's log-prob of each answer, [B]."""
         reward = self._config.reward
-        return answers, score_answers_in_batches(
-            self._policy, answers, reward.answerer, reward.reduction, self._token_budget
+        size = sum(len(a.ids) + len(a.answer_ids) for a in answers)
+        return self._budgets.within(
+            SCORE,
+            size,
+            lambda tokens: score_answers_in_batches(self._policy, answers, reward.answerer, reward.reduction, tokens),
+        )
+
+    def _refer(self, rollouts: Rollouts) -> Tensor:
+        contexts = [c for c in rollouts.contexts for _ in range(rollouts.samples)]
+        size = sum(map(len, rollouts.contexts)) + rollouts.cot_BL.numel()
+        return self._budgets.within(
+            SCORE,
+            size,
+            lambda tokens: cot_hidden_in_batches(self._policy, contexts, rollouts.cot_BL, CRITIC, tokens),
         )
 
     def _dead_groups(self, reward_B: Tensor) -> list[int]:
@@ -107,7 +128,9 @@ class Collector:
         config = self._config
         if config.algorithm.advantage in WITHOUT_BASELINE and step % config.reward.baseline_every:
             return reward_B
-        baseline_P = self._baseline(problems).to(reward_B.dtype)
+        size = len(problems) * config.rollout.length
+        baseline_P = self._budgets.within(SCORE, size, lambda tokens: self._baseline(problems, tokens))
+        baseline_P = baseline_P.to(reward_B.dtype)
         normalized_B = reward_B - baseline_P.repeat_interleave(config.rollout.samples)
         metrics["reward/baseline_logprob"] = baseline_P.mean().item()
         metrics["reward/normalized"] = normalized_B.mean().item()

@@ -114,7 +114,7 @@ def policy_metrics(scores: CotScores, behaviour_logp_BL: Tensor, clip: float) ->
         "ppo/ratio_max": ratio_BL.amax(1),
         "ppo/behaviour_kl": (ratio_BL - 1 - gap_BL).mean(1),
         "ppo/clip_fraction": ((ratio_BL - 1).abs() > clip).to(ratio_BL.dtype).mean(1),
-        "rollout/logprob_gap": gap_BL.abs().amax(1),
+        "rollout/logprob_gap": gap_BL.abs().mean(1),
     }
 
 

@@ -1,19 +1,11 @@
-"""One base model with one adapter: the actor with the adapter on, the critic with it off. No second copy of weights.
-
-Shapes: B sequences, T tokens of a padded context, K kept positions (the last ones), V vocabulary.
-Contexts are padded on the left, so the positions that matter are always the last; attention masks and position ids
-are always given.
-"""
+"""Loading bases and tokenizers, and putting an adapter on a base."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,137 +13,16 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
 from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
-
-logger = logging.getLogger(__name__)
+from markov_cot.lora import use_adapted_linear
 
 NANO = "nano"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 _FINGERPRINT_VALUES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Left-padded contexts."""
-
-    ids_BT: Tensor
-    mask_BT: Tensor
-    """1 on real tokens, 0 on padding."""
-
-    @property
-    def positions_BT(self) -> Tensor:
-        """Position of each real token in its own context, from 0."""
-        return (self.mask_BT.cumsum(1) - 1).clamp(min=0)
-
-
-def pad_left(contexts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Batch:
-    """Contexts of different lengths as one batch, padded on the left to the longest."""
-    width = max(len(context) for context in contexts)
-    ids_BT = torch.full((len(contexts), width), pad_id)
-    mask_BT = torch.zeros((len(contexts), width), dtype=torch.long)
-    for i, context in enumerate(contexts):
-        ids_BT[i, width - len(context) :] = torch.tensor(context)
-        mask_BT[i, width - len(context) :] = 1
-    return Batch(ids_BT.to(device), mask_BT.to(device))
-
-
-class Policy:
-    """Actor and critic over one set of base weights, and the distribution CoTs are drawn from."""
-
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerFast, temperature: float = 1.0) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.temperature = temperature
-        self.device = model.device
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        config = model.config.get_text_config()
-        self.vocabulary: int = config.vocab_size
-        self.max_length: int = config.max_position_embeddings
-        self._checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-        model.eval()
-
-    @contextlib.contextmanager
-    def acting_as(self, role: str) -> Iterator[None]:
-        """Within it, forwards are the "actor"'s (adapter on) or the "critic"'s (adapter off)."""
-        assert role in ("actor", "critic"), role
-        with self.model.disable_adapter() if role == "critic" else contextlib.nullcontext():
-            yield
-
-    def logits(self, batch: Batch, keep: int) -> Tensor:
-        """Next-token logits at the last `keep` positions, [B, K, V], in the model's dtype."""
-        with self._checkpointed():
-            logits: Tensor = self.model(
-                input_ids=batch.ids_BT,
-                attention_mask=batch.mask_BT,
-                position_ids=batch.positions_BT,
-                logits_to_keep=keep,
-                use_cache=False,
-            ).logits
-        return logits
-
-    def cot_logp(self, logits: Tensor) -> Tensor:
-        """Log-probabilities [..., V] CoT tokens are sampled from and scored with: tempered, with banned tokens.
-
-        Banned tokens get `finfo.min`: with -inf, the KL divergence would be NaN, and so would its gradient.
-        """
-        scaled = self._at_least_float32(logits) / self.temperature
-        scaled = scaled.masked_fill(self.banned_V, torch.finfo(scaled.dtype).min)
-        return scaled.log_softmax(-1)
-
-    def answer_logp(self, logits: Tensor) -> Tensor:
-        """Log-probabilities [..., V] answers are scored with: untempered, nothing banned."""
-        return self._at_least_float32(logits).log_softmax(-1)
-
-    @cached_property
-    def banned_V(self) -> Tensor:
-        """bool: special tokens, every EOS, and ids beyond the tokenizer, none of which belongs inside a CoT."""
-        banned = torch.zeros(self.vocabulary, dtype=torch.bool)
-        banned[len(self.tokenizer) :] = True
-        special = set(self.tokenizer.all_special_ids) | set(self.eos_ids)
-        special |= {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        banned[[i for i in special if i < self.vocabulary]] = True
-        return banned.to(self.device)
-
-    @cached_property
-    def eos_ids(self) -> tuple[int, ...]:
-        """EOS ids of the tokenizer and of the model's generation config."""
-        generation = getattr(self.model.generation_config, "eos_token_id", None)
-        ids = generation if isinstance(generation, list) else [generation]
-        return tuple({i for i in (*ids, self.tokenizer.eos_token_id) if i is not None})
-
-    @cached_property
-    def ends_answer_V(self) -> Tensor:
-        """bool: tokens after which a generated answer is over: those with a newline in them, and EOS."""
-        texts = self.tokenizer.batch_decode([[i] for i in range(min(len(self.tokenizer), self.vocabulary))])
-        ends = torch.zeros(self.vocabulary, dtype=torch.bool)
-        ends[: len(texts)] = torch.tensor(["\n" in text for text in texts])
-        ends[[i for i in self.eos_ids if i < self.vocabulary]] = True
-        return ends.to(self.device)
-
-    def trainable(self) -> dict[str, torch.nn.Parameter]:
-        """The adapter's parameters by name."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
-    @contextlib.contextmanager
-    def _checkpointed(self) -> Iterator[None]:
-        """Gradient checkpointing where it is on: it works in training mode only, in which no cache can be kept."""
-        needed = self._checkpointing and torch.is_grad_enabled()
-        if needed:
-            self.model.train()
-        try:
-            yield
-        finally:
-            if needed:
-                self.model.eval()
-
-    @staticmethod
-    def _at_least_float32(logits: Tensor) -> Tensor:
-        return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def resolve_source(name: str) -> str:
@@ -210,6 +81,8 @@ def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         bias="none",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.modules()),
     )
+    if not getattr(base, "is_loaded_in_4bit", False):
+        use_adapted_linear(peft_config)
     with torch.random.fork_rng(), warnings.catch_warnings():
         # PEFT still asks transformers for the attribute by its old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

@@ -48,6 +48,8 @@ class AnswerContext:
     """Prompt, CoT and suffix: everything before the answer's first token."""
     answer_ids: tuple[int, ...]
     """The answer and, as a rule, the newline that ends it."""
+    prompt_length: int = 0
+    """How many of `ids` come before the CoT, and so are the same for CoTs of one problem, or of all; 0 if unknown."""
 
 
 def question_text(problem: Problem) -> str:
@@ -96,7 +98,7 @@ class Prompts:
         written = (problem.answer if answer is None else answer) + "\n" * newline
         suffix, answer_ids = self._suffix_and_answer(problem.kind, written)
         prompt = self._prompt(shown, problem.kind)
-        return AnswerContext((*prompt, *cot_ids, *suffix), tuple(answer_ids))
+        return AnswerContext((*prompt, *cot_ids, *suffix), tuple(answer_ids), len(prompt))
 
     def _prompt(self, shown: str, kind: Kind) -> list[int]:
         if self.chat:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from markov_cot.config import Reward
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import AnswerContext, Prompts
 from markov_cot.rollouts import greedy_cots
 from markov_cot.scoring import score_answers_in_batches
@@ -33,22 +33,19 @@ class Baseline:
     Deterministic for a problem, so each is computed once and kept.
     """
 
-    def __init__(self, policy: Policy, prompts: Prompts, length: int, config: Reward, token_budget: int) -> None:
-        self._policy, self._prompts, self._length = policy, prompts, length
-        self._config, self._token_budget = config, token_budget
+    def __init__(self, policy: Policy, prompts: Prompts, length: int, config: Reward) -> None:
+        self._policy, self._prompts, self._length, self._config = policy, prompts, length, config
         self._known: dict[Problem, float] = {}
 
-    def __call__(self, problems: Sequence[Problem]) -> Tensor:
+    def __call__(self, problems: Sequence[Problem], token_budget: int) -> Tensor:
         """b of each problem, [P]."""
         new = list(dict.fromkeys(p for p in problems if p not in self._known))
         if new:
-            self._known |= dict(zip(new, self._compute(new), strict=True))
+            self._known |= dict(zip(new, self._compute(new, token_budget), strict=True))
         return torch.tensor([self._known[p] for p in problems], device=self._policy.device)
 
-    def _compute(self, problems: list[Problem]) -> list[float]:
+    def _compute(self, problems: list[Problem], token_budget: int) -> list[float]:
         contexts = [self._prompts.question_context(p) for p in problems]
         cots = greedy_cots(self._policy, contexts, self._length, CRITIC).tolist()
         answers = answer_contexts(self._prompts, problems, cots)
-        return score_answers_in_batches(
-            self._policy, answers, CRITIC, self._config.reduction, self._token_budget
-        ).tolist()
+        return score_answers_in_batches(self._policy, answers, CRITIC, self._config.reduction, token_budget).tolist()

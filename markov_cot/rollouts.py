@@ -1,26 +1,23 @@
-"""Writing tokens: sampled CoTs of fixed length, greedy CoTs, and greedy answers, all through one decode loop.
+"""Writing tokens: sampled CoTs of fixed length, greedy CoTs, and greedy answers.
 
-Shapes: P prompts, G samples per prompt, B = P*G sequences (prompt-major), L CoT tokens, V vocabulary.
-A prompt's keys and values are computed once and shared by its G samples.
+Shapes: P prompts, G samples per prompt, B = P*G sequences (prompt-major), L CoT tokens, d hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from markov_cot.models import Policy, pad_left
+from markov_cot.decoding import decode
+from markov_cot.policy import Policy
 from markov_cot.randomness import Stream, generator
 from markov_cot.types import Rollouts
 
 ANSWER_TOKENS = 16
 """Most tokens of a generated answer."""
-
-Pick = Callable[[Tensor, int], Tensor]
-"""(logits_BV, position) -> next token of each sequence."""
 
 
 def uniforms(seed: int, step: int, sequences: int, length: int, attempt: int = 0) -> np.ndarray:
@@ -45,8 +42,8 @@ def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarra
     uniform = torch.from_numpy(uniform_BL).to(policy.device)
     logps: list[Tensor] = []
 
-    def pick(logits_BV: Tensor, position: int) -> Tensor:
-        logp_BV = policy.cot_logp(logits_BV)
+    def pick(hidden_Bd: Tensor, position: int) -> Tensor:
+        logp_BV = policy.cot_logp(hidden_Bd)
         token_B = draw(logp_BV, uniform[:, position])
         logps.append(logp_BV.gather(1, token_B[:, None]).squeeze(1))
         return token_B
@@ -56,11 +53,27 @@ def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarra
     return Rollouts(contexts, cot_BL, torch.stack(logps, 1), samples)
 
 
+def sample_cots_in_parts(
+    policy: Policy, contexts: list[list[int]], uniform_PGL: np.ndarray, token_budget: int
+) -> Rollouts:
+    """The actor's CoTs, as many at once as `token_budget` allows to be kept: whole groups, or parts of one."""
+    samples, length = uniform_PGL.shape[1:]
+    at_once = max(1, token_budget // (max(map(len, contexts)) + length))
+    groups, within = max(1, at_once // samples), min(samples, at_once)
+    parts = [
+        sample_cots(policy, contexts[g : g + groups], uniform_PGL[g : g + groups, i : i + within].reshape(-1, length))
+        for g in range(0, len(contexts), groups)
+        for i in range(0, samples, within)
+    ]
+    cot_BL = torch.cat([part.cot_BL for part in parts])
+    return Rollouts(contexts, cot_BL, torch.cat([part.behaviour_logp_BL for part in parts]), samples)
+
+
 @torch.no_grad()
 def greedy_cots(policy: Policy, contexts: list[list[int]], length: int, role: str) -> Tensor:
     """The most probable token at each position, [P, L], by the actor or the critic (the untrained base)."""
     with policy.acting_as(role):
-        return decode(policy, contexts, length, lambda logits_BV, _: policy.cot_logp(logits_BV).argmax(-1))
+        return decode(policy, contexts, length, lambda hidden_Bd, _: policy.cot_logp(hidden_Bd).argmax(-1))
 
 
 @torch.no_grad()
@@ -71,56 +84,15 @@ def greedy_answers(policy: Policy, contexts: Sequence[Sequence[int]], role: str)
     ends_V = policy.ends_answer_V
     ended_B = torch.zeros(len(contexts), dtype=torch.bool, device=policy.device)
 
-    def pick(logits_BV: Tensor, _: int) -> Tensor:
+    def pick(hidden_Bd: Tensor, _: int) -> Tensor:
         nonlocal ended_B
-        token_B = logits_BV.argmax(-1).masked_fill(ended_B, policy.pad_id)
+        token_B = policy.logits(hidden_Bd).argmax(-1).masked_fill(ended_B, policy.pad_id)
         ended_B = ended_B | ends_V[token_B]
         return token_B
 
     with policy.acting_as(role):
         answer_BL = decode(policy, contexts, ANSWER_TOKENS, pick, stop=lambda: bool(ended_B.all()))
     return [_answer_text(policy, row) for row in answer_BL.tolist()]
-
-
-def decode(
-    policy: Policy,
-    contexts: Sequence[Sequence[int]],
-    length: int,
-    pick: Pick,
-    samples: int = 1,
-    stop: Callable[[], bool] = lambda: False,
-) -> Tensor:
-    """Writes up to `length` tokens after each context, `samples` times each. Returns [B, L] token ids."""
-    batch = pad_left(contexts, policy.pad_id, policy.device)
-    output = policy.model(
-        input_ids=batch.ids_BT,
-        attention_mask=batch.mask_BT,
-        position_ids=batch.positions_BT,
-        logits_to_keep=1,
-        use_cache=True,
-    )
-    cache = output.past_key_values
-    logits_BV = output.logits[:, -1]
-    mask_BT, position_B1 = batch.mask_BT, batch.positions_BT[:, -1:]
-    if samples > 1:
-        cache.batch_repeat_interleave(samples)
-        logits_BV, mask_BT, position_B1 = (x.repeat_interleave(samples, 0) for x in (logits_BV, mask_BT, position_B1))
-    tokens: list[Tensor] = []
-    for position in range(length):
-        tokens.append(pick(logits_BV, position))
-        if position + 1 == length or stop():
-            break
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], 1)
-        position_B1 = position_B1 + 1
-        output = policy.model(
-            input_ids=tokens[-1][:, None],
-            attention_mask=mask_BT,
-            position_ids=position_B1,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits_BV = output.logits[:, -1]
-    return torch.stack(tokens, 1)
 
 
 def _answer_text(policy: Policy, ids: list[int]) -> str:

@@ -1,17 +1,19 @@
 """Log-probabilities of CoTs and of answers, in batches of bounded size.
 
-Shapes: B sequences, L CoT tokens, A answer tokens of the longest answer, V vocabulary. Units: nats.
+Shapes: B sequences, L CoT tokens, A answer tokens of the longest answer, T padded tokens, d hidden size, V vocabulary.
+Units: nats.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from markov_cot.losses import KL_ESTIMATORS, entropy, full_kl
-from markov_cot.models import Policy, pad_left
+from markov_cot.policy import Batch, Policy, Prefix, pad_left, pad_right
 from markov_cot.prompts import AnswerContext
 from markov_cot.types import CotScores
 
@@ -28,22 +30,58 @@ def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
         yield slice(start, len(widths))
 
 
+def cot_hidden(policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str) -> Tensor:
+    """Hidden states [B, L, d] that predict each token of the CoTs, by "actor" or "critic".
+
+    `contexts` are those of the B sequences; equal ones are read once. With gradient where it is enabled.
+    """
+    length = cot_BL.shape[1]
+    with policy.acting_as(role):
+        if not policy.shares_prompts:
+            rows = [[*c, *cot] for c, cot in zip(contexts, cot_BL.tolist(), strict=True)]
+            # The states that predict the L CoT tokens stand one position before them.
+            return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -length - 1 : -1]
+        prefix, index_B = _read_once(policy, contexts)
+        first_B1d = prefix.hidden_Pd[index_B, None]
+        if length == 1:
+            return first_B1d
+        ids_BT = cot_BL[:, :-1]
+        return torch.cat([first_B1d, policy.extend(prefix, index_B, Batch(ids_BT, torch.ones_like(ids_BT)))], 1)
+
+
+@torch.no_grad()
+def cot_hidden_in_batches(
+    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str, token_budget: int
+) -> Tensor:
+    """`cot_hidden` without gradient, over any number of CoTs."""
+    parts = slices_within(cot_widths(contexts, cot_BL.shape[1]), token_budget)
+    return torch.cat([cot_hidden(policy, contexts[part], cot_BL[part], role) for part in parts])
+
+
+def cot_widths(contexts: Sequence[Sequence[int]], length: int) -> list[int]:
+    """Tokens each CoT costs: its own, and its share of a context that is read once for all that have the same."""
+    sharing = Counter(map(tuple, contexts))
+    return [length + -(-len(c) // sharing[tuple(c)]) for c in contexts]
+
+
 def score_cots(
-    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, kl: str, *, entropy_grad: bool = False
+    policy: Policy,
+    hidden_BLd: Tensor,
+    reference_BLd: Tensor,
+    cot_BL: Tensor,
+    kl: str,
+    *,
+    entropy_grad: bool = False,
 ) -> CotScores:
-    """Scores sampled CoTs with gradient under the actor and without under the reference (the critic).
+    """Scores sampled CoTs from hidden states of the actor, with gradient, and of the reference, without.
 
     `kl` is "full" for the exact divergence over the vocabulary, or the name of a sample estimator. The entropy is
     without gradient unless `entropy_grad`: it would keep one more tensor of the vocabulary's size.
     """
-    length = cot_BL.shape[1]
-    cots = cot_BL.tolist()
-    batch = pad_left([[*c, *cot] for c, cot in zip(contexts, cots, strict=True)], policy.pad_id, policy.device)
-    # The logits that predict the L CoT tokens stand one position before them.
     with torch.no_grad(), policy.acting_as("critic"):
-        reference_BLV = policy.cot_logp(policy.logits(batch, length + 1)[:, :-1])
+        reference_BLV = policy.cot_logp(reference_BLd)
     with policy.acting_as("actor"):
-        logp_BLV = policy.cot_logp(policy.logits(batch, length + 1)[:, :-1])
+        logp_BLV = policy.cot_logp(hidden_BLd)
     logp_BL = _at(logp_BLV, cot_BL)
     reference_BL = _at(reference_BLV, cot_BL)
     kl_BL = full_kl(logp_BLV, reference_BLV) if kl == "full" else KL_ESTIMATORS[kl](logp_BL, reference_BL)
@@ -89,19 +127,37 @@ def score_choices(
 
 def _sum_answers(policy: Policy, contexts: Sequence[AnswerContext], role: str) -> tuple[Tensor, Tensor]:
     """Summed log-prob [B] of each answer, and [B] whether each of its tokens is the most probable one."""
-    rows = [[*c.ids, *c.answer_ids] for c in contexts]
-    batch = pad_left(rows, policy.pad_id, policy.device)
     longest = max(len(c.answer_ids) for c in contexts)
     with policy.acting_as(role):
-        logp_BAV = policy.answer_logp(policy.logits(batch, longest + 1)[:, :-1])
-    answer_BA = batch.ids_BT[:, -longest:]
-    logp_BA = _at(logp_BAV, answer_BA)
-    count_B = torch.tensor([len(c.answer_ids) for c in contexts], device=policy.device)
-    # Answers end at the last position, so a shorter one starts later.
-    inside_BA = torch.arange(longest, device=policy.device) >= longest - count_B[:, None]
+        logp_BAV = policy.answer_logp(_answer_hidden(policy, contexts, longest))
+    answer_BA = pad_left([c.answer_ids for c in contexts], policy.pad_id, policy.device)
+    logp_BA = _at(logp_BAV, answer_BA.ids_BT)
+    inside_BA = answer_BA.mask_BT.bool()
     sum_B = logp_BA.where(inside_BA, logp_BA.new_zeros(())).sum(1)
-    greedy_B = ((logp_BAV.argmax(-1) == answer_BA) | ~inside_BA).all(1)
+    greedy_B = ((logp_BAV.argmax(-1) == answer_BA.ids_BT) | ~inside_BA).all(1)
     return sum_B, greedy_B
+
+
+def _answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], longest: int) -> Tensor:
+    """Hidden states [B, A, d] that predict the answers' tokens, which end at the last position."""
+    # An answer's last token predicts nothing that is asked for.
+    rows = [[*c.ids, *c.answer_ids][:-1] for c in contexts]
+    shared = [c.prompt_length for c in contexts]
+    if not policy.shares_prompts or not all(shared):
+        return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -longest:]
+    prefix, index_B = _read_once(policy, [row[:n] for row, n in zip(rows, shared, strict=True)])
+    rest = pad_right([row[n:] for row, n in zip(rows, shared, strict=True)], policy.pad_id, policy.device)
+    hidden_BTd = policy.extend(prefix, index_B, rest)
+    # The last A states of each row; one that is shorter repeats its first, before its answer begins.
+    place_BA = rest.mask_BT.sum(1, keepdim=True) + torch.arange(-longest, 0, device=policy.device)
+    return hidden_BTd.take_along_dim(place_BA.clamp(min=0)[..., None], 1)
+
+
+def _read_once(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:
+    """The different ones among B prompts, read, and which of them each sequence goes on from [B]."""
+    different = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    prefix = policy.read(pad_left(list(different), policy.pad_id, policy.device))
+    return prefix, torch.tensor([different[tuple(prompt)] for prompt in prompts], device=policy.device)
 
 
 def _at(logp_BLV: Tensor, ids_BL: Tensor) -> Tensor:

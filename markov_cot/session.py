@@ -22,7 +22,7 @@ from markov_cot.data import Shuffle, sample
 from markov_cot.errors import UserError
 from markov_cot.files import replace_file
 from markov_cot.locking import RunLock
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.resuming import check_data, check_settings
 from markov_cot.rollouts import ANSWER_TOKENS

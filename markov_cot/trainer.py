@@ -25,10 +25,10 @@ from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score, validate
 from markov_cot.losses import Weights, adapted_kl_weight
 from markov_cot.manifest import STATE, Manifest, read_manifest
+from markov_cot.memory import SCORE, UPDATE, TokenBudgets
 from markov_cot.metrics import cot_metrics
 from markov_cot.resuming import software
 from markov_cot.rewards import answer_contexts
-from markov_cot.scoring import score_answers_in_batches
 from markov_cot.session import Session, learning_rate
 from markov_cot.tasks.problem import Problem
 from markov_cot.tracking import NOTHING, Tracker
@@ -60,6 +60,8 @@ class Progress:
     """Product of the factors of all rollbacks."""
     rollbacks: int = 0
     history: History = field(default_factory=History)
+    token_budgets: dict[str, int] = field(default_factory=dict)
+    """What was found to fit into memory, by phase; empty until the first step."""
 
     def note(self, score: Score) -> bool:
         """Takes in a validation at the current step; whether it is the best so far."""
@@ -94,8 +96,9 @@ class Trainer:
         config, policy = session.config, session.policy
         self.session = session
         self.progress = Progress()
-        self.updater = Updater(policy, config)
-        self.collector = Collector(policy, session.prompts, config, self.updater.token_budget)
+        self.budgets = TokenBudgets(config.optim.micro_batch_tokens)
+        self.updater = Updater(policy, config, self.budgets)
+        self.collector = Collector(policy, session.prompts, config, self.budgets)
         self.monitor = self._new_monitor()
 
     def run(self, watch: Watcher, stop_requested: Callable[[], bool] = lambda: False) -> Outcome:
@@ -170,6 +173,8 @@ class Trainer:
         metrics |= self.updater.update(experience, weights, lr, progress.step)
         metrics |= {"data/too_long": float(len(session.shuffle.too_long)), "loss/kl_weight": weights.kl}
         metrics |= {"perf/peak_memory_bytes": float(peak_memory(session.policy.device))}
+        metrics |= {"perf/update_tokens": float(self.budgets.tokens[UPDATE])}
+        progress.token_budgets = dict(self.budgets.tokens)
         if config.algorithm.kl_target:
             progress.kl_weight = adapted_kl_weight(weights.kl, metrics["policy/kl"], config.algorithm.kl_target)
         progress.step += 1
@@ -199,10 +204,7 @@ class Trainer:
             return {}
         beginnings = [cot[: len(cot) // LEAD_SHARE] for cot in experience.rollouts.cot_BL.tolist()]
         contexts = answer_contexts(self.session.prompts, problems, beginnings, config.rollout.samples)
-        cut_B = score_answers_in_batches(
-            self.session.policy, contexts, config.reward.answerer, config.reward.reduction, self.updater.token_budget
-        )
-        return {"leak/answer_logprob_cut": cut_B.mean().item()}
+        return {"leak/answer_logprob_cut": self.collector.score(contexts).mean().item()}
 
     def _roll_back(self, event: Event, tracker: Tracker) -> bool:
         """Goes back to the last checkpoint from before what the alarm saw began; False when the limit is reached."""
@@ -274,6 +276,7 @@ class Trainer:
         self.monitor = self._new_monitor()
         try:
             self.progress = Progress.from_json(state["progress"])
+            self.budgets.tokens |= self.progress.token_budgets
             self.monitor.load_state_dict(state["alarms"])
             if not session.changed:  # what fitted then may not fit now
                 session.shuffle.too_long |= set(state["too_long"])
@@ -285,7 +288,10 @@ class Trainer:
     def score(self, writer: str, problems: Sequence[Problem]) -> Score:
         """Held-out score of the "actor", or of the "critic" (the untrained base)."""
         session, config = self.session, self.session.config
-        return validate(session.policy, session.prompts, problems, config, writer, self.updater.token_budget)
+        size = len(problems) * config.rollout.length
+        return self.budgets.within(
+            SCORE, size, lambda tokens: validate(session.policy, session.prompts, problems, config, writer, tokens)
+        )
 
     def _validate(self) -> Score:
         return self.score("actor", self.session.held_out[: self.session.config.validation.problems])

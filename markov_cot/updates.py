@@ -15,11 +15,15 @@ from torch import Tensor
 from markov_cot.collection import Experience
 from markov_cot.config import Config
 from markov_cot.losses import POLICY_LOSSES, Counts, LossTerms, Weights, loss_terms
+from markov_cot.memory import UPDATE, TokenBudgets
 from markov_cot.metrics import MAXIMA, policy_metrics, summarise
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.randomness import Stream, generator
-from markov_cot.scoring import score_answers, score_cots, slices_within
+from markov_cot.scoring import cot_hidden, cot_widths, score_answers, score_cots, slices_within
 
+LOSSES = ("loss/total", "loss/policy", "loss/kl", "loss/actor_reward", "loss/entropy")
+LOGITS_BYTES = 256 << 20
+"""Most memory for one tensor of logits; a few of that size exist at once."""
 ON_POLICY = "rollout/logprob_gap"
 """Compares sampling with scoring, so it means something only before the parameters have moved."""
 
@@ -27,9 +31,8 @@ ON_POLICY = "rollout/logprob_gap"
 class Updater:
     """Optimizer of the actor's adapter, and the loss it follows."""
 
-    def __init__(self, policy: Policy, config: Config) -> None:
-        self.policy, self.config = policy, config
-        self.token_budget = config.optim.micro_batch_tokens
+    def __init__(self, policy: Policy, config: Config, budgets: TokenBudgets) -> None:
+        self.policy, self.config, self._budgets = policy, config, budgets
         self.parameters = list(policy.trainable().values())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
         algorithm = config.algorithm
@@ -59,60 +62,94 @@ class Updater:
         first = passes[: self.config.algorithm.minibatches]
         return metrics | {ON_POLICY: first[0][ON_POLICY], "ppo/inner_epochs": float(epochs), "optim/lr": lr}
 
-    def accumulate_gradient(
-        self, data: Experience, weights: Weights, chosen: Sequence[int] | None = None
-    ) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Adds the gradient of the `chosen` sequences (all by default) to the parameters; returns losses and metrics.
-
-        Denominators are counts of all chosen sequences, so the gradient does not depend on the micro-batches.
-        """
-        chosen = range(len(data.answers)) if chosen is None else chosen
-        contexts = data.contexts
-        length = data.rollouts.cot_BL.shape[1]
-        live = int(data.advantages.live_B[torch.as_tensor(list(chosen), device=self.policy.device)].sum())
-        counts = Counts(live=live, total=len(chosen))
-        losses = dict.fromkeys(("loss/total", "loss/policy", "loss/kl", "loss/actor_reward", "loss/entropy"), 0.0)
-        parts = []
-        for part in slices_within([len(contexts[i]) + length for i in chosen], self.token_budget):
-            terms, metrics = self._terms(data, contexts, list(chosen[part]), weights, counts)
-            loss = terms.total(weights)
-            torch.autograd.backward(loss)
-            values = (loss, terms.policy, terms.kl, terms.actor_reward, terms.entropy)
-            for key, value in zip(losses, values, strict=True):
-                losses[key] += value.item()
-            parts.append(metrics)
-        return losses, parts
-
-    def _terms(
-        self, data: Experience, contexts: list[list[int]], part: list[int], weights: Weights, counts: Counts
-    ) -> tuple[LossTerms, dict[str, Tensor]]:
-        """Loss terms, with gradient, and metrics of one micro-batch."""
-        index = torch.tensor(part, device=self.policy.device)
-        behaviour_logp_BL = data.rollouts.behaviour_logp_BL[index]
-        scores = score_cots(
-            self.policy,
-            [contexts[i] for i in part],
-            data.rollouts.cot_BL[index],
-            self.config.algorithm.kl,
-            entropy_grad=weights.entropy > 0,
-        )
-        actor_reward_B = None
-        if weights.actor_reward:
-            answers = [data.answers[i] for i in part]
-            actor_reward_B = score_answers(self.policy, answers, "actor", self.config.reward.reduction, grad=True)
-        advantages = data.advantages.take(index)
-        terms = loss_terms(self._policy_loss, scores, behaviour_logp_BL, advantages, actor_reward_B, counts)
-        return terms, policy_metrics(scores, behaviour_logp_BL, self.config.algorithm.clip)
-
     def _minibatch(self, data: Experience, chosen: Sequence[int], weights: Weights) -> dict[str, float]:
         """One optimizer step, left out if its gradient is not finite."""
-        losses, parts = self.accumulate_gradient(data, weights, chosen)
+        size = sum(self._widths(data, chosen))
+        losses, parts = self._budgets.within(
+            UPDATE, size, lambda tokens: self.gradient(data, weights, token_budget=tokens, chosen=chosen)
+        )
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.grad_clip)
         finite = bool(torch.isfinite(norm))
         if finite:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return losses | summarise(parts) | {"optim/grad_norm": norm.item(), "optim/skipped": float(not finite)}
+
+    def gradient(
+        self, data: Experience, weights: Weights, *, token_budget: int, chosen: Sequence[int] | None = None
+    ) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
+        """Sets the parameters' gradient to that of the `chosen` sequences (all by default); losses and metrics.
+
+        Denominators are counts of all chosen sequences, so the gradient does not depend on the micro-batches.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        chosen = list(range(len(data.answers))) if chosen is None else sorted(chosen)  # groups stay together
+        live = int(data.advantages.live_B[torch.as_tensor(chosen, device=self.policy.device)].sum())
+        counts = Counts(live=live, total=len(chosen))
+        losses = dict.fromkeys(LOSSES, 0.0)
+        parts: list[dict[str, Tensor]] = []
+        with self.policy.folded():
+            for part in slices_within(self._widths(data, chosen), token_budget):
+                self._micro_batch(data, chosen[part], weights, counts, losses, parts)
+        return losses, parts
+
+    def _micro_batch(
+        self,
+        data: Experience,
+        chosen: list[int],
+        weights: Weights,
+        counts: Counts,
+        losses: dict[str, float],
+        parts: list[dict[str, Tensor]],
+    ) -> None:
+        """Adds the gradient, losses and metrics of some sequences.
+
+        The loss is differentiated with respect to the hidden states first, a few sequences at a time, so that logits
+        exist only for those, and then the hidden states with respect to the parameters, all at once.
+        """
+        contexts = data.contexts
+        index_B = torch.tensor(chosen, device=self.policy.device)
+        roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], data.rollouts.cot_BL[index_B], "actor")]
+        if weights.actor_reward:
+            answers, reduction = [data.answers[i] for i in chosen], self.config.reward.reduction
+            roots.append(score_answers(self.policy, answers, "actor", reduction, grad=True))
+        leaves = [root.detach().requires_grad_() for root in roots]
+        for rows in slices_within([self._logits_bytes(data)] * len(chosen), LOGITS_BYTES):
+            terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts)
+            loss = terms.total(weights)
+            torch.autograd.backward(loss)
+            values = (loss, terms.policy, terms.kl, terms.actor_reward, terms.entropy)
+            for key, value in zip(LOSSES, values, strict=True):
+                losses[key] += value.item()
+            parts.append(metrics)
+        torch.autograd.backward(roots, [leaf.grad for leaf in leaves])
+
+    def _terms(
+        self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts
+    ) -> tuple[LossTerms, dict[str, Tensor]]:
+        """Loss terms and metrics of some sequences, from their hidden states and, where it is due, actor's rewards."""
+        hidden_BLd, *actor_rewards = leaves
+        behaviour_logp_BL = data.rollouts.behaviour_logp_BL[index_B]
+        scores = score_cots(
+            self.policy,
+            hidden_BLd,
+            data.reference_BLd[index_B],
+            data.rollouts.cot_BL[index_B],
+            self.config.algorithm.kl,
+            entropy_grad=weights.entropy > 0,
+        )
+        actor_reward_B = actor_rewards[0] if actor_rewards else None
+        advantages = data.advantages.take(index_B)
+        terms = loss_terms(self._policy_loss, scores, behaviour_logp_BL, advantages, actor_reward_B, counts)
+        return terms, policy_metrics(scores, behaviour_logp_BL, self.config.algorithm.clip)
+
+    def _widths(self, data: Experience, chosen: Sequence[int]) -> list[int]:
+        contexts = data.contexts
+        return cot_widths([contexts[i] for i in chosen], data.rollouts.cot_BL.shape[1])
+
+    def _logits_bytes(self, data: Experience) -> int:
+        """Of one CoT's logits in float32."""
+        return data.rollouts.cot_BL.shape[1] * self.policy.vocabulary * 4
 
     def _minibatches(self, sequences: int, step: int, epoch: int) -> Iterator[list[int]]:
         """The sequences in a seeded random order, in `minibatches` parts of equal size (up to one)."""

@@ -57,7 +57,8 @@ def make_policy(tokenizer: Any, sizes: dict[str, Any]) -> Callable[..., Any]:
     from transformers import LlamaConfig
 
     from markov_cot.config import Lora
-    from markov_cot.models import Policy, add_adapter, base_from_config
+    from markov_cot.models import add_adapter, base_from_config
+    from markov_cot.policy import Policy
 
     torch.set_num_threads(1)
 
@@ -103,3 +104,14 @@ def sizes(tokenizer: Any) -> dict[str, Any]:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
+
+
+@pytest.fixture
+def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama's norms in their input's dtype: transformers computes them in float32, which hides what float64 shows."""
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    def forward(self: Any, x: Any) -> Any:
+        return self.weight * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)

@@ -14,6 +14,7 @@ from transformers import GPT2Config
 from markov_cot.advantages import History, ema_advantages, expert_advantages, unscaled
 from markov_cot.collection import Collector, Experience
 from markov_cot.losses import Weights, adapted_kl_weight, policy_gradient, ppo
+from markov_cot.memory import TokenBudgets
 from markov_cot.prompts import Prompts
 from markov_cot.tasks.registry import load
 from markov_cot.trainer import Trainer
@@ -109,7 +110,7 @@ def experience_of(made: Trainer) -> Experience:
 def gradient(made: Trainer, experience: Experience, weights: Weights) -> Tensor:
     for p in made.updater.parameters:
         p.grad = None
-    made.updater.accumulate_gradient(experience, weights)
+    made.updater.gradient(experience, weights, token_budget=10_000)
     return torch.cat([p.grad.flatten() for p in made.updater.parameters if p.grad is not None])
 
 
@@ -150,15 +151,15 @@ def test_actor_reward_gradient_equals_finite_differences(tmp_path: Path, make_po
     config = small_config(tmp_path, reward={"answerer": "actor"}, algorithm={"actor_reward_weight": 1.0})
     policy = make_policy(GPT2Config(vocab_size=512, **sizes), dtype=torch.float64)
     problems = load(config.data).train[:2]
-    collector = Collector(policy, Prompts(policy.tokenizer), config, 10_000)
+    collector = Collector(policy, Prompts(policy.tokenizer), config, TokenBudgets(10_000))
     experience, _, _ = collector.collect(problems, 0, History())
-    updater = Updater(policy, config)
+    updater = Updater(policy, config, TokenBudgets(10_000))
     only_reward = Weights(0.0, 1.0, 0.0)
-    updater.accumulate_gradient(experience, only_reward)
+    updater.gradient(experience, only_reward, token_budget=10_000)
     whole = [p.grad.clone() for p in updater.parameters if p.grad is not None]
     for p in updater.parameters:
         p.grad = None
-    updater.accumulate_gradient(experience, Weights(0.0, 0.0, 0.0))
+    updater.gradient(experience, Weights(0.0, 0.0, 0.0), token_budget=10_000)
     generator = torch.Generator().manual_seed(1)
     direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in updater.parameters]
     gradients = [w - p.grad for w, p in zip(whole, updater.parameters, strict=True) if p.grad is not None]
@@ -171,7 +172,7 @@ def test_actor_reward_gradient_equals_finite_differences(tmp_path: Path, make_po
 
     def value(step: float) -> float:
         move(step)
-        losses, _ = updater.accumulate_gradient(experience, only_reward)
+        losses, _ = updater.gradient(experience, only_reward, token_budget=10_000)
         move(-step)
         return losses["loss/actor_reward"]
 
@@ -192,7 +193,7 @@ def test_the_mean_of_self_standardised_rewards_has_no_gradient() -> None:
 def test_entropy_is_a_bonus(tmp_path: Path) -> None:
     made = with_actor(tmp_path)
     experience = experience_of(made)
-    losses, _ = made.updater.accumulate_gradient(experience, Weights(0.5, 0.0, 2.0))
+    losses, _ = made.updater.gradient(experience, Weights(0.5, 0.0, 2.0), token_budget=10_000)
     expected = losses["loss/policy"] + 0.5 * losses["loss/kl"] - 2.0 * losses["loss/entropy"]
     assert losses["loss/total"] == pytest.approx(expected, abs=1e-12)
 

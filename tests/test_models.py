@@ -17,18 +17,17 @@ from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
 from markov_cot.losses import entropy, full_kl
 from markov_cot.models import (
-    Batch,
-    Policy,
     add_adapter,
     base_from_config,
     fingerprint,
     load_base,
     load_tokenizer,
-    pad_left,
 )
+from markov_cot.policy import Batch, Policy, pad_left
 from markov_cot.prompts import AnswerContext
 from markov_cot.rollouts import ANSWER_TOKENS, decode, greedy_answers, sample_cots, uniforms
-from markov_cot.scoring import score_answers, score_cots
+from markov_cot.scoring import score_answers
+from tests.helpers import last_logits, score
 
 CPU = torch.device("cpu")
 CONTEXTS = [[1, 40, 41, 42], [1, *range(50, 70)], [1, *range(100, 111)]]
@@ -101,9 +100,9 @@ def test_a_fresh_adapter_is_the_critic_exactly(family: Any, make_policy: Callabl
     batch = pad_left(CONTEXTS, policy.pad_id, CPU)
     with torch.no_grad():
         with policy.acting_as("actor"):
-            actor = policy.logits(batch, 3)
+            actor = last_logits(policy, batch, 3)
         with policy.acting_as("critic"):
-            critic = policy.logits(batch, 3)
+            critic = last_logits(policy, batch, 3)
     assert torch.equal(actor, critic)
 
 
@@ -111,11 +110,11 @@ def test_actor_and_critic_differ_once_trained(policy: Policy) -> None:
     batch = pad_left(CONTEXTS, policy.pad_id, CPU)
     with torch.no_grad():
         with policy.acting_as("actor"):
-            before = policy.logits(batch, 1)
+            before = last_logits(policy, batch, 1)
         with policy.acting_as("critic"):
-            critic = policy.logits(batch, 1)
+            critic = last_logits(policy, batch, 1)
         with policy.acting_as("actor"):
-            after = policy.logits(batch, 1)
+            after = last_logits(policy, batch, 1)
     assert (before - critic).abs().max() > 1e-3
     assert torch.equal(before, after)
 
@@ -123,7 +122,7 @@ def test_actor_and_critic_differ_once_trained(policy: Policy) -> None:
 def test_every_ratio_is_one_at_the_first_update(policy: Policy) -> None:
     rollouts = sample_cots(policy, CONTEXTS, uniforms(0, 0, 6, LENGTH))
     contexts = [CONTEXTS[i // 2] for i in range(6)]
-    scores = score_cots(policy, contexts, rollouts.cot_BL, "full")
+    scores = score(policy, contexts, rollouts.cot_BL)
     ratio_BL = (scores.logp_BL - rollouts.behaviour_logp_BL).exp()
     torch.testing.assert_close(ratio_BL, torch.ones(6, LENGTH), rtol=0, atol=1e-5)
 
@@ -132,10 +131,10 @@ def test_padding_changes_no_log_probability(policy: Policy) -> None:
     cot_BL = sample_cots(policy, CONTEXTS, uniforms(0, 0, 3, LENGTH)).cot_BL
     answers = [AnswerContext((*c, 60), tuple(range(70, 72 + i))) for i, c in enumerate(CONTEXTS)]
     with torch.no_grad():
-        together = score_cots(policy, CONTEXTS, cot_BL, "full")
+        together = score(policy, CONTEXTS, cot_BL)
         rewards = score_answers(policy, answers, "actor", "mean")
         for i in range(3):
-            alone = score_cots(policy, CONTEXTS[i : i + 1], cot_BL[i : i + 1], "full")
+            alone = score(policy, CONTEXTS[i : i + 1], cot_BL[i : i + 1])
             torch.testing.assert_close(alone.logp_BL[0], together.logp_BL[i], rtol=0, atol=1e-5)
             torch.testing.assert_close(alone.reference_logp_BL[0], together.reference_logp_BL[i], rtol=0, atol=1e-5)
             torch.testing.assert_close(alone.kl_BL[0], together.kl_BL[i], rtol=0, atol=1e-5)
@@ -147,9 +146,9 @@ def test_padding_changes_no_log_probability(policy: Policy) -> None:
 def test_decoding_with_a_cache_agrees_with_full_forwards(policy: Policy) -> None:
     logits: list[Tensor] = []
 
-    def pick(logits_BV: Tensor, position: int) -> Tensor:
-        logits.append(logits_BV)
-        return logits_BV.argmax(-1)
+    def pick(hidden_Bd: Tensor, position: int) -> Tensor:
+        logits.append(policy.logits(hidden_Bd))
+        return logits[-1].argmax(-1)
 
     tokens_BL = decode(policy, CONTEXTS, LENGTH, pick)
     for i, context in enumerate(CONTEXTS):
@@ -161,7 +160,7 @@ def test_decoding_with_a_cache_agrees_with_full_forwards(policy: Policy) -> None
 def test_the_gradient_reaches_every_adapter(family: Any, make_policy: Callable[..., Policy]) -> None:
     policy = make_policy(family, adapter="fresh")
     cot_BL = torch.arange(40, 40 + LENGTH).expand(3, -1)
-    score_cots(policy, CONTEXTS, cot_BL, "full").logp_BL.mean().backward()
+    score(policy, CONTEXTS, cot_BL).logp_BL.mean().backward()
     gradients = {name: p.grad for name, p in b_matrices(policy).items()}
     assert all(g is not None and g.isfinite().all() and g.any() for g in gradients.values())
     frozen = [p for p in policy.model.parameters() if not p.requires_grad]
@@ -180,7 +179,7 @@ def test_greedy_answers_are_those_of_full_forwards(policy: Policy) -> None:
 def test_nothing_warns(family: Any, make_policy: Callable[..., Policy]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        score_cots(make_policy(family), CONTEXTS, torch.full((3, 2), 40), "full")
+        score(make_policy(family), CONTEXTS, torch.full((3, 2), 40))
 
 
 # --- tokenizers with and without a pad token, and ids that must not be drawn
@@ -197,8 +196,8 @@ def test_without_a_pad_token_nothing_changes(
     with_pad.pad_id = 77
     cot_BL = torch.full((3, LENGTH), 45)
     torch.testing.assert_close(
-        score_cots(with_pad, CONTEXTS, cot_BL, "full").logp_BL,
-        score_cots(without, CONTEXTS, cot_BL, "full").logp_BL,
+        score(with_pad, CONTEXTS, cot_BL).logp_BL,
+        score(without, CONTEXTS, cot_BL).logp_BL,
         rtol=0,
         atol=1e-5,
     )
@@ -226,32 +225,39 @@ def test_every_token_with_a_newline_and_eos_ends_an_answer(llama: Policy) -> Non
 # --- the distributions
 
 
+@pytest.fixture
+def bare(llama: Policy, monkeypatch: pytest.MonkeyPatch) -> Policy:
+    """Takes hidden states for logits, so that distributions can be made by hand."""
+    monkeypatch.setattr(llama, "logits", lambda hidden: hidden)
+    return llama
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_banned_tokens_have_no_probability_and_make_no_nan(llama: Policy, dtype: torch.dtype) -> None:
-    raw = (10 * torch.randn(2, 3, llama.vocabulary, generator=torch.Generator().manual_seed(0))).to(dtype)
+def test_banned_tokens_have_no_probability_and_make_no_nan(bare: Policy, dtype: torch.dtype) -> None:
+    raw = (10 * torch.randn(2, 3, bare.vocabulary, generator=torch.Generator().manual_seed(0))).to(dtype)
     raw.requires_grad_()
-    logp = llama.cot_logp(raw)
+    logp = bare.cot_logp(raw)
     assert logp.dtype == torch.float32 and logp.isfinite().all()
-    assert not logp.exp()[..., llama.banned_V].any()
+    assert not logp.exp()[..., bare.banned_V].any()
     torch.testing.assert_close(logp.exp().sum(-1), torch.ones(2, 3))
-    reference = llama.cot_logp(torch.zeros_like(raw)).detach()
-    value = full_kl(logp, reference).sum() + entropy(logp).sum() + logp[..., ~llama.banned_V].sum()
+    reference = bare.cot_logp(torch.zeros_like(raw)).detach()
+    value = full_kl(logp, reference).sum() + entropy(logp).sum() + logp[..., ~bare.banned_V].sum()
     value.backward()
     assert value.isfinite() and raw.grad is not None and raw.grad.isfinite().all()
-    assert not raw.grad[..., llama.banned_V].any()
+    assert not raw.grad[..., bare.banned_V].any()
 
 
-def test_temperature_by_hand(make_policy: Callable[..., Policy]) -> None:
-    policy = make_policy(temperature=0.5)
-    logits = torch.full((policy.vocabulary,), -1e4, dtype=torch.float64)
+def test_temperature_by_hand(bare: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bare, "temperature", 0.5)
+    logits = torch.full((bare.vocabulary,), -1e4, dtype=torch.float64)
     logits[40], logits[41] = 1.0, 0.0
     # exp(1 / 0.5) / (exp(2) + 1) when tempered, e / (e + 1) in answers
-    assert policy.cot_logp(logits)[40].exp().item() == pytest.approx(0.8807970779778823)
-    assert policy.answer_logp(logits)[40].exp().item() == pytest.approx(0.7310585786300049)
+    assert bare.cot_logp(logits)[40].exp().item() == pytest.approx(0.8807970779778823)
+    assert bare.answer_logp(logits)[40].exp().item() == pytest.approx(0.7310585786300049)
 
 
-def test_answers_may_use_any_token(llama: Policy) -> None:
-    assert llama.answer_logp(torch.zeros(512)).tolist() == pytest.approx([-math.log(512)] * 512)
+def test_answers_may_use_any_token(bare: Policy) -> None:
+    assert bare.answer_logp(torch.zeros(512)).tolist() == pytest.approx([-math.log(512)] * 512)
 
 
 # --- batches and adapters
@@ -285,7 +291,7 @@ def test_a_float64_base_has_a_float64_adapter(make_policy: Callable[..., Policy]
 def test_a_bfloat16_base_has_a_float32_adapter_and_trains(make_policy: Callable[..., Policy]) -> None:
     policy = make_policy(dtype=torch.bfloat16)
     assert {p.dtype for p in policy.trainable().values()} == {torch.float32}
-    scores = score_cots(policy, CONTEXTS, torch.full((3, 2), 40), "full")
+    scores = score(policy, CONTEXTS, torch.full((3, 2), 40))
     assert scores.logp_BL.dtype == torch.float32
     scores.logp_BL.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in b_matrices(policy).values())
@@ -344,7 +350,7 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(
 ) -> None:
     config = FAMILIES[name](sizes)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    gradients, forwards = [], []
+    gradients, recomputed = [], []
     for checkpointing in (False, True):
         base = load_base(Model(name=str(tmp_path), gradient_checkpointing=checkpointing), CPU)
         policy = Policy(add_adapter(base, Lora(), 0), tokenizer)
@@ -352,10 +358,12 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(
         norm = next(m for n, m in base.named_modules() if "layernorm" in n or "ln_1" in n)
         norm.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         cot_BL = sample_cots(policy, CONTEXTS, uniforms(0, 0, 3, 4)).cot_BL
-        calls.clear()
-        score_cots(policy, CONTEXTS, cot_BL, "full").logp_BL.sum().backward()
-        forwards.append(len(calls))
+        with policy.folded():  # what is computed again must be computed with the same weights
+            loss = score(policy, CONTEXTS, cot_BL).logp_BL.sum()
+            calls.clear()
+            loss.backward()
+        recomputed.append(len(calls))
         gradients.append(torch.cat([p.grad.flatten() for p in b_matrices(policy).values() if p.grad is not None]))
         assert not policy.model.training
-    assert forwards == [2, 3]  # critic and actor; the actor's once more
+    assert recomputed == [0, 1]
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-7)

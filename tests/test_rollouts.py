@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
+from transformers import DynamicCache
 
-from markov_cot.models import Policy
-from markov_cot.rollouts import ANSWER_TOKENS, decode, draw, greedy_answers, greedy_cots, sample_cots, uniforms
+from markov_cot.decoding import decode
+from markov_cot.policy import Batch, Policy
+from markov_cot.rollouts import ANSWER_TOKENS, draw, greedy_answers, greedy_cots, sample_cots, uniforms
 
 CONTEXTS = [[1, 40, 41, 42], [1, *range(50, 70)], [1, *range(100, 111)]]
 LENGTH = 10
@@ -119,28 +119,32 @@ def test_greedy_cots_do_not_depend_on_the_batch(policy: Policy) -> None:
 # --- greedy answers
 
 
-class Scripted:
-    """Stands in for a model: after each prompt it wants to write the next token of that prompt's script."""
+class Scripted(Policy):
+    """Stands in for a policy: after each prompt it wants to write the next token of that prompt's script."""
+
+    shares_prompts = False
 
     def __init__(self, policy: Policy, scripts: dict[int, list[int]]) -> None:
-        self.vocabulary, self.scripts, self.forwards = policy.vocabulary, scripts, 0
+        self.__dict__.update(policy.__dict__)
+        self.scripts, self.forwards = scripts, 0
 
-    def __call__(self, *, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SimpleNamespace:
-        if self.forwards == 0:
-            self.rows = [self.scripts[row] for row in input_ids[:, -1].tolist()]
-        logits = torch.zeros(len(input_ids), 1, self.vocabulary)
-        for i, row in enumerate(self.rows):
-            logits[i, 0, row[self.forwards] if self.forwards < len(row) else 60] = 1.0
+    def read_apart(self, contexts: Batch) -> tuple[Tensor, Any]:
+        self.rows = [self.scripts[row] for row in contexts.ids_BT[:, -1].tolist()]
+        return self.step(), DynamicCache()
+
+    def step(self, *_: Any) -> Tensor:
+        tokens = [row[self.forwards] if self.forwards < len(row) else 60 for row in self.rows]
         self.forwards += 1
-        return SimpleNamespace(logits=logits, past_key_values=None)
+        return torch.nn.functional.one_hot(torch.tensor(tokens), self.vocabulary)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return hidden
 
 
 def answers_of(policy: Policy, scripts: list[list[int]]) -> tuple[list[str], int]:
     """What is answered when the model writes these ids, and with how many forwards."""
-    scripted = copy.copy(policy)
-    model = Scripted(policy, {100 + i: script for i, script in enumerate(scripts)})
-    scripted.model = model  # type: ignore[assignment]
-    return greedy_answers(scripted, [[1, 100 + i] for i in range(len(scripts))], "actor"), model.forwards
+    scripted = Scripted(policy, {100 + i: script for i, script in enumerate(scripts)})
+    return greedy_answers(scripted, [[1, 100 + i] for i in range(len(scripts))], "actor"), scripted.forwards
 
 
 def encode(policy: Policy, text: str) -> list[int]:
@@ -182,9 +186,9 @@ def test_no_contexts_no_answers(policy: Policy) -> None:
 def test_decode_asks_for_no_forward_whose_token_is_not_wanted(policy: Policy) -> None:
     seen: list[int] = []
 
-    def pick(logits_BV: Tensor, position: int) -> Tensor:
+    def pick(hidden_Bd: Tensor, position: int) -> Tensor:
         seen.append(position)
-        return logits_BV.argmax(-1)
+        return hidden_Bd.argmax(-1)
 
     assert decode(policy, CONTEXTS, 3, pick, samples=2).shape == (6, 3)
     assert decode(policy, CONTEXTS, 9, pick, stop=lambda: len(seen) >= 5).shape == (3, 2)

@@ -14,14 +14,16 @@ from markov_cot.advantages import group_advantages
 from markov_cot.collection import Experience
 from markov_cot.config import Config, Data, build_config
 from markov_cot.losses import Weights
-from markov_cot.models import Policy
+from markov_cot.memory import TokenBudgets
+from markov_cot.policy import Policy
 from markov_cot.prompts import AnswerContext, Prompts
 from markov_cot.rewards import Baseline, answer_contexts
 from markov_cot.rollouts import greedy_cots, sample_cots, uniforms
-from markov_cot.scoring import score_answers, score_answers_in_batches, score_cots, slices_within
+from markov_cot.scoring import cot_hidden, score_answers, score_answers_in_batches, slices_within
 from markov_cot.tasks.problem import Problem
 from markov_cot.tasks.registry import load
 from markov_cot.updates import Updater
+from tests.helpers import score
 
 COT = [40, 41, 42, 43, 44]
 PROBLEMS = {
@@ -100,12 +102,12 @@ def test_answer_log_probs_do_not_depend_on_the_batches(policy: Policy) -> None:
 
 def test_baselines_are_the_critics_greedy_cots_scored(policy: Policy, tokenizer: Any) -> None:
     prompts, problems = Prompts(tokenizer), [PROBLEMS["numeric"], PROBLEMS["choice"]]
-    baseline = Baseline(policy, prompts, 6, Config().reward, 1000)
+    baseline = Baseline(policy, prompts, 6, Config().reward)
     cots = greedy_cots(policy, [prompts.question_context(p) for p in problems], 6, "critic").tolist()
     expected = score_answers(policy, answer_contexts(prompts, problems, cots), "critic", "mean")
-    torch.testing.assert_close(baseline(problems), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(baseline(problems, 1000), expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(
-        baseline([problems[1], problems[0], problems[1]]), expected[[1, 0, 1]], rtol=0, atol=1e-6
+        baseline([problems[1], problems[0], problems[1]], 1000), expected[[1, 0, 1]], rtol=0, atol=1e-6
     )
 
 
@@ -114,13 +116,13 @@ def test_baselines_are_the_critics_greedy_cots_scored(policy: Policy, tokenizer:
 
 @pytest.mark.parametrize("kl", ["full", "k1", "k3"])
 def test_a_policy_has_no_divergence_from_itself(make_policy: Callable[..., Policy], kl: str) -> None:
-    scores = score_cots(make_policy(adapter="fresh"), [[1, 40], [1, 41, 42]], torch.full((2, 3), 50), kl)
+    scores = score(make_policy(adapter="fresh"), [[1, 40], [1, 41, 42]], torch.full((2, 3), 50), kl)
     assert not scores.kl_BL.any() and torch.equal(scores.logp_BL, scores.reference_logp_BL)
 
 
 def test_score_cots_by_full_forward(policy64: Policy) -> None:
     context, cot = [1, 40, 41], [50, 51, 52]
-    scores = score_cots(policy64, [context], torch.tensor([cot]), "full")
+    scores = score(policy64, [context], torch.tensor([cot]), "full")
     logp = {}
     for role in ("actor", "critic"):
         with torch.no_grad(), policy64.acting_as(role):
@@ -166,18 +168,21 @@ def experience_with_a_dead_group(policy: Policy, prompts: Prompts) -> Experience
     reward_B = score_answers(policy, answers, "actor", "mean")
     sigma_P = reward_B.view(3, 4).std(1, correction=0)
     floor = sigma_P.sort().values[:2].mean().item()  # between the two smallest deviations
-    return Experience(rollouts, answers, reward_B, group_advantages(reward_B, 4, floor))
+    contexts = [c for c in rollouts.contexts for _ in range(4)]
+    with torch.no_grad():
+        reference_BLd = cot_hidden(policy, contexts, rollouts.cot_BL, "critic")
+    return Experience(rollouts, answers, reward_B, group_advantages(reward_B, 4, floor), reference_BLd)
 
 
+@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("kl", ["full", "k1", "k3"])
 def test_micro_batches_do_not_change_the_gradient(policy64: Policy, tokenizer: Any, kl: str) -> None:
     values = {"algorithm": {"kl": kl, "actor_reward_weight": 1.0}, "reward": {"answerer": "actor"}}
-    updater = Updater(policy64, build_config(values, "test"))
+    updater = Updater(policy64, build_config(values, "test"), TokenBudgets(1000))
     data = experience_with_a_dead_group(policy64, Prompts(tokenizer))
 
     def gradient(budget: int) -> tuple[Tensor, dict[str, float]]:
-        updater.token_budget = budget
-        losses, _ = updater.accumulate_gradient(data, Weights(0.1, 1.0, 0.01))
+        losses, _ = updater.gradient(data, Weights(0.1, 1.0, 0.01), token_budget=budget)
         flat = torch.cat([p.grad.flatten() for p in updater.parameters if p.grad is not None])
         policy64.model.zero_grad()
         return flat, losses
@@ -196,19 +201,18 @@ def test_denominators_are_the_counts_of_live_and_of_all_sequences(
     policy64: Policy, tokenizer: Any, budget: int, chosen: list[int]
 ) -> None:
     values = {"algorithm": {"actor_reward_weight": 1.0}, "reward": {"answerer": "actor"}}
-    updater = Updater(policy64, build_config(values, "test"))
-    updater.token_budget = budget
+    updater = Updater(policy64, build_config(values, "test"), TokenBudgets(1000))
     data = experience_with_a_dead_group(policy64, Prompts(tokenizer))
     advantages, live = data.advantages, [i for i in chosen if data.advantages.live_B[i]]
     assert 1 < len(live) < len(chosen)
-    losses, _ = updater.accumulate_gradient(data, Weights(0.1, 1.0), chosen)
+    losses, _ = updater.gradient(data, Weights(0.1, 1.0), token_budget=budget, chosen=chosen)
     policy64.model.zero_grad()
     # The policy has not moved, so the behaviour log-probs are its own.
     logp_B = data.rollouts.behaviour_logp_BL.mean(1)
     policy = -sum((advantages.advantage_B[i] * logp_B[i]).item() for i in live) / len(live)
     reward = -sum((data.reward_B[i] / advantages.sigma_B[i]).item() for i in live) / len(live)
     with torch.no_grad():
-        kl_BL = score_cots(policy64, [data.contexts[i] for i in chosen], data.rollouts.cot_BL[chosen], "full").kl_BL
+        kl_BL = score(policy64, [data.contexts[i] for i in chosen], data.rollouts.cot_BL[chosen], "full").kl_BL
     kl = kl_BL.mean(1).sum().item() / len(chosen)
     assert losses["loss/policy"] == pytest.approx(policy, abs=1e-5)
     assert losses["loss/actor_reward"] == pytest.approx(reward, rel=1e-5)

@@ -18,7 +18,7 @@ from markov_cot.analysis.locate import Located
 from markov_cot.config import Config, apply_override, build_config, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.tracking import CONFIG
 
 QUICKSTART = "quickstart"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markov_cot.config import Reward
 from markov_cot.metrics import repetition
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.rewards import answer_contexts
 from markov_cot.rollouts import greedy_answers, greedy_cots

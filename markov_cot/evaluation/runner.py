@@ -15,7 +15,7 @@ from markov_cot.config import Reward
 from markov_cot.evaluation.answering import Answer, answer_from_cots
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, rounded
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.randomness import Stream, generator
 from markov_cot.rewards import CRITIC, Baseline
@@ -69,7 +69,7 @@ class Runner:
         self._reward = reward.model_copy(update={"answerer": answerer})
         self._known = baselines or {}
         self._is_baseline = writing.writer == CRITIC and writing.temperature is None
-        self._baseline = Baseline(policy, prompts, writing.length, reward, TOKEN_BUDGET)
+        self._baseline = Baseline(policy, prompts, writing.length, reward)
 
     def run(
         self, items: Sequence[Item], log: RecordLog, batch: int, advance: Callable[[int], None] = lambda _: None
@@ -125,7 +125,7 @@ class Runner:
     def _baselines(self, items: Sequence[Item]) -> list[float]:
         if all(item.index in self._known for item in items):
             return [self._known[item.index] for item in items]
-        values: list[float] = self._baseline([item.problem for item in items]).tolist()
+        values: list[float] = self._baseline([item.problem for item in items], TOKEN_BUDGET).tolist()
         return values
 
     def _likelihoods(

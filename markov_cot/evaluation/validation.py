@@ -9,7 +9,7 @@ from markov_cot.config import Config
 from markov_cot.evaluation.answering import Answer, answer_greedily
 from markov_cot.evaluation.extractors import PRIMARY, extract
 from markov_cot.evaluation.statistics import wilson_interval
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.rewards import CRITIC
 from markov_cot.tasks.problem import Problem
@@ -65,7 +65,7 @@ def validate(
         config.rollout.length,
         reward,
         writer=writer,
-        batch=config.validation.batch,
+        batch=min(config.validation.batch, max(1, token_budget // config.rollout.length)),
         token_budget=token_budget,
     )
     return summarise(list(answers))

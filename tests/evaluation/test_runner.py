@@ -15,7 +15,7 @@ from markov_cot.errors import UserError
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, from_json, to_json
 from markov_cot.evaluation.runner import Runner, Writing
-from markov_cot.models import Policy
+from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.tasks.problem import Problem
 from markov_cot.tasks.synthetic import Generated, choices, words

@@ -1,0 +1,116 @@
+"""LoRA over linear layers in fewer products than PEFT's own, with the same parameters and files.
+
+Sampling calls every layer once per token, where each small product of the adapter costs as much as a large one of the
+base. So while it lasts, `folded` gives each layer a second weight with the adapter in it, W + s B A; the base's own
+weights are never written to (PEFT's merge changes them, and its unmerge does not restore them exactly). Folding rounds
+the sum to the base's dtype, so it is for float32 and float64; a bfloat16 base has its adapter added to each output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FOLDED_DTYPES = (torch.float32, torch.float64)
+FOLD_LIMIT_BYTES = 4 << 30
+"""Most memory for folded weights; a fixed size, so that a resumed run computes as the interrupted one did."""
+
+
+class AdaptedLinear(LoraLinear):  # type: ignore[misc]
+    """PEFT's LoRA layer over `nn.Linear`, for one adapter without dropout, bias or variants."""
+
+    folded: Tensor | None = None
+    """W + s B A while the adapter is folded."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """[..., in] -> [..., out] in the base's dtype."""
+        base = self.base_layer
+        if self.disable_adapters:
+            return F.linear(x, base.weight, base.bias)
+        a, b, scaling = self._adapter()
+        if self.folded is None:
+            out = F.linear(x, base.weight, base.bias)
+            low = F.linear(x.to(a.dtype), a).flatten(0, -2)
+            if out.dtype == b.dtype:
+                return torch.addmm(out.flatten(0, -2), low, b.T, alpha=scaling).view(out.shape)
+            return out + (low @ b.T).mul_(scaling).to(out.dtype).view(out.shape)
+        if torch.is_grad_enabled():
+            folded: Tensor = _FoldedLinear.apply(x, a, b, self.folded, base.bias, scaling)  # type: ignore[no-untyped-call]
+            return folded
+        return F.linear(x, self.folded, base.bias)
+
+    def fold(self) -> None:
+        """Computes W + s B A and uses it until `unfold`. The memory is new: a backward may still need the last."""
+        a, b, scaling = self._adapter()
+        with torch.no_grad():
+            self.folded = torch.addmm(self.base_layer.weight, b, a, alpha=scaling)
+
+    def unfold(self) -> None:
+        """Back to base and adapter apart."""
+        self.folded = None
+
+    def _adapter(self) -> tuple[Tensor, Tensor, float]:
+        name = self.active_adapter[0]
+        return self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+
+
+class _FoldedLinear(torch.autograd.Function):
+    """x (W + s B A)^T + bias, with the gradients of x, A and B worked out from the folded weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, a: Tensor, b: Tensor, folded: Tensor, bias: Tensor | None, scaling: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, a, b, folded)
+        ctx.scaling = scaling
+        return F.linear(x, folded, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, a, b, folded = ctx.saved_tensors
+        (gradient,) = gradients
+        gradient_N = gradient.flatten(0, -2)
+        x_N = x.flatten(0, -2)
+        low_gradient_N = (gradient_N @ b).mul_(ctx.scaling)
+        gradient_x = gradient @ folded if ctx.needs_input_grad[0] else None
+        gradient_b = gradient_N.T @ F.linear(x_N, a).mul_(ctx.scaling)
+        return gradient_x, low_gradient_N.T @ x_N, gradient_b, None, None, None
+
+
+def use_adapted_linear(config: LoraConfig) -> None:
+    """Has PEFT put `AdaptedLinear` in the place of its own layer. The saved adapter is the same."""
+    config._register_custom_module({nn.Linear: AdaptedLinear})
+
+
+class Folding:
+    """Switches all adapted layers of a model to folded weights and back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = [m for m in model.modules() if isinstance(m, AdaptedLinear)]
+        weights = [layer.base_layer.weight for layer in layers]
+        size = sum(w.numel() * w.element_size() for w in weights)
+        foldable = all(w.dtype in FOLDED_DTYPES for w in weights) and size <= FOLD_LIMIT_BYTES
+        self._layers = layers if foldable else []
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def folded(self) -> Iterator[None]:
+        """Within it, layers use W + s B A of the parameters it was entered with. May be nested."""
+        self._depth += 1
+        try:
+            if self._depth == 1:
+                for layer in self._layers:
+                    layer.fold()
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                for layer in self._layers:
+                    layer.unfold()

@@ -2,10 +2,10 @@
 
 python benchmarks/kill_resume.py --out FOLDER --kills 50 [--algorithms ppo ema ...]
 
-Every algorithm is killed `--kills` times. A run that was resumed may be killed again, so the kills fall on fresh and
-on resumed runs, on start-up, steps, validation, saving and the end. Each run that got through must have, byte for
-byte, the adapter, sample and alarm files of the run that was left alone, the same log lines but for perf/*, each once,
-and in TensorBoard every step of every tag once.
+Every algorithm is killed `--kills` times, every other time in the middle of saving. A run that was resumed may be
+killed again, so the kills fall on fresh and on resumed runs, on start-up, steps, validation and the end. Each run that
+got through must have, byte for byte, the adapter, state, sample and alarm files of the run that was left alone, the
+same log lines but for perf/*, each once, and in TensorBoard every step of every tag once.
 """
 
 from __future__ import annotations
@@ -106,10 +106,13 @@ def finish(child: int) -> None:
         sys.exit(f"a run that was not killed ended with status {status}")
 
 
-def kill_after(child: int, seconds: float) -> bool:
-    """Whether the child was still running after `seconds`, and so was killed."""
+def kill_after(child: int, seconds: float, saving: Path | None) -> bool:
+    """Whether the child was still running after `seconds`, and so was killed; with `saving`, once it next saves there.
+
+    A save is seen by its temporary folder.
+    """
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end or (saving and not list(saving.glob(".adapter_*"))):
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             if status:
@@ -174,7 +177,10 @@ def benchmark(out: Path, algorithm: str, kills: int, dice: random.Random) -> dic
         killed = 0
         # One run in three is killed a second time, and so on; the last attempt is left alone.
         while done.total() < kills and (not killed or dice.random() < 1 / 3):
-            if not kill_after(forked(lambda: train(folder, algorithm)), dice.uniform(0, seconds)):  # noqa: B023
+            # Saving is a small part of the time, so every other kill waits for it.
+            saving = folder / "checkpoints" / "r" if done.total() % 2 else None
+            child = forked(lambda: train(folder, algorithm))  # noqa: B023 - used before the loop goes on
+            if not kill_after(child, dice.uniform(0, seconds), saving):
                 break
             killed += 1
             done[where(folder)] += 1

@@ -70,6 +70,8 @@ def config_of(folder: Path, algorithm: str) -> Config:
             "checkpoints_dir": str(folder / "checkpoints"),
         },
         "tracking": {"samples_every": 2},
+        # A run that an alarm has stopped goes on when it is resumed, so a kill between its last save and its end shows.
+        "alarms": {"action": "continue"},
     }
     for key, value in ALGORITHMS[algorithm].items():
         values[key] = values.get(key, {}) | value

@@ -1,75 +1,143 @@
 """Checkpoints on disk: `checkpoints/<run>/adapter_<step>/`, loadable by PEFT as it is. No pickles.
 
 adapter_model.safetensors, adapter_config.json    the actor's adapter, as PEFT writes it
-trainer/optimizer.safetensors, trainer/state.json optimizer moments; step, best-so-far
-manifest.json                                     step, config, base fingerprint, checksum of every file
+trainer/optimizer.safetensors, trainer/state.json optimizer moments; what else the trainer remembers
+manifest.json                                     step, config, fingerprints, checksum of every file
+
+A folder named adapter_<step> is whole: it is written as .adapter_<step>.writing and renamed. Folders whose names begin
+with a dot are what a crash left of writing, replacing or deleting one; `recover` clears them up.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as render_tensors
 from torch import Tensor
 
 from markov_cot.errors import UserError
+from markov_cot.files import sync_folder, write_synced
+from markov_cot.manifest import (
+    ADAPTER_CONFIG,
+    MANIFEST,
+    NAME,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    Damaged,
+    Manifest,
+    read_manifest,
+    sha256,
+)
 
-FORMAT = 1
-WEIGHTS, ADAPTER_CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
-OPTIMIZER, STATE = "trainer/optimizer.safetensors", "trainer/state.json"
 LATEST, BEST = "latest", "best"
-_NAME = re.compile(r"adapter_(\d+)")
+_WRITING, _REPLACED, _DELETING = "writing", "replaced", "deleting"
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a checkpoint says of itself."""
+class Found:
+    """The newest checkpoint of a run that is whole."""
 
-    step: int
-    config: dict[str, Any]
-    base: dict[str, str]
-    """`name` and `fingerprint` of the base model."""
-    files: dict[str, str]
-    """SHA-256 of every other file, by its path in the folder."""
+    folder: Path
+    manifest: Manifest
+    damaged: list[Damaged]
+    """What is wrong with newer ones, newest first; they have been set aside."""
 
 
 def save(
-    folder: Path,
-    model: PeftModel,
-    optimizer: torch.optim.Optimizer,
-    state: Mapping[str, Any],
-    step: int,
-    config: Mapping[str, Any],
-    base: Mapping[str, str],
+    folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], about: Manifest
 ) -> None:
-    """Writes a checkpoint beside `folder` and renames it into place, so `folder` is whole whenever it exists."""
-    temporary = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "trainer").mkdir(parents=True)
+    """Writes a checkpoint beside `folder` and renames it into place. `about.files` is filled in.
+
+    Raises `OSError` when the disk refuses; a checkpoint that was there stays.
+    """
     adapter = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file({k: v.contiguous() for k, v in adapter.items()}, temporary / WEIGHTS, metadata={"format": "pt"})
-    model.peft_config["default"].save_pretrained(str(temporary))
-    save_file(optimizer_tensors(model, optimizer), temporary / OPTIMIZER)
-    _write_json(temporary / STATE, state)
-    files = {name: checksum(temporary / name) for name in (WEIGHTS, ADAPTER_CONFIG, OPTIMIZER, STATE)}
-    manifest = {"format": FORMAT, "step": step, "config": config, "base": base, "files": files}
-    _write_json(temporary / MANIFEST, manifest)
-    for path in temporary.rglob("*"):
-        _sync(path)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-    _sync(folder.parent)
+    contents = {
+        WEIGHTS: render_tensors({k: v.contiguous() for k, v in adapter.items()}, {"format": "pt"}),
+        ADAPTER_CONFIG: _render_adapter_config(model),
+        OPTIMIZER: render_tensors(optimizer_tensors(model, optimizer)),
+        STATE: _render_json(state),
+    }
+    sums = {name: sha256(content) for name, content in contents.items()}
+    contents[MANIFEST] = replace(about, files=sums).render()
+    temporary = _beside(folder, _WRITING)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        (temporary / "trainer").mkdir(parents=True)
+        for name, content in contents.items():
+            write_synced(temporary / name, content)
+        for inner in (temporary / "trainer", temporary):
+            sync_folder(inner)
+        _move_into_place(temporary, folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    """A folder cannot be renamed over another, so one that is there steps aside, where `recover` would find it."""
+    replaced = _beside(folder, _REPLACED)
+    if folder.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        folder.rename(replaced)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(folder)
+        raise
+    sync_folder(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def recover(run_folder: Path) -> None:
+    """Clears up what a crash in the middle of writing, replacing or deleting a checkpoint has left."""
+    for folder in sorted(run_folder.glob(".adapter_*")):
+        name, _, state = folder.name[1:].partition(".")
+        if state == _REPLACED and NAME.fullmatch(name) and not (run_folder / name).exists():
+            folder.rename(run_folder / name)
+        elif state in (_WRITING, _REPLACED, _DELETING):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_newest(run_folder: Path) -> Found | None:
+    """The newest checkpoint that is whole; None when there are none at all.
+
+    Newer ones that are damaged are renamed to damaged_adapter_<step>. Raises `UserError` when none is whole, or when
+    the newest whole one must not be read.
+    """
+    recover(run_folder)
+    faults: list[tuple[Path, Damaged]] = []
+    for folder in reversed(list_steps(run_folder)):
+        try:
+            manifest = read_manifest(folder)
+        except Damaged as fault:
+            faults.append((folder, fault))
+            continue
+        for damaged, _ in faults:
+            _set_aside(damaged)
+        return Found(folder, manifest, [fault for _, fault in faults])
+    if faults:
+        raise UserError(f"{faults[0][1]}, of which there is none; start another --run")
+    return None
+
+
+def _set_aside(folder: Path) -> None:
+    target, count = folder.with_name(f"damaged_{folder.name}"), 1
+    while target.exists():
+        count += 1
+        target = folder.with_name(f"damaged_{folder.name}_{count}")
+    folder.rename(target)
 
 
 def point(link: Path, folder: Path) -> None:
@@ -80,72 +148,70 @@ def point(link: Path, folder: Path) -> None:
     temporary.replace(link)
 
 
+def follow(run_folder: Path, link: str) -> Path | None:
+    """The checkpoint that `latest` or `best` points to; None unless it is one of the run's own."""
+    path = run_folder / link
+    if not path.is_symlink():
+        return None
+    target = os.readlink(path)  # noqa: PTH115 - as text: resolving it would follow it wherever it leads
+    folder = run_folder / target
+    return folder if NAME.fullmatch(target) and folder in list_steps(run_folder) else None
+
+
+def point_again(run_folder: Path, latest: Path, best_step: int) -> None:
+    """Sets `latest`, and `best` where the best checkpoint is still there, whatever they pointed to before."""
+    point(run_folder / LATEST, latest)
+    best = run_folder / f"adapter_{best_step}"
+    if best_step and best in list_steps(run_folder):
+        point(run_folder / BEST, best)
+    elif (run_folder / BEST).is_symlink():
+        (run_folder / BEST).unlink()
+
+
 def prune(run_folder: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints and those that `latest` and `best` point to."""
-    kept = {(run_folder / name).resolve() for name in (LATEST, BEST)}
+    kept = {follow(run_folder, LATEST), follow(run_folder, BEST)}
     for folder in list_steps(run_folder)[:-keep]:
-        if folder.resolve() not in kept:
-            shutil.rmtree(folder)
+        if folder not in kept:
+            _delete(folder)
 
 
 def discard_after(run_folder: Path, step: int) -> None:
     """Deletes the checkpoints of later steps, and links that would point to one of them."""
     for folder in list_steps(run_folder):
         if step_of(folder) > step:
-            shutil.rmtree(folder)
+            _delete(folder)
     for name in (LATEST, BEST):
         link = run_folder / name
-        if link.is_symlink() and not link.exists():
+        if link.is_symlink() and not follow(run_folder, name):
             link.unlink()
 
 
 def list_steps(run_folder: Path) -> list[Path]:
-    """The run's checkpoint folders, oldest first."""
-    folders = [f for f in run_folder.glob("adapter_*") if _NAME.fullmatch(f.name) and f.is_dir()]
+    """The run's checkpoint folders, oldest first. Links, which may lead out of the run's folder, are none."""
+    folders = [f for f in run_folder.glob("adapter_*") if NAME.fullmatch(f.name) and f.is_dir() and not f.is_symlink()]
     return sorted(folders, key=step_of)
 
 
 def step_of(folder: Path) -> int:
     """Step in a checkpoint folder's name."""
-    match = _NAME.fullmatch(folder.name)
+    match = NAME.fullmatch(folder.name)
     assert match, folder
     return int(match[1])
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest, once every file's checksum has been found right. Raises `UserError` naming the file."""
-    path = folder / MANIFEST
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        manifest = Manifest(values["step"], values["config"], values["base"], values["files"])
-    except FileNotFoundError:
-        raise UserError(f"checkpoint {folder}: has no {MANIFEST}; give another checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"checkpoint {folder}: {MANIFEST} is damaged; use an earlier checkpoint") from None
-    for name, expected in manifest.files.items():
-        file = folder / name
-        if not file.is_file():
-            raise UserError(f"checkpoint {folder}: {name} is missing; use an earlier checkpoint")
-        if checksum(file) != expected:
-            raise UserError(f"checkpoint {folder}: {name} is damaged (wrong checksum); use an earlier checkpoint")
-    return manifest
-
-
-def check_base(folder: Path, manifest: Manifest, name: str, fingerprint: str) -> None:
+def check_base(folder: Path, trained_on: Mapping[str, str], name: str, fingerprint: str) -> None:
     """Raises `UserError` unless the checkpoint was trained on this base."""
-    if manifest.base["fingerprint"] != fingerprint:
+    if trained_on["fingerprint"] != fingerprint:
         raise UserError(
-            f"checkpoint {folder}: was trained on the base {manifest.base['name']}, whose weights differ from "
-            f"{name}'s; pass --model {manifest.base['name']}"
+            f"checkpoint {folder}: was trained on the base {trained_on['name']}, whose weights differ from "
+            f"{name}'s; pass --model {trained_on['name']}"
         )
 
 
 def load_adapter(folder: Path, model: PeftModel) -> None:
     """Loads a checkpoint's adapter into `model`'s. Raises `UserError` when it does not fit."""
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"checkpoint {folder}: {WEIGHTS} cannot be read ({error}); use another checkpoint") from None
+    state = _load_tensors(folder, WEIGHTS)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in expected.items()}:
         raise UserError(f"checkpoint {folder}: its adapter does not fit this model; check lora.* and --model")
@@ -153,15 +219,22 @@ def load_adapter(folder: Path, model: PeftModel) -> None:
 
 
 def load_trainer_state(folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Restores the optimizer's moments and returns the rest of the trainer's state."""
-    tensors = load_file(folder / OPTIMIZER)
-    for name, parameter in _trainable(model).items():
+    """Restores the optimizer's moments and returns the rest of the trainer's state. Raises `UserError`."""
+    trainable = _trainable(model)
+    moments: dict[str, dict[str, Tensor]] = {name: {} for name in trainable}
+    for key, value in _load_tensors(folder, OPTIMIZER).items():
+        name, _, moment = key.rpartition("|")
+        if name not in moments or (value.ndim and value.shape != trainable[name].shape):
+            raise UserError(f"checkpoint {folder}: {OPTIMIZER} does not fit this model; check lora.* and --model")
+        moments[name][moment] = value
+    for name, parameter in trainable.items():
         optimizer.state[parameter] = {
-            key.removeprefix(f"{name}|"): value.to(parameter.device if value.ndim else "cpu")
-            for key, value in tensors.items()
-            if key.startswith(f"{name}|")
+            moment: value.to(parameter.device if value.ndim else "cpu") for moment, value in moments[name].items()
         }
-    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise Damaged(f"checkpoint {folder}: {STATE} cannot be read; use an earlier checkpoint") from None
     return state
 
 
@@ -178,19 +251,31 @@ def _trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return parse_tensors((folder / name).read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise Damaged(f"checkpoint {folder}: {name} cannot be read ({error}); use another checkpoint") from None
+
+
+def _render_adapter_config(model: PeftModel) -> bytes:
+    """The adapter's config as PEFT's own `save_pretrained` writes it."""
+    values = model.peft_config["default"].to_dict()
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
+    return json.dumps(plain, indent=2, sort_keys=True).encode()
+
+
+def _render_json(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def _beside(folder: Path, state: str) -> Path:
+    return folder.with_name(f".{folder.name}.{state}")
+
+
+def _delete(folder: Path) -> None:
+    """Deletes a checkpoint, which is no longer one from the first moment on."""
+    doomed = _beside(folder, _DELETING)
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)

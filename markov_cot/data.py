@@ -27,8 +27,8 @@ class Shuffle:
         self._permutation = lru_cache(maxsize=2)(
             lambda epoch: generator(seed, Stream.SHUFFLE, epoch).permutation(len(problems))
         )
-        self.too_long: set[str] = set()
-        """Ids of the problems that were skipped so far."""
+        self.too_long: set[int] = set()
+        """Numbers of the problems that were skipped so far. Not their ids, which a file may give twice."""
 
     def batch(self, step: int, size: int) -> list[Problem]:
         """The `size` problems of a step (counted from 0)."""
@@ -38,11 +38,12 @@ class Shuffle:
         epoch, offset = divmod(position, len(self._problems))
         order = self._permutation(epoch)
         for i in range(min(len(order), MAX_SKIPPED_IN_A_ROW)):
-            problem = self._problems[int(order[(offset + i) % len(order)])]
-            if problem.id not in self.too_long:
+            number = int(order[(offset + i) % len(order)])
+            if number not in self.too_long:
+                problem = self._problems[number]
                 if self._fits(problem):
                     return problem
-                self.too_long.add(problem.id)
+                self.too_long.add(number)
         raise UserError(
             f"data: question + CoT + answer of {len(self.too_long)} problems in a row are longer than the model's "
             "context; lower rollout.length or use a model with a longer context"

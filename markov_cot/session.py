@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from transformers import PreTrainedTokenizerFast
 
 from markov_cot import models
+from markov_cot.checkpoints import Found, check_base, find_newest, list_steps
 from markov_cot.config import Config, dump_config
 from markov_cot.data import Shuffle, sample
 from markov_cot.errors import UserError
+from markov_cot.files import replace_file
+from markov_cot.locking import RunLock
 from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
+from markov_cot.resuming import check_data, check_settings
 from markov_cot.rollouts import ANSWER_TOKENS
 from markov_cot.tasks.problem import Problem
 from markov_cot.tasks.registry import load
 from markov_cot.tasks.splits import Splits
-from markov_cot.tracking import CONFIG
+from markov_cot.text import visible
+from markov_cot.tracking import CONFIG, LOG
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +57,79 @@ class Session:
     """Validation problems; the first `validation.problems` of them are used while training."""
     base: dict[str, str]
     """Name and fingerprint of the base, for manifests."""
+    data: dict[str, str]
+    """Name and fingerprint of the dataset, likewise."""
+    lock: RunLock
+    """Held from the start, so that no other process trains the run."""
+    origin: Path | None
+    """Checkpoint that the run goes on from."""
+    changed: bool
+    """Whether settings or data are not the origin's, as far as they decide what is computed."""
 
 
-def open_session(config: Config, run: str | None, recipe: str, *, resume: bool) -> Session:
+def open_session(
+    config: Config, run: str | None, recipe: str, *, resume: bool, accept_changes: bool = False
+) -> Session:
     """Loads data and model, checks that they fit together, and makes the run's folders.
 
-    Raises `UserError` for everything the user can mend.
+    To resume is to go on from the run's newest checkpoint that is whole; settings and data must be as they were then,
+    unless `accept_changes`. Raises `UserError` for everything the user can mend.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("train: started as several processes, and training runs on one; start it without a launcher")
     folders = _folders(config, run or f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}", resume)
-    tokenizer = models.load_tokenizer(config.model)
+    lock = RunLock(folders.run)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(lock.release)
+        found = _find_origin(folders, lock) if resume else None
+        changed = found is not None and check_settings(found, config, accept=accept_changes)
+        tokenizer = models.load_tokenizer(config.model)
+        splits, data = _load_data(config, tokenizer)
+        if found:
+            changed |= check_data(found, data, splits.source, accept=accept_changes)
+        policy, base = _load_policy(config, tokenizer)
+        if found:
+            check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
+        prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
+        fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
+        shuffle = Shuffle(splits.train, config.seed, fits)
+        shuffle.batch(0, config.rollout.problems)
+        count = max(config.validation.problems, config.validation.final_problems)
+        held_out = sample(splits.validation, count, 0, fits)
+        _make_folders(folders, config, lock, resume)
+        on_failure.pop_all()
+    origin = found.folder if found else None
+    return Session(config, folders, policy, prompts, splits, shuffle, held_out, base, data, lock, origin, changed)
+
+
+def _find_origin(folders: Folders, lock: RunLock) -> Found | None:
+    """Locks the run and finds the newest checkpoint that is whole, naming those that are not."""
+    with _writing(folders):
+        lock.acquire()
+        found = find_newest(folders.checkpoints)
+    if found:
+        for fault in found.damaged:
+            logger.warning("%s. It was set aside, and %s is used", fault, found.folder.name)
+    return found
+
+
+def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Splits, dict[str, str]]:
     splits = load(config.data, tokenizer)
     for name, problems in (("training", splits.train), ("validation", splits.validation)):
         if not problems:
             raise UserError(
                 f"dataset {splits.name}: has no {name} problems ({splits.note}); give it a file to train on"
             )
+    return splits, {"name": splits.name, "fingerprint": splits.fingerprint()}
+
+
+def _load_policy(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Policy, dict[str, str]]:
     accelerator = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no")
     if config.model.device not in ("auto", accelerator.device.type):
         raise UserError(f"model.device {config.model.device}: not found on this machine; set model.device=auto")
     base = models.load_base(config.model, accelerator.device)
-    fingerprint = models.fingerprint(base)
-    policy = Policy(models.add_adapter(base, config.lora, config.seed), tokenizer, config.rollout.temperature)
-    prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
-    fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
-    shuffle = Shuffle(splits.train, config.seed, fits)
-    shuffle.batch(0, config.rollout.problems)
-    count = max(config.validation.problems, config.validation.final_problems)
-    held_out = sample(splits.validation, count, 0, fits)
-    names = {"name": config.model.name, "fingerprint": fingerprint}
-    _make_folders(folders, config)
-    return Session(config, folders, policy, prompts, splits, shuffle, held_out, names)
+    names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
+    return Policy(models.add_adapter(base, config.lora, config.seed), tokenizer, config.rollout.temperature), names
 
 
 def fits_context(max_length: int, prompts: Prompts, length: int, problem: Problem) -> bool:
@@ -88,29 +140,50 @@ def fits_context(max_length: int, prompts: Prompts, length: int, problem: Proble
 
 
 def check_run_name(run: str) -> None:
-    """Raises `UserError` for a name that would leave the folder of runs."""
-    if run in ("", ".", "..") or Path(run).name != run or "\\" in run:
+    """Raises `UserError` for a name that would leave the folder of runs, or that a terminal would not show."""
+    if run in ("", ".", "..") or Path(run).name != run or "\\" in run or visible(run) != run or not run.isprintable():
         raise UserError(f"--run {run!r}: is not a plain name; use letters, digits, '-' and '_'")
 
 
 def _folders(config: Config, run: str, resume: bool) -> Folders:
     check_run_name(run)
     folders = Folders(Path(config.checkpoint.runs_dir, run), Path(config.checkpoint.checkpoints_dir, run))
-    if folders.run.exists() and not resume:
-        raise UserError(f"run {run}: {folders.run} exists already; pass --resume to go on with it, or another --run")
-    if resume and not folders.run.is_dir():
+    for folder, setting in ((folders.run, "runs_dir"), (folders.checkpoints, "checkpoints_dir")):
+        if folder.is_symlink():
+            raise UserError(f"run {run}: {folder} is a link; give the folder it leads to as checkpoint.{setting}")
+    if not resume:
+        _check_new(folders)
+    elif not folders.run.is_dir():
         raise UserError(f"run {run}: there is no {folders.run} to resume; leave out --resume to start it")
     return folders
 
 
-def _make_folders(folders: Folders, config: Config) -> None:
-    try:
+def _check_new(folders: Folders) -> None:
+    """A run begins to exist with its config, and its name is taken while there are checkpoints of it."""
+    run = folders.run.name
+    if (folders.run / CONFIG).exists() or (folders.run / LOG).exists():
+        raise UserError(f"run {run}: {folders.run} exists already; pass --resume to go on with it, or another --run")
+    if list_steps(folders.checkpoints):
+        raise UserError(f"run {run}: {folders.checkpoints} holds checkpoints already; move them, or give another --run")
+
+
+def _make_folders(folders: Folders, config: Config, lock: RunLock, resume: bool) -> None:
+    with _writing(folders):
         for folder in (folders.run, folders.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
-        (folders.run / CONFIG).write_text(dump_config(config), encoding="utf-8")
+        lock.acquire()
+        if not resume:
+            _check_new(folders)  # another process may have been faster
         probe = folders.checkpoints / ".probe"
         probe.write_bytes(bytes(1 << 20))
         probe.unlink()
+        replace_file(folders.run / CONFIG, dump_config(config).encode())
+
+
+@contextlib.contextmanager
+def _writing(folders: Folders) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         where = error.filename or folders.run
         raise UserError(f"{where}: cannot be written ({error.strerror}); free space or choose another folder") from None

@@ -1,22 +1,31 @@
-"""What a run writes into `runs/<run>/` while it trains: log.jsonl, samples.jsonl and TensorBoard events."""
+"""What a run writes into `runs/<run>/` while it trains: three JSONL logs and TensorBoard events."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import summary
 
 from markov_cot.alarms.monitor import Event
+from markov_cot.events import EventFile, cut_events
+from markov_cot.files import AppendFile, replace_file
+from markov_cot.text import visible
+
+_summary: Any = summary  # has no types
+logger = logging.getLogger(__name__)
 
 LOG, SAMPLES, ALARMS = "log.jsonl", "samples.jsonl", "alarms.jsonl"
 CONFIG, SUMMARY = "config.yaml", "summary.json"
 NOTHING = -1
 """Step before which there is nothing."""
+ROLLBACKS = "rollbacks"
+BINS = 30
 SIDE_BY_SIDE = {
     "Markovian": {
         "reward": ["Multiline", ["reward/answer_logprob", "reward/normalized", "reward/baseline_logprob"]],
@@ -27,52 +36,61 @@ SIDE_BY_SIDE = {
 
 
 class Tracker:
-    """Writes a run's metrics; the keys of log.jsonl and the tags of TensorBoard are the same."""
+    """Writes a run's metrics; the keys of log.jsonl and the tags of TensorBoard are the same.
 
-    def __init__(self, folder: Path, start: int) -> None:
-        """`start` is the number of steps already done; what was logged after it is dropped."""
+    A full disk does not stop it: lines wait in memory, in order, and `sync` fails until all of them are written, so
+    that no checkpoint is ever ahead of the logs.
+    """
+
+    def __init__(self, folder: Path, last: int, rollbacks: int = 0) -> None:
+        """Goes on after step `last`, `NOTHING` for a new run, and drops what was logged after it.
+
+        Of alarms, those from before an earlier rollback stay: they say why there was one. Raises `OSError`.
+        """
         self._folder = folder
-        last = start if start else NOTHING
-        _keep_steps(folder / ALARMS, last)
-        self._open(last)
-        self._board.add_custom_scalars(SIDE_BY_SIDE)
+        self._warned = False
+        self._open(last, rollbacks)
+        if last == NOTHING:
+            self._board.add(0, _summary.custom_scalars(SIDE_BY_SIDE))
 
-    def _open(self, last: int) -> None:
-        """Opens the logs to go on after step `last`. TensorBoard is told to forget what came after it."""
-        for name in (LOG, SAMPLES):
-            _keep_steps(self._folder / name, last)
-        self._log = (self._folder / LOG).open("a", encoding="utf-8")
-        self._samples = (self._folder / SAMPLES).open("a", encoding="utf-8")
-        self._alarms = (self._folder / ALARMS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(self._folder), purge_step=last + 1)
+    def _open(self, last: int, rollbacks: int) -> None:
+        self._rollbacks = rollbacks
+        for name in (LOG, SAMPLES, ALARMS):
+            _keep_steps(self._folder / name, last, rollbacks)
+        cut_events(self._folder, last)
+        self._log = AppendFile(self._folder / LOG)
+        self._samples = AppendFile(self._folder / SAMPLES)
+        self._alarms = AppendFile(self._folder / ALARMS)
+        self._board = EventFile(self._folder, last + 1)
 
-    def rewind(self, step: int) -> None:
-        """Drops what was logged after `step`, but for the alarms, which say why."""
+    def rewind(self, step: int, rollbacks: int) -> None:
+        """Drops what was logged after `step`, but for the alarms, which say why. `rollbacks` counts this one too."""
         self._close()
-        self._open(step)
+        self._open(step, rollbacks)
+
+    def sync(self) -> None:
+        """Waits until all that was logged is on the disk. Raises `OSError` when it cannot be."""
+        for file in self._files:
+            file.sync()
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of log.jsonl and one point of every scalar."""
-        line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-        self._log.write(json.dumps(line) + "\n")
-        self._log.flush()
-        for key, value in metrics.items():
-            self._board.add_scalar(key, value, step)
+        self._line(self._log, {"step": step} | {k: v if math.isfinite(v) else None for k, v in metrics.items()})
+        self._board.add(step, *(_summary.scalar(key, value) for key, value in metrics.items()))
+        self._warn()
 
     def alarms(self, events: Sequence[Event]) -> None:
         """Alarms that changed, as lines of alarms.jsonl and as TensorBoard text."""
         for event in events:
-            self._alarms.write(json.dumps(event.as_json(), ensure_ascii=False) + "\n")
-            self._board.add_text(f"alarm/{event.alarm}", f"    {_one_block(event.diagnosis)}", event.step)
-        self._alarms.flush()
+            self._line(self._alarms, event.as_json() | {ROLLBACKS: self._rollbacks})
+            self._board.add(event.step, _summary.text(f"alarm/{event.alarm}", _verbatim(event.diagnosis)))
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Sample CoTs, as lines of samples.jsonl and as TensorBoard text."""
         for row in rows:
-            self._samples.write(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n")
-        self._samples.flush()
-        text = "\n\n---\n\n".join("\n".join(f"    {k}: {_one_block(str(v))}" for k, v in row.items()) for row in rows)
-        self._board.add_text("samples", text, step)
+            self._line(self._samples, {"step": step, **row})
+        text = "\n\n---\n\n".join("\n".join(_verbatim(f"{k}: {v}") for k, v in row.items()) for row in rows)
+        self._board.add(step, _summary.text("samples", text))
 
     def histograms(self, step: int, values: Mapping[str, Tensor]) -> None:
         """TensorBoard histograms of finite values."""
@@ -80,13 +98,19 @@ class Tracker:
             finite = tensor.detach().float().cpu()
             finite = finite[finite.isfinite()]
             if finite.numel():
-                self._board.add_histogram(tag, finite, step)
+                self._board.add(step, _summary.histogram(tag, finite.numpy(), BINS))
 
-    def outcome(self, settings: Mapping[str, Any], summary: Mapping[str, Any], outcome: Mapping[str, float]) -> None:
-        """How the run ended: summary.json, and its settings beside its final score in TensorBoard's hparams tab."""
-        (self._folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings.items()}
-        self._board.add_hparams(plain, dict(outcome), run_name=".")
+    def outcome(
+        self, step: int, settings: Mapping[str, Any], result: Mapping[str, Any], scores: Mapping[str, float]
+    ) -> None:
+        """How the run ended: summary.json, and its settings beside its final score in TensorBoard's hparams tab.
+
+        Raises `OSError` when the summary cannot be written.
+        """
+        plain = {k: v if isinstance(v, (bool, int, float)) else visible(str(v)) for k, v in settings.items()}
+        self._board.add(step, *_summary.hparams(plain, dict(scores)))
+        self._board.add(step, *(_summary.scalar(key, value) for key, value in scores.items()))
+        replace_file(self._folder / SUMMARY, (json.dumps(result, indent=1) + "\n").encode())
 
     def __enter__(self) -> Tracker:
         return self
@@ -94,24 +118,52 @@ class Tracker:
     def __exit__(self, *_: object) -> None:
         self._close()
 
+    @property
+    def _files(self) -> tuple[AppendFile, ...]:
+        return self._log, self._samples, self._alarms, self._board
+
+    def _line(self, file: AppendFile, row: Mapping[str, Any]) -> None:
+        # Half of a surrogate pair, which broken text may hold, has no UTF-8; JSON's own escapes have room for it.
+        file.append((json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+
+    def _warn(self) -> None:
+        """Says once that the disk takes nothing, and again when it does."""
+        fault = next((file.fault for file in self._files if file.fault), None)
+        if fault and not self._warned:
+            logger.warning(
+                "%s: cannot be written (%s); its lines are kept in memory until they can", self._folder, fault.strerror
+            )
+        if self._warned and not fault:
+            logger.warning("%s: is written again; nothing is missing", self._folder)
+        self._warned = fault is not None
+
     def _close(self) -> None:
-        self._log.close()
-        self._alarms.close()
-        self._samples.close()
-        self._board.close()
+        for file in self._files:
+            file.close()
 
 
-def _one_block(text: str) -> str:
-    """Text indented so that Markdown shows it verbatim."""
-    return text.replace("\n", "\n    ")
+def _verbatim(text: str) -> str:
+    """Text as Markdown that shows it as it is: one indented block, without codes that would end it."""
+    return "\n".join("    " + line for line in visible(text).split("\n"))
 
 
-def _keep_steps(path: Path, last: int) -> None:
-    """Drops lines of a JSONL log whose step is after `last`, and a torn last line."""
+def _keep_steps(path: Path, last: int, rollbacks: int) -> None:
+    """Drops lines of a JSONL log whose step is after `last`, and lines that are torn or damaged.
+
+    A line that counts fewer `rollbacks` is from before the last one, and stays.
+    """
     if not path.exists():
         return
-    with path.open(encoding="utf-8", newline="\n") as file:  # a text may hold other line separators
-        kept = [line for line in file if line.endswith("\n") and json.loads(line)["step"] <= last]
-    temporary = path.with_suffix(".writing")
-    temporary.write_text("".join(kept), encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    kept = b"".join(line + b"\n" for line in lines[:-1] if _stays(line, last, rollbacks))
+    if kept != content:
+        replace_file(path, kept)
+
+
+def _stays(line: bytes, last: int, rollbacks: int) -> bool:
+    try:
+        row = json.loads(line)
+        return bool(row["step"] <= last or row.get(ROLLBACKS, rollbacks) < rollbacks)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False

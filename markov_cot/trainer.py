@@ -5,6 +5,7 @@ Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L 
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 import time
@@ -20,15 +21,20 @@ from markov_cot.advantages import History
 from markov_cot.alarms.monitor import Event, Monitor
 from markov_cot.collection import Collector, Experience
 from markov_cot.config import flatten
+from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score, validate
 from markov_cot.losses import Weights, adapted_kl_weight
+from markov_cot.manifest import STATE, Manifest, read_manifest
 from markov_cot.memory import SCORE, UPDATE, TokenBudgets
 from markov_cot.metrics import cot_metrics
+from markov_cot.resuming import software
 from markov_cot.rewards import answer_contexts
 from markov_cot.session import Session, learning_rate
 from markov_cot.tasks.problem import Problem
-from markov_cot.tracking import Tracker
+from markov_cot.tracking import NOTHING, Tracker
 from markov_cot.updates import Updater
+
+logger = logging.getLogger(__name__)
 
 SAMPLES_SHOWN = 3
 LEAD_SHARE = 8
@@ -43,6 +49,8 @@ class Progress:
     """What changes from step to step besides parameters, optimizer and alarms; saved in checkpoints as JSON."""
 
     step: int = 0
+    started: bool = False
+    """Whether what comes before the first step is done."""
     best: float | None = None
     best_step: int = 0
     since_best: int = 0
@@ -96,8 +104,8 @@ class Trainer:
     def run(self, watch: Watcher, stop_requested: Callable[[], bool] = lambda: False) -> Outcome:
         """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end."""
         config, name = self.session.config, self.session.splits.name
-        with Tracker(self.session.folders.run, self.progress.step) as tracker:
-            if self.progress.step == 0:
+        with self.session.lock, self._open_tracker() as tracker:
+            if not self.progress.started:
                 self._start(tracker)
             while self.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
                 started = time.perf_counter()
@@ -116,28 +124,37 @@ class Trainer:
                 if critical and config.alarms.action == "rollback" and self._roll_back(critical[0], tracker):
                     continue
                 if critical and config.alarms.action != "continue":
-                    self.save()
+                    self.save(tracker)
                     return Outcome(alarms=critical)
                 if is_best or self._due(config.checkpoint.every):
-                    self.save()
-            if not self.folder.exists():
-                self.save()
-            if stop_requested():
-                return Outcome(interrupted=True)
-            return self._conclude(tracker)
+                    self.save(tracker)
+            self._make_sure_of_saving(tracker)
+            return Outcome(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
+
+    def _open_tracker(self) -> Tracker:
+        folder, progress = self.session.folders.run, self.progress
+        try:
+            return Tracker(folder, progress.step if progress.started else NOTHING, progress.rollbacks)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); free space and start again") from None
 
     def _start(self, tracker: Tracker) -> None:
         """What is done before the first step: the base's held-out score, and a checkpoint to roll back to."""
         if self.session.config.validation.every:
             tracker.scalars(0, self._validate().metrics(self.session.splits.name))
+        self.progress.started = True
         if self.session.config.alarms.action == "rollback":
-            self.save()
+            self._make_sure_of_saving(tracker)
 
-    def _conclude(self, tracker: Tracker) -> Outcome:
-        """Scores base and trained actor on the held-out problems kept for the end."""
+    def _conclude(self, tracker: Tracker, stop_requested: Callable[[], bool]) -> Outcome:
+        """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
         problems = self.session.held_out[: self.session.config.validation.final_problems]
-        base, trained = self.score("critic", problems), self.score("actor", problems)
+        base = self.score("critic", problems)
+        if stop_requested():
+            return Outcome(interrupted=True)
+        trained = self.score("actor", problems)
         tracker.outcome(
+            self.progress.step,
             flatten(self.session.config.model_dump(mode="json", exclude={"alarms"})),
             {"step": self.progress.step, "best_step": self.progress.best_step}
             | {"base": asdict(base), "trained": asdict(trained)},
@@ -199,50 +216,74 @@ class Trainer:
         lr_scale = self.progress.lr_scale * config.alarms.rollback_lr_factor
         self._restore(healthy[-1])
         self.progress.rollbacks, self.progress.lr_scale = rollbacks + 1, lr_scale
+        # In this order, so that a crash in between leads back to the alarm, and from there here again.
         checkpoints.discard_after(self.session.folders.checkpoints, self.progress.step)
-        self.save()
-        tracker.rewind(self.progress.step)
+        tracker.rewind(self.progress.step, self.progress.rollbacks)
+        self.save(tracker)
         return True
 
     def _new_monitor(self) -> Monitor:
         config = self.session.config
         return Monitor(config.alarms, flatten(config.model_dump(mode="json")))
 
-    def save(self) -> Path:
-        """Writes a checkpoint of the current step and points `latest`, and `best` if it is, at it."""
+    def save(self, tracker: Tracker) -> None:
+        """Writes a checkpoint of the current step and points `latest`, and `best` if it is, at it.
+
+        What the disk refuses is a warning: training goes on, and the earlier checkpoints stay.
+        """
         session, folder = self.session, self.folder
-        checkpoints.save(
-            folder,
-            session.policy.model,
-            self.updater.optimizer,
-            {"progress": asdict(self.progress), "alarms": self.monitor.state_dict()},
-            self.progress.step,
-            session.config.model_dump(mode="json"),
-            session.base,
-        )
-        checkpoints.point(folder.with_name(checkpoints.LATEST), folder)
-        if self.progress.best is not None and self.progress.best_step == self.progress.step:
-            checkpoints.point(folder.with_name(checkpoints.BEST), folder)
-        checkpoints.prune(folder.parent, session.config.checkpoint.keep)
-        return folder
+        state = {
+            "progress": asdict(self.progress),
+            "alarms": self.monitor.state_dict(),
+            "too_long": sorted(session.shuffle.too_long),
+        }
+        config = session.config.model_dump(mode="json")
+        about = Manifest(self.progress.step, config, session.base, session.data, software(), files={})
+        try:
+            tracker.sync()
+            checkpoints.save(folder, session.policy.model, self.updater.optimizer, state, about)
+            checkpoints.point(folder.with_name(checkpoints.LATEST), folder)
+            if self.progress.best is not None and self.progress.best_step == self.progress.step:
+                checkpoints.point(folder.with_name(checkpoints.BEST), folder)
+            checkpoints.prune(folder.parent, session.config.checkpoint.keep)
+        except OSError as error:
+            logger.warning(
+                "%s: could not be saved (%s); training goes on, earlier checkpoints are kept", folder, error.strerror
+            )
+
+    def _make_sure_of_saving(self, tracker: Tracker) -> None:
+        """Saves the current step unless it is saved. Raises `UserError` when the disk refuses."""
+        if not self.folder.exists():
+            self.save(tracker)
+        if not self.folder.exists():
+            run = self.session.folders.run.name
+            raise UserError(f"run {run}: step {self.progress.step} is not saved; free space, then --run {run} --resume")
 
     def resume(self) -> None:
-        """Goes on from the run's latest checkpoint, or from the start when none was written yet."""
-        folder = self.session.folders.checkpoints / checkpoints.LATEST
-        if folder.exists():
-            self._restore(folder)
+        """Goes on from the session's origin, or from the start when no checkpoint was written yet."""
+        origin = self.session.origin
+        if origin:
+            self._restore(origin)
+            checkpoints.point_again(origin.parent, origin, self.progress.best_step)
 
     def _restore(self, folder: Path) -> None:
         """Takes adapter, optimizer, progress and alarms from a checkpoint."""
         session = self.session
-        manifest = checkpoints.read_manifest(folder)
-        checkpoints.check_base(folder, manifest, session.base["name"], session.base["fingerprint"])
+        manifest = read_manifest(folder)
+        checkpoints.check_base(folder, manifest.base, session.base["name"], session.base["fingerprint"])
         checkpoints.load_adapter(folder, session.policy.model)
         state = checkpoints.load_trainer_state(folder, session.policy.model, self.updater.optimizer)
-        self.progress = Progress.from_json(state["progress"])
-        self.budgets.tokens |= self.progress.token_budgets
         self.monitor = self._new_monitor()
-        self.monitor.load_state_dict(state["alarms"])
+        try:
+            self.progress = Progress.from_json(state["progress"])
+            self.budgets.tokens |= self.progress.token_budgets
+            self.monitor.load_state_dict(state["alarms"])
+            if not session.changed:  # what fitted then may not fit now
+                session.shuffle.too_long |= set(state["too_long"])
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"checkpoint {folder}: {STATE} is not a trainer's state; use another checkpoint") from None
+        if self.progress.step != manifest.step:
+            raise UserError(f"checkpoint {folder}: {STATE} is of another step; use another checkpoint")
 
     def score(self, writer: str, problems: Sequence[Problem]) -> Score:
         """Held-out score of the "actor", or of the "critic" (the untrained base)."""

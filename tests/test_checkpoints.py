@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from markov_cot import checkpoints
 from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
+from markov_cot.manifest import FILES, OPTIMIZER, WEIGHTS, Manifest, read_manifest
 from markov_cot.models import add_adapter, fingerprint, load_base, resolve_source
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ def saved(tmp_path: Path) -> Path:
     optimizer.step()
     folder = tmp_path / "adapter_7"
     base = {"name": "nano", "fingerprint": fingerprint(model)}
-    checkpoints.save(folder, model, optimizer, {"step": 7}, 7, {"seed": 0}, base)
+    checkpoints.save(folder, model, optimizer, {"step": 7}, Manifest(7, {"seed": 0}, base, {}, {}, {}))
     return folder
 
 
@@ -41,7 +42,7 @@ def test_files_and_manifest(saved: Path) -> None:
         "trainer/state.json",
         "manifest.json",
     }
-    manifest = checkpoints.read_manifest(saved)
+    manifest = read_manifest(saved)
     assert (manifest.step, manifest.config, manifest.base["name"]) == (7, {"seed": 0}, "nano")
     assert not list(saved.parent.glob(".*")), "nothing half-written is left behind"
 
@@ -52,14 +53,12 @@ def test_adapter_and_optimizer_come_back_bit_for_bit(saved: Path) -> None:
     checkpoints.load_adapter(saved, model)
     assert checkpoints.load_trainer_state(saved, model, optimizer) == {"step": 7}
     again = saved.with_name("adapter_8")
-    checkpoints.save(again, model, optimizer, {"step": 7}, 7, {"seed": 0}, {"name": "nano", "fingerprint": ""})
-    for name in (checkpoints.WEIGHTS, checkpoints.OPTIMIZER):
+    checkpoints.save(again, model, optimizer, {"step": 7}, Manifest(8, {"seed": 0}, {}, {}, {}, {}))
+    for name in (WEIGHTS, OPTIMIZER):
         assert (again / name).read_bytes() == (saved / name).read_bytes(), name
 
 
-@pytest.mark.parametrize(
-    "name", [checkpoints.WEIGHTS, checkpoints.ADAPTER_CONFIG, checkpoints.OPTIMIZER, checkpoints.STATE]
-)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_a_damaged_file_is_named(saved: Path, name: str, damage: str) -> None:
     file = saved / name
@@ -70,20 +69,20 @@ def test_a_damaged_file_is_named(saved: Path, name: str, damage: str) -> None:
         content[len(content) // 2] ^= 1
         file.write_bytes(content if damage == "flip" else content[:-1])
     with pytest.raises(UserError, match=name.replace(".", r"\.")):
-        checkpoints.read_manifest(saved)
+        read_manifest(saved)
 
 
 def test_a_damaged_manifest_is_named(saved: Path) -> None:
-    for content in ("", "{", "[]", json.dumps({"step": 1})):
+    for content in ("", "{", "[]", json.dumps({"step": 1}), json.dumps({"format": 2}), "[" * 100_000):
         (saved / "manifest.json").write_text(content)
         with pytest.raises(UserError, match=r"manifest\.json"):
-            checkpoints.read_manifest(saved)
+            read_manifest(saved)
 
 
 def test_another_base_is_refused(saved: Path) -> None:
-    manifest = checkpoints.read_manifest(saved)
+    manifest = read_manifest(saved)
     with pytest.raises(UserError, match="trained on the base nano"):
-        checkpoints.check_base(saved, manifest, "other", "0" * 64)
+        checkpoints.check_base(saved, manifest.base, "other", "0" * 64)
 
 
 def test_an_adapter_of_another_rank_is_refused(saved: Path) -> None:

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from markov_cot.checkpoints import ADAPTER_CONFIG, BEST, LATEST, MANIFEST, WEIGHTS, list_steps
+from markov_cot.checkpoints import BEST, LATEST, follow, list_steps
 from markov_cot.errors import UserError
+from markov_cot.manifest import ADAPTER_CONFIG, MANIFEST, WEIGHTS, refuse_pickles
 from markov_cot.session import check_run_name
 from markov_cot.tasks.benchmarks import nearest
 
@@ -57,7 +58,7 @@ def locate(name: str, run: str | None, checkpoints_dir: Path) -> Located:
 
 def default_name(run: str | None, checkpoints_dir: Path) -> str:
     """The run's `best`, or its `latest` when none beat the untrained base. Raises `UserError` without checkpoints."""
-    return BEST if (checkpoints_dir / find_run(run, checkpoints_dir) / BEST).is_dir() else LATEST
+    return BEST if follow(checkpoints_dir / find_run(run, checkpoints_dir), BEST) else LATEST
 
 
 def find_run(run: str | None, checkpoints_dir: Path) -> str:
@@ -82,9 +83,8 @@ def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> Located:
     runs = [run] if run else runs_by_age(checkpoints_dir)
     # `best` and `latest` are the newest run's; a step is looked for in all of them.
     for each in runs if _STEP.fullmatch(name) else runs[:1]:
-        folder = checkpoints_dir / each / name
-        if folder.is_dir():
-            return Located(folder.resolve().name, folder.resolve(), each)
+        if folder := _checkpoint(checkpoints_dir / each, name):
+            return Located(folder.name, folder.resolve(), each)
     if not runs or not any(list_steps(checkpoints_dir / each) for each in runs):
         raise UserError(_nothing(run, checkpoints_dir))
     steps = ", ".join(step.name for step in list_steps(checkpoints_dir / runs[0]))
@@ -97,11 +97,19 @@ def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> Located:
     raise UserError(f"--checkpoint {name}: not found in {where}; {runs[0]} has {steps}")
 
 
+def _checkpoint(run_folder: Path, name: str) -> Path | None:
+    """What a run has under a name. Links are followed within the run's folder only."""
+    if name in (BEST, LATEST):
+        return follow(run_folder, name)
+    return next((folder for folder in list_steps(run_folder) if folder.name == name), None)
+
+
 def _at(folder: Path, checkpoints_dir: Path) -> Located:
     folder = folder.resolve()
     for file in (ADAPTER_CONFIG, WEIGHTS):
         if not (folder / file).is_file():
             raise UserError(f"checkpoint {folder}: has no {file}; give a folder that PEFT or this program wrote")
+    refuse_pickles(folder)
     own = folder.parent.parent == checkpoints_dir.resolve()
     return Located(folder.name, folder, folder.parent.name if own else None)
 

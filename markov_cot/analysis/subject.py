@@ -13,7 +13,7 @@ import torch
 import yaml
 from peft import PeftModel
 
-from markov_cot import checkpoints, models
+from markov_cot import checkpoints, manifest, models
 from markov_cot.analysis.locate import Located
 from markov_cot.config import Config, apply_override, build_config, read_recipe, recipe_names
 from markov_cot.errors import UserError
@@ -98,16 +98,14 @@ def read_source(located: Located, wishes: Wishes) -> Source:
     if located.folder is None:
         return Source(located, _run_config(located.run, wishes), wishes)
     if located.has_manifest:
-        manifest = checkpoints.read_manifest(located.folder)
-        sums = {name: manifest.files[name] for name in (checkpoints.WEIGHTS, checkpoints.ADAPTER_CONFIG)}
-        return Source(located, manifest.config, wishes, manifest.base, sums)
+        about = manifest.read_manifest(located.folder)
+        sums = {name: about.files[name] for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
+        return Source(located, about.config, wishes, about.base, sums)
     adapter = _adapter_config(located.folder)
     name = wishes.model or adapter.get("base_model_name_or_path")
     if not name:
         raise UserError(f"checkpoint {located.folder}: does not name its base model; pass --model")
-    sums = {
-        name: checkpoints.checksum(located.folder / name) for name in (checkpoints.WEIGHTS, checkpoints.ADAPTER_CONFIG)
-    }
+    sums = {name: manifest.checksum(located.folder / name) for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
     return Source(located, None, wishes, {"name": str(name)}, sums)
 
 
@@ -140,8 +138,7 @@ class Subject:
     def _check_base(self, source: Source) -> None:
         located = source.located
         if located.folder is not None and located.has_manifest:
-            manifest = checkpoints.Manifest(0, {}, source.base, {})
-            checkpoints.check_base(located.folder, manifest, self.base["name"], self.base["fingerprint"])
+            checkpoints.check_base(located.folder, source.base, self.base["name"], self.base["fingerprint"])
 
 
 def _run_config(run: str | None, wishes: Wishes) -> dict[str, Any] | None:
@@ -162,7 +159,7 @@ def _recipe(task: SuiteTask) -> dict[str, Any]:
 
 
 def _adapter_config(folder: Path) -> Mapping[str, Any]:
-    path = folder / checkpoints.ADAPTER_CONFIG
+    path = folder / manifest.ADAPTER_CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         kind, bias = values["peft_type"], values.get("bias", "none")

@@ -40,7 +40,7 @@ def doctor_command(run: str, runs_dir: str, as_json: bool) -> int:
 
 def _print(report: Report) -> None:
     from markov_cot.alarms.rules import RULES
-    from markov_cot.cli.text import visible
+    from markov_cot.text import visible
 
     warned = ", ".join(f"{event.alarm} at step {event.step}" for event in report.warnings)
     if report.is_healthy:

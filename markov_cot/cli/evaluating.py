@@ -17,13 +17,13 @@ from markov_cot.analysis.evaluate import Advance, Report, Request, Track, evalua
 from markov_cot.analysis.over_steps import Curve, evaluate_all
 from markov_cot.analysis.subject import Wishes
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.cli.text import visible
 from markov_cot.errors import UserError
 from markov_cot.evaluation import scores
 from markov_cot.evaluation.outcome import Measure
 from markov_cot.evaluation.report import TaskReport
 from markov_cot.evaluation.statistics import PairedComparison
 from markov_cot.evaluation.suites import Suite, SuiteTask, read_suite
+from markov_cot.text import visible
 
 GREEDY = 0.0
 ACCURACY = f"{scores.ACCURACY},"

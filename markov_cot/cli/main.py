@@ -8,6 +8,7 @@ import sys
 import click
 
 from markov_cot.errors import UserError
+from markov_cot.text import visible
 
 COMMANDS = {
     "train": "Train a LoRA actor to write a chain of thought that carries the answer.",
@@ -56,11 +57,13 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "markov-cot"
         _fail(f"{error.format_message()} (see {where} --help)")
+    except OSError as error:  # a disk that fills up, a folder that goes away: the system's word for it, without a trace
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; mend it and try again")
     except (click.Abort, KeyboardInterrupt):
         click.echo("markov-cot: interrupted", err=True)
         sys.exit(INTERRUPTED)
 
 
 def _fail(message: str) -> None:
-    click.echo(f"markov-cot: {' '.join(message.split())}", err=True)
+    click.echo(f"markov-cot: {visible(' '.join(message.split()))}", err=True)
     sys.exit(USER_ERROR)

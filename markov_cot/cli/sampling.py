@@ -14,9 +14,9 @@ from markov_cot.analysis.evaluate import Request
 from markov_cot.analysis.show import Shown, Written, show
 from markov_cot.analysis.subject import Wishes
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.cli.text import visible
 from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
+from markov_cot.text import visible
 
 
 def start(

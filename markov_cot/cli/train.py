@@ -12,6 +12,7 @@ import click
 @click.option("--steps", type=int, help="Optimizer steps.")
 @click.option("--run", help="Name of the run (default: the recipe and the time).")
 @click.option("--resume", is_flag=True, help="Go on with the run named by --run.")
+@click.option("--accept-changes", is_flag=True, help="Resume although settings or data are not what they were.")
 @click.option("--seed", type=int, help="Seed of sampling, data order and adapter.")
 @click.option("--data-dir", help="Folder with the dataset's original files.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out and count broken rows of the data.")
@@ -23,6 +24,7 @@ def train_command(
     steps: int | None,
     run: str | None,
     resume: bool,
+    accept_changes: bool,
     seed: int | None,
     data_dir: str | None,
     skip_bad_rows: bool,
@@ -43,4 +45,5 @@ def train_command(
     }
     from markov_cot.cli.training import start
 
-    return start(config, {k: v for k, v in options.items() if v is not None}, settings, run, resume=resume)
+    given = {k: v for k, v in options.items() if v is not None}
+    return start(config, given, settings, run, resume=resume, accept_changes=accept_changes)

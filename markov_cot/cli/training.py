@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -18,11 +15,13 @@ from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.cli.text import visible
+from markov_cot.cli.signals import stop_on_signal
 from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
-from markov_cot.session import Session, open_session
+from markov_cot.resuming import ACCEPT
+from markov_cot.session import Session, check_run_name, open_session
+from markov_cot.text import visible
 from markov_cot.tracking import CONFIG
 from markov_cot.trainer import Outcome, Trainer
 
@@ -49,28 +48,43 @@ def resolve_config(
 
 
 def start(
-    recipe: str | None, options: Mapping[str, Any], settings: tuple[str, ...], run: str | None, *, resume: bool
+    recipe: str | None,
+    options: Mapping[str, Any],
+    settings: tuple[str, ...],
+    run: str | None,
+    *,
+    resume: bool,
+    accept_changes: bool = False,
 ) -> int:
     """Trains as asked. Returns the exit code."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False)
     quiet_libraries()
-    saved = _saved_config(run, options, settings) if resume else None
-    config, name = resolve_config(recipe, options, settings, saved)
-    session = open_session(config, run, name, resume=resume)
-    _introduce(console, session)
-    trainer = Trainer(session)
-    if resume:
-        trainer.resume()
-        console.print(f"resuming at step {trainer.progress.step}")
-    with _stop_on_signal() as stop_requested, _progress(console, trainer) as watch:
-        outcome = trainer.run(watch, stop_requested)
+    if accept_changes and not resume:
+        raise UserError(f"{ACCEPT}: has a meaning only with --resume")
+    with stop_on_signal() as stop:
+        saved = _saved_config(run, options, settings) if resume else None
+        config, name = resolve_config(recipe, options, settings, saved)
+        session = open_session(config, run, name, resume=resume, accept_changes=accept_changes)
+        _introduce(console, session)
+        trainer = Trainer(session)
+        if resume:
+            trainer.resume()
+            console.print(f"resuming at step {trainer.progress.step}")
+        with _progress(console, trainer) as watch, stop.after_the_step():
+            outcome = trainer.run(watch, lambda: stop.asked)
+    return _report(console, trainer, outcome)
+
+
+def _report(console: Console, trainer: Trainer, outcome: Outcome) -> int:
+    """Says how the run ended. Returns the exit code."""
     if outcome.alarms:
         names = ", ".join(event.alarm for event in outcome.alarms)
-        console.print(f"stopped by a critical alarm ({names}); saved {trainer.folder}", soft_wrap=True)
+        where = f"saved {trainer.folder}" if trainer.folder.exists() else "this step could not be saved"
+        console.print(visible(f"stopped by a critical alarm ({names}); {where}"), soft_wrap=True)
         return STOPPED
     if outcome.interrupted:
-        again = f"markov-cot train --run {session.folders.run.name} --resume"
-        console.print(f"interrupted; saved {trainer.folder}. Go on with: {again}", soft_wrap=True)
+        again = f"markov-cot train --run {trainer.session.folders.run.name} --resume"
+        console.print(visible(f"interrupted; saved {trainer.folder}. Go on with: {again}"), soft_wrap=True)
         return INTERRUPTED
     _conclude(trainer, outcome)
     return DONE
@@ -79,6 +93,7 @@ def start(
 def _saved_config(run: str | None, options: Mapping[str, Any], settings: tuple[str, ...]) -> Path:
     if run is None:
         raise UserError("--resume: needs the run's name; pass --run NAME")
+    check_run_name(run)
     overrides = read_overrides(options, settings)
     path = Path(overrides.get("checkpoint.runs_dir", "runs"), run, CONFIG)
     if not path.is_file():
@@ -96,35 +111,16 @@ def read_overrides(options: Mapping[str, Any], settings: tuple[str, ...]) -> dic
 
 def _introduce(console: Console, session: Session) -> None:
     config, splits = session.config, session.splits
-    console.print(
-        f"[bold]{session.folders.run.name}[/]: {config.model.name} on {splits.name} "
+    where = (
+        f": {config.model.name} on {splits.name} "
         f"({len(splits.train):,} training problems from {splits.source}), {session.policy.device}"
     )
+    console.print(Text.assemble((session.folders.run.name, "bold"), visible(where)))
     if splits.note:
-        console.print(splits.note, soft_wrap=True)
+        console.print(visible(splits.note), soft_wrap=True)
     if splits.skipped:
         console.print(f"{splits.skipped} broken rows were skipped")
-    console.print(f"TensorBoard: tensorboard --logdir {config.checkpoint.runs_dir}")
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[Any]:
-    """Within it the first SIGINT or SIGTERM asks for a stop after the step, and a second one stops at once."""
-    asked = False
-
-    def ask(_: int, __: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print("\nstopping after this step (once more to stop at once)", file=sys.stderr)
-
-    previous = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    console.print(visible(f"TensorBoard: tensorboard --logdir {config.checkpoint.runs_dir}"))
 
 
 @contextlib.contextmanager
@@ -164,8 +160,9 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
 def _conclude(trainer: Trainer, outcome: Outcome) -> None:
     """Base and trained score on unseen problems, where the checkpoint is, and what to type next."""
     assert outcome.base and outcome.trained
-    run, console = trainer.session.folders.run, Console()
-    table = Table(title=f"{trainer.session.splits.name}: {outcome.base.n} unseen problems (validation split)")
+    run, console = trainer.session.folders.run, Console(markup=False, highlight=False)
+    title = visible(f"{trainer.session.splits.name}: {outcome.base.n} unseen problems (validation split)")
+    table = Table(title=Text(title))
     for column in ("policy", "accuracy", "95 % interval", "answer log-prob (nats)"):
         table.add_column(column)
     table.add_row("base", *_cells(outcome.base))
@@ -173,11 +170,11 @@ def _conclude(trainer: Trainer, outcome: Outcome) -> None:
     console.print(table)
     if too_long := len(trainer.session.shuffle.too_long):
         console.print(f"skipped {too_long} training problems that are too long for the model's context")
-    console.print(f"checkpoint: {trainer.folder}", soft_wrap=True)
+    console.print(visible(f"checkpoint: {trainer.folder}"), soft_wrap=True)
     if trainer.progress.best_step not in (0, trainer.progress.step):
         best = trainer.folder.with_name("best")
-        console.print(f"best while training: step {trainer.progress.best_step}, {best}", soft_wrap=True)
-    console.print(f"next: tensorboard --logdir {run}", soft_wrap=True)
+        console.print(visible(f"best while training: step {trainer.progress.best_step}, {best}"), soft_wrap=True)
+    console.print(visible(f"next: tensorboard --logdir {run}"), soft_wrap=True)
 
 
 def _cells(score: Score) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from markov_cot.cli.text import visible
+from markov_cot.text import visible
 
 Cli = Callable[..., tuple[int, str, str]]
 """(arguments) -> exit code, stdout, stderr."""

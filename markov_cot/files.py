@@ -1,0 +1,80 @@
+"""Writing files so that a crash, a kill or a full disk leaves the old content or the new, never half of one.
+
+All of a run's own files are written through here. Errors are `OSError`, as the system gives them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Writes a new file and waits until it is on the disk. Only for names that nobody looks for yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Makes `content` the content of `path` in one step: it is written beside it and renamed."""
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        write_synced(temporary, content)
+        os.replace(temporary, path)  # noqa: PTH105 - one module whose calls of the system a test can make fail
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class AppendFile:
+    """A file that grows at its end. What the disk refuses is kept in memory, in order, and written with what follows.
+
+    So a disk that is full for a while loses nothing; `sync` says whether all of it is on the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._pending = bytearray()
+        self.fault: OSError | None = None
+        """Why the end of the file is not on the disk; None when it is."""
+
+    def append(self, content: bytes) -> None:
+        """Adds `content`, now or once the disk takes it."""
+        self._pending += content
+        try:
+            self._write()
+        except OSError as error:
+            self.fault = error
+
+    def sync(self) -> None:
+        """Waits until everything is on the disk. Raises `OSError` when it cannot be."""
+        self._write()
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Closes the file; what the disk has refused until now is lost."""
+        self.append(b"")
+        os.close(self._descriptor)
+
+    def _write(self) -> None:
+        while self._pending:
+            written = os.write(self._descriptor, self._pending)
+            del self._pending[:written]
+        self.fault = None

@@ -48,7 +48,7 @@ class Collector:
 
     def __init__(self, policy: Policy, prompts: Prompts, config: Config, budgets: TokenBudgets) -> None:
         self._policy, self._prompts, self._config, self._budgets = policy, prompts, config, budgets
-        self._baseline = Baseline(policy, prompts, config.rollout.length, config.reward)
+        self.baseline = Baseline(policy, prompts, config.rollout.length, config.reward)
 
     def collect(
         self, problems: Sequence[Problem], step: int, history: History
@@ -129,7 +129,7 @@ class Collector:
         if config.algorithm.advantage in WITHOUT_BASELINE and step % config.reward.baseline_every:
             return reward_B
         size = len(problems) * config.rollout.length
-        baseline_P = self._budgets.within(SCORE, size, lambda tokens: self._baseline(problems, tokens))
+        baseline_P = self._budgets.within(SCORE, size, lambda tokens: self.baseline(problems, tokens))
         baseline_P = baseline_P.to(reward_B.dtype)
         normalized_B = reward_B - baseline_P.repeat_interleave(config.rollout.samples)
         metrics["reward/baseline_logprob"] = baseline_P.mean().item()

@@ -5,6 +5,8 @@ Shapes: P problems, G samples per problem, B = P*G sequences (problem-major). Un
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 import torch
@@ -35,17 +37,26 @@ class Baseline:
 
     def __init__(self, policy: Policy, prompts: Prompts, length: int, config: Reward) -> None:
         self._policy, self._prompts, self._length, self._config = policy, prompts, length, config
-        self._known: dict[Problem, float] = {}
+        self.known: dict[str, float] = {}
+        """b by the problem's key: part of a run's state, since in a batch of other composition it would come out
+        different by rounding."""
 
     def __call__(self, problems: Sequence[Problem], token_budget: int) -> Tensor:
         """b of each problem, [P]."""
-        new = list(dict.fromkeys(p for p in problems if p not in self._known))
+        keys = [_key(problem) for problem in problems]
+        new = {key: problem for key, problem in zip(keys, problems, strict=True) if key not in self.known}
         if new:
-            self._known |= dict(zip(new, self._compute(new, token_budget), strict=True))
-        return torch.tensor([self._known[p] for p in problems], device=self._policy.device)
+            self.known |= dict(zip(new, self._compute(list(new.values()), token_budget), strict=True))
+        return torch.tensor([self.known[key] for key in keys], device=self._policy.device)
 
     def _compute(self, problems: list[Problem], token_budget: int) -> list[float]:
         contexts = [self._prompts.question_context(p) for p in problems]
         cots = greedy_cots(self._policy, contexts, self._length, CRITIC).tolist()
         answers = answer_contexts(self._prompts, problems, cots)
         return score_answers_in_batches(self._policy, answers, CRITIC, self._config.reduction, token_budget).tolist()
+
+
+def _key(problem: Problem) -> str:
+    """Short, and the same in every process, for all that the baseline of a problem depends on."""
+    seen = json.dumps([problem.passage, problem.question, problem.choices, problem.answer, problem.kind])
+    return hashlib.sha256(seen.encode()).hexdigest()[:16]

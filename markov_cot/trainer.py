@@ -236,6 +236,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "alarms": self.monitor.state_dict(),
             "too_long": sorted(session.shuffle.too_long),
+            "baselines": self.collector.baseline.known,
         }
         config = session.config.model_dump(mode="json")
         about = Manifest(self.progress.step, config, session.base, session.data, software(), files={})
@@ -278,8 +279,9 @@ class Trainer:
             self.progress = Progress.from_json(state["progress"])
             self.budgets.tokens |= self.progress.token_budgets
             self.monitor.load_state_dict(state["alarms"])
-            if not session.changed:  # what fitted then may not fit now
+            if not session.changed:  # else what fitted then may not fit now, and a baseline be another
                 session.shuffle.too_long |= set(state["too_long"])
+                self.collector.baseline.known = dict(state["baselines"])
         except (KeyError, TypeError, AttributeError):
             raise UserError(f"checkpoint {folder}: {STATE} is not a trainer's state; use another checkpoint") from None
         if self.progress.step != manifest.step:

@@ -55,6 +55,17 @@ def test_problems_that_are_too_long_are_counted_on_after_a_resume(tmp_path: Path
     assert differences(tmp_path / "parts", expected) == []
 
 
+def test_the_baselines_of_problems_that_come_again_are_kept(tmp_path: Path) -> None:
+    """Scored anew, in a batch of other composition, they would differ by rounding."""
+    config = config_of(tmp_path, "ema", steps=3)
+    run(config, stop=lambda made: made.progress.step == 1)
+    made = start(config, resume=True)
+    [problem] = made.session.shuffle.batch(0, 1)
+    [key] = made.collector.baseline.known
+    made.collector.baseline.known[key] = 7.0
+    assert made.collector.baseline([problem], 1000).tolist() == [7.0]
+
+
 @pytest.mark.parametrize(
     "damage",
     ["torn line", "half more", "later lines", "zeros", "no logs", "torn events", "no latest", "bad links"],

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from markov_cot.caches import growing_cache
 from markov_cot.policy import Batch, Policy, pad_left
 
 Pick = Callable[[Tensor, int], Tensor]
@@ -31,8 +30,7 @@ def decode(
 
     Within `Policy.acting_as`, and without gradient.
     """
-    index_B = torch.arange(len(contexts), device=policy.device).repeat_interleave(samples)
-    sequences = _read(policy, contexts, index_B, length)
+    sequences = _read(policy, contexts, samples, length)
     tokens: list[Tensor] = []
     with policy.decoding():
         for position in range(length):
@@ -61,13 +59,14 @@ class _Sequences:
         self._position_B1 = self._position_B1 + 1
 
 
-def _read(policy: Policy, contexts: Sequence[Sequence[int]], index_B: Tensor, room: int) -> _Sequences:
+def _read(policy: Policy, contexts: Sequence[Sequence[int]], samples: int, room: int) -> _Sequences:
     """Reads each context once for all sequences that go on from it, or once for each where that is not possible."""
     batch = pad_left(contexts, policy.pad_id, policy.device)
+    index_B = torch.arange(len(contexts), device=policy.device).repeat_interleave(samples)
     mask_BT = batch.mask_BT[index_B]
     if policy.shares_prompts:
         prefix = policy.read(batch)
-        hidden_Bd, cache = prefix.hidden_Pd[index_B], growing_cache(prefix.keys_values, index_B, room)
+        hidden_Bd, cache = prefix.hidden_Pd[index_B], policy.decoding_cache(prefix, samples, room)
     else:
         hidden_Bd, cache = policy.read_apart(Batch(batch.ids_BT[index_B], mask_BT))
     return _Sequences(policy, hidden_Bd, mask_BT, room, cache)

@@ -20,7 +20,8 @@ from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
-from markov_cot.caches import KeysValues, shared_cache
+from markov_cot import attention
+from markov_cot.caches import KeysValues, grouped_cache, growing_cache, shared_cache
 from markov_cot.errors import UserError
 from markov_cot.lora import Folding
 from markov_cot.products import pack, product
@@ -106,6 +107,7 @@ class Policy:
         model.eval()
         self._check_head()
         self._can_share = self._can_share_prompts()
+        self._has_grouped_attention = self._can_share and self._use_grouped_attention()
 
     # --- who is acting
 
@@ -173,6 +175,14 @@ class Policy:
         mask_BT = torch.cat([prefix.mask_PT[index_B], batch.mask_BT], 1)
         positions_BT = prefix.length_P1[index_B] + batch.positions_BT
         return self._forward(batch.ids_BT, mask_BT, positions_BT, shared_cache(prefix.keys_values, index_B))
+
+    def decoding_cache(self, prefix: Prefix, samples: int, room: int) -> Cache:
+        """For decoding up to `room` tokens of `samples` sequences that go on from each prompt, prompt by prompt."""
+        sequences = samples * len(prefix.mask_PT)
+        if self._has_grouped_attention:
+            return grouped_cache(prefix.keys_values, sequences, room)
+        index_B = torch.arange(len(prefix.mask_PT), device=self.device).repeat_interleave(samples)
+        return growing_cache(prefix.keys_values, index_B, room)
 
     def read_apart(self, contexts: Batch) -> tuple[Tensor, Cache]:
         """Hidden state [B, d] of each context's last token, and the model's own kind of cache of all of them."""
@@ -315,6 +325,25 @@ class Policy:
         else:
             return True
         logger.warning("prompts are read anew for each sample, which is slower: %s", reason)
+        return False
+
+    @torch.no_grad()
+    def _use_grouped_attention(self) -> bool:
+        """Switches to attention that keeps one copy of a prompt, where that computes the same. CPU only: the kernels
+        of a GPU gain more from a plain layout than they lose by copies."""
+        if self.device.type != "cpu" or self._config._attn_implementation != attention.REPLACES:
+            return False
+        self._causal_lm.set_attn_implementation(attention.NAME)
+        probe, half = self._probe(), PROBE_TOKENS - 1
+        prefix = self.read(Batch(probe.ids_BT[:, :half], probe.mask_BT[:, :half]))
+        cache = grouped_cache(prefix.keys_values, 1, 1)
+        try:
+            found = self.step(probe.ids_BT[:, half], probe.mask_BT, prefix.length_P1, cache)
+        except (AttributeError, TypeError):  # a family that looks into its keys and values
+            found = torch.zeros(())
+        if _close(found, self.hidden(probe)[:, half]):
+            return True
+        self._causal_lm.set_attn_implementation(attention.REPLACES)
         return False
 
     def _shares_rightly(self) -> bool:

@@ -30,7 +30,7 @@ from markov_cot.alarms.smoothing import smooth
 from markov_cot.analysis.training_log import Entry, Log
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.collection import Experience
-from markov_cot.config import Config, build_config
+from markov_cot.config import Config, build_config, flatten, read_recipe
 from markov_cot.losses import Counts, LossTerms, Weights
 from markov_cot.metrics import policy_metrics
 from markov_cot.models import load_base, load_tokenizer
@@ -152,7 +152,7 @@ def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
     memory: dict[str, float] = {}
     key = "eval/arithmetic/accuracy"
     peak, low, best = 0.0, 0.0, float("-inf")
-    for step, row, _ in ((r.step, r.metrics, r.example) for r in rows):
+    for step, row in ((r.step, r.metrics) for r in rows):
         accuracy, high, reward = row.get(key), row.get(key + "_high"), row.get("reward/answer_logprob")
         if accuracy is not None and high is not None:
             if accuracy < peak / 2 and high < low:
@@ -170,7 +170,7 @@ def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
 def judge(run: Path) -> Verdict:
     """Replays a run's log."""
     rows = list(Log(run / "log.jsonl").entries())
-    monitor = Monitor(Alarms(), {"rollout.problems": 1})
+    monitor = Monitor(Alarms(), flatten(read_recipe(str(run / "config.yaml"))))
     events = [e for r in rows for e in monitor.update(r.step, r.metrics) if e.is_critical]
     forerunners = [e for e in events if e.alarm in FORERUNNERS]
     accuracies = [a for r in rows if (a := r.metrics.get("eval/arithmetic/accuracy")) is not None]

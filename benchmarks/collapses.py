@@ -41,16 +41,23 @@ from markov_cot.updates import Updater
 from markov_cot.yaml_files import read_yaml
 
 RECIPES = Path(__file__).with_suffix("")
-PUBLISHED, WEAK, HELD_BACK = "published-ppo", "weak-critic", "raw-reward"
-NAMES = (PUBLISHED, "learning-rate", WEAK, "entropy-bonus", HELD_BACK)
+PUBLISHED, WEAK = "published-ppo", "weak-critic"
+HELD_BACK = ("raw-reward", "actor-reward")
+"""Run only once the alarms' defaults were settled."""
+NAMES = (PUBLISHED, "learning-rate", WEAK, "entropy-bonus", *HELD_BACK)
 NOISE, SHARPNESS = 0.28, 3.0
 """Of the weak critic."""
 FORERUNNERS = ("ratio", "kl", "entropy", "repetition")
 """Alarms that do not restate the definition of onset."""
 FALL = 1.0
 """Nats."""
-RESCUE = {"steps": 120, "rollout": {"problems": 4}, "alarms": {"action": "rollback"}}
-RESCUE |= {"validation": {"final_problems": 500}}
+RESCUE = {
+    "steps": 60,
+    "validation": {"final_problems": 500},
+    "checkpoint": {"every": 5},
+    "alarms": {"action": "rollback"},
+}
+"""Over the learning-rate recipe."""
 
 
 class PublishedMistake(Updater):
@@ -197,7 +204,9 @@ def main() -> None:
     if args.rescue:
         report_rescue(runs)
         return
-    print("| recipe | seed | peak | last | onset | first critical | first of ratio, KL, entropy, repetition | late by |")
+    print(
+        "| recipe | seed | peak | last | onset | first critical | first of ratio, KL, entropy, repetition | late by |"
+    )
     print("|" + "---|" * 8)
     for (name, seed), run in zip(work, runs, strict=True):
         print(judge(run).row(name, seed))

@@ -322,7 +322,9 @@ def test_every_alarm_has_its_settings() -> None:
 
 
 def test_the_diagnosis() -> None:
-    config = Config.model_validate({"optim": {"lr": 1e-2}, "algorithm": {"kl_weight": 0}, "alarms": {"kl": WITHOUT_RISE}})
+    config = Config.model_validate(
+        {"optim": {"lr": 1e-2}, "algorithm": {"kl_weight": 0}, "alarms": {"kl": WITHOUT_RISE}}
+    )
     monitor = Monitor(config.alarms, flatten(config.model_dump(mode="json")))
     for step in range(1, 11):
         monitor.update(step, FINE)

@@ -60,12 +60,17 @@ RESCUE = {
 """Over the learning-rate recipe."""
 
 
-class PublishedMistake(Updater):
-    """PPO as the published code has it, which is WRONG and kept here to see what it does.
+def published_loss(logp_BL: Tensor, reference_logp_BL: Tensor, advantage_B: Tensor, clip: float) -> Tensor:
+    """PPO's loss [B] as the published code has it, which is WRONG and kept here to see what it does.
 
-    One ratio per CoT, of mean log-probs, taken against the frozen base instead of the policy that sampled; and the KL
-    term is missing.
+    One ratio per CoT, of mean log-probs, taken against the frozen base instead of the policy that sampled.
     """
+    ratio_B = (logp_BL.mean(1) - reference_logp_BL.mean(1)).exp()
+    return -torch.minimum(ratio_B * advantage_B, ratio_B.clamp(1 - clip, 1 + clip) * advantage_B)
+
+
+class PublishedMistake(Updater):
+    """Follows `published_loss`, with the actor reward but without the KL term."""
 
     def _terms(
         self, data: Experience, contexts: list[list[int]], part: list[int], weights: Weights, counts: Counts
@@ -74,13 +79,12 @@ class PublishedMistake(Updater):
         index = torch.tensor(part)
         scores = score_cots(self.policy, [contexts[i] for i in part], data.rollouts.cot_BL[index], algorithm.kl)
         advantage_B, sigma_B = data.advantages.advantage_B[index], data.advantages.sigma_B[index]
-        ratio_B = (scores.logp_BL.mean(1) - scores.reference_logp_BL.mean(1)).exp()
-        clipped_B = ratio_B.clamp(1 - algorithm.clip, 1 + algorithm.clip)
+        loss_B = published_loss(scores.logp_BL, scores.reference_logp_BL, advantage_B, algorithm.clip)
         answers = [data.answers[i] for i in part]
         reward_B = score_answers(self.policy, answers, "actor", self.config.reward.reduction, grad=True)
-        zero = ratio_B.new_zeros(())
+        zero = loss_B.new_zeros(())
         terms = LossTerms(
-            policy=-torch.minimum(ratio_B * advantage_B, clipped_B * advantage_B).sum() / counts.total,
+            policy=loss_B.sum() / counts.total,
             kl=zero,
             actor_reward=-(reward_B / sigma_B).sum() / counts.total,
             entropy=zero,

@@ -8,7 +8,7 @@ is under half its peak, by more than their intervals explain, or at which the re
 its best. Runs that are in FOLDER already are not trained again: their logs are judged by the alarms' present defaults.
 With --rescue the learning-rate recipe runs with `alarms.action: rollback` instead, and its final accuracy is printed.
 
-The alarms' defaults were tuned on seeds 0 to 2 of all recipes but `HELD_BACK`.
+The alarms' defaults were tuned on runs with seeds 0 to 2 of all recipes but `HELD_BACK`.
 """
 
 from __future__ import annotations

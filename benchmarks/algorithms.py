@@ -1,6 +1,6 @@
 """The algorithm family on the quickstart's task: held-out accuracy and critical alarms over seeds, at equal steps.
 
-python benchmarks/algorithms.py --out FOLDER --steps 80 --seeds 0 1 2 --jobs 2
+python benchmarks/algorithms.py --out FOLDER --steps 120 --seeds 0 1 2 --jobs 2
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run(folder: Path, recipe: str, seed: int, steps: int) -> tuple[float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()

@@ -50,7 +50,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "schedule": {"optim": {"lr": 1e-2, "schedule": "cosine"}},
     "patience": {"optim": {"lr": 1e-9}, "validation": {"every": 1, "patience": 3}},
     "rollback": {
-        "alarms": {"action": "rollback", "rollback_limit": 2, "kl": {"warn": 1e-4, "critical": 1e-3, "hard": 1e-2}}
+        "alarms": {"action": "rollback", "rollback_limit": 2, "kl": {"warn": 0.03, "critical": 0.03, "hard": 0.03}}
     },
 }
 

@@ -102,6 +102,11 @@ class KlLevels(HardLevels):
     critical: PositiveFloat = 2.0
     hard: PositiveFloat = 4.0
     patience: Positive = 3
+    pace: PositiveFloat = 0.01
+    """Nats per step by which it may rise for as long as it likes..."""
+    rise_warn: PositiveFloat = 0.15
+    """...and nats by which its moving average may be above that."""
+    rise_critical: PositiveFloat = 0.3
 
 
 class DeadGroupsLevels(Levels):

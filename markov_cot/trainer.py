@@ -59,6 +59,8 @@ class Progress:
     lr_scale: float = 1.0
     """Product of the factors of all rollbacks."""
     rollbacks: int = 0
+    rolled_back_to: int | None = None
+    """Step the last rollback went to."""
     history: History = field(default_factory=History)
     token_budgets: dict[str, int] = field(default_factory=dict)
     """What was found to fit into memory, by phase; empty until the first step."""
@@ -121,7 +123,7 @@ class Trainer:
                 tracker.alarms(events)
                 watch(self.progress.step, metrics, events)
                 critical = [event for event in events if event.is_critical]
-                if critical and config.alarms.action == "rollback" and self._roll_back(critical[0], tracker):
+                if critical and config.alarms.action == "rollback" and self._roll_back(critical, tracker):
                     continue
                 if critical and config.alarms.action != "continue":
                     self.save(tracker)
@@ -206,16 +208,24 @@ class Trainer:
         contexts = answer_contexts(self.session.prompts, problems, beginnings, config.rollout.samples)
         return {"leak/answer_logprob_cut": self.collector.score(contexts).mean().item()}
 
-    def _roll_back(self, event: Event, tracker: Tracker) -> bool:
-        """Goes back to the last checkpoint from before what the alarm saw began; False when the limit is reached."""
+    def _roll_back(self, critical: Sequence[Event], tracker: Tracker) -> bool:
+        """Goes back to the last checkpoint from before what the alarms saw began; further back the next time.
+
+        False when the limit is reached, or when no checkpoint that old is kept.
+        """
         config, rollbacks = self.session.config, self.progress.rollbacks
         folders = checkpoints.list_steps(self.session.folders.checkpoints)
-        healthy = [folder for folder in folders if checkpoints.step_of(folder) < event.since]
+        # A step's metrics are of the policy that sampled, which is the one saved a step before.
+        last = max(0, min(event.since for event in critical) - 2)
+        healthy = [folder for folder in folders if checkpoints.step_of(folder) <= last]
+        if len(healthy) > 1 and checkpoints.step_of(healthy[-1]) == self.progress.rolled_back_to:
+            healthy.pop()  # the rot began before it
         if rollbacks == config.alarms.rollback_limit or not healthy:
             return False
         lr_scale = self.progress.lr_scale * config.alarms.rollback_lr_factor
         self._restore(healthy[-1])
         self.progress.rollbacks, self.progress.lr_scale = rollbacks + 1, lr_scale
+        self.progress.rolled_back_to = self.progress.step
         # In this order, so that a crash in between leads back to the alarm, and from there here again.
         checkpoints.discard_after(self.session.folders.checkpoints, self.progress.step)
         tracker.rewind(self.progress.step, self.progress.rollbacks)

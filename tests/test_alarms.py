@@ -121,6 +121,7 @@ FINE: dict[str, float] = {
     "cot/compression": 1.3,
     "leak/answer_first": 0.1,
 }
+WITHOUT_RISE = {"rise_warn": 9.0, "rise_critical": 9.0}
 P4 = {"settings": {"rollout.problems": 4}}
 
 SICK: list[tuple[str, str, dict[str, Any], int]] = [
@@ -150,6 +151,9 @@ SICK: list[tuple[str, str, dict[str, Any], int]] = [
     ("kl", "critical", {"policy/kl": 4.0}, 1),
     ("kl", "critical", {"policy/kl": 2.5}, 3),
     ("kl", "warn", {"policy/kl": 1.5}, 3),
+    # The average is 0.5 (1 - 0.8^k) after k rows, and the pace 0.01 k: 0.16 at k = 2, 0.309 at k = 6; patience 3
+    ("kl", "warn", {"policy/kl": 0.5}, 4),
+    ("kl", "critical", {"policy/kl": 0.5}, 8),
     ("dead_groups", "critical", {"reward/zero_variance_groups": 4}, 103),  # past 0.95 at row 54, patience 50
     ("dead_groups", "critical", {"reward/zero_variance_share": 1.0}, 103),
     ("non_finite", "critical", {"loss/total": math.nan}, 1),
@@ -180,7 +184,7 @@ def test_fine_rows_are_fine() -> None:
 
 def test_alarms_clear() -> None:
     rows = [FINE] * 20 + [FINE | {"policy/kl": 2.5}] * 5 + [FINE | {"policy/kl": 1.2}] * 12 + [FINE] * 20
-    events = replay(rows)
+    events = replay(rows, {"kl": WITHOUT_RISE})
     # critical at the third row; below 0.8 * 2 for ten rows: warn; below 0.8 * 1 for ten: over
     assert changes(events) == [("kl", "critical", 23), ("kl", "warn", 35), ("kl", "cleared", 47)]
     assert events[2].diagnosis == "The kl alarm is over at step 47."
@@ -244,6 +248,32 @@ def test_reward_levels_follow_the_noise() -> None:
     assert not any(event.is_critical for event in replay(rows))
 
 
+def kl_rows(values: Iterable[float]) -> Rows:
+    return [{"policy/kl": value} for value in values]
+
+
+def test_a_slow_rise_of_the_kl_is_fine_and_a_leap_is_not() -> None:
+    assert replay(kl_rows(0.009 * i for i in range(100))) == []
+    # The average is 0.04 k - 0.16 (1 - 0.8^k) after k rows and the pace 0.01 k, so the rise is 0.157 at k = 10 and
+    # 0.325 at k = 16; patience 3.
+    events = replay(kl_rows([0.0] * 30 + [0.04 * k for k in range(1, 19)]))
+    assert changes(events) == [("kl", "warn", 42), ("kl", "critical", 48)]
+    assert "leapt to 0.72 nats per token" in events[1].diagnosis
+
+
+def test_the_pace_counts_steps_and_not_rows() -> None:
+    """0.5 nats in 100 steps are drift, the same in one are a leap."""
+    values = [0.0] * 30 + [0.5] * 20
+    far = Monitor(Alarms())
+    assert [e for i, row in enumerate(kl_rows(values)) for e in far.update(100 * i, row)] == []
+    assert [e.level for e in replay(kl_rows(values))] == ["warn", "critical"]
+
+
+def test_the_kl_of_few_questions_a_step_is_noisy() -> None:
+    rng = Random(0)
+    assert replay(kl_rows(0.5 + rng.gauss(0, 0.1) for _ in range(2000))) == []
+
+
 # --- settings
 
 
@@ -292,7 +322,9 @@ def test_every_alarm_has_its_settings() -> None:
 
 
 def test_the_diagnosis() -> None:
-    config = Config.model_validate({"optim": {"lr": 1e-2}, "algorithm": {"kl_weight": 0}})
+    config = Config.model_validate(
+        {"optim": {"lr": 1e-2}, "algorithm": {"kl_weight": 0}, "alarms": {"kl": WITHOUT_RISE}}
+    )
     monitor = Monitor(config.alarms, flatten(config.model_dump(mode="json")))
     for step in range(1, 11):
         monitor.update(step, FINE)
@@ -395,7 +427,8 @@ def healthy_runs(draw: st.DrawFn) -> list[dict[str, float]]:
     random = Random(draw(st.integers(0, 2**32)))
     steps = draw(st.integers(20, 250))
     gain, spread = draw(st.floats(0, 4)), draw(st.floats(0, 2))
-    kl, sharpened = draw(st.floats(0, 0.9)), draw(st.floats(0, 2.2))
+    # The KL is at its end after half the steps: at the pace it may have, and a little more.
+    kl, sharpened = draw(st.floats(0, min(0.9, 0.1 + 0.01 * steps / 2))), draw(st.floats(0, 2.2))
     rows = []
     for step in range(steps):
         done = min(1.0, 2 * step / steps)

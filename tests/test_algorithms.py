@@ -12,11 +12,13 @@ from torch import Tensor
 from transformers import GPT2Config
 
 from markov_cot.advantages import History, ema_advantages, expert_advantages, unscaled
+from markov_cot.alarms.monitor import Event
 from markov_cot.collection import Collector, Experience
 from markov_cot.losses import Weights, adapted_kl_weight, policy_gradient, ppo
 from markov_cot.memory import TokenBudgets
 from markov_cot.prompts import Prompts
 from markov_cot.tasks.registry import load
+from markov_cot.tracking import Tracker
 from markov_cot.trainer import Trainer
 from markov_cot.updates import Updater
 from tests.test_trainer import ignore, log, parameters, small_config, trainer
@@ -297,3 +299,16 @@ def test_rollback_restores_policy_and_optimizer_and_lowers_the_learning_rate(tmp
     assert steps == sorted(set(steps))
     # After the rollback to the first checkpoint every step has half its learning rate.
     assert log(made)[-1]["optim/lr"] == pytest.approx(0.5 * min(1.0, steps[-1] / 2) * 1e-2)
+
+
+def test_rollback_goes_behind_the_earliest_sign_of_all_critical_alarms(tmp_path: Path) -> None:
+    alarms = {"action": "rollback", "ratio": {"enabled": False}, "kl": {"enabled": False}}
+    made = trainer(small_config(tmp_path, steps=6, checkpoint={"every": 1, "keep": 9}, alarms=alarms))
+    made.run(ignore)
+    events = [Event("kl", "critical", 6, 6, {}, ""), Event("ratio", "critical", 6, 5, {}, "")]
+    with Tracker(made.session.folders.run, 6) as tracker:
+        assert made._roll_back(events, tracker)
+        assert made.progress.step == 3, "step 5, where the ratio alarm saw it, sampled with the policy saved at step 4"
+        assert made._roll_back(events, tracker)
+        assert made.progress.step == 2, "the checkpoint of step 3 was no help"
+        assert (made.progress.rollbacks, made.progress.lr_scale) == (2, 0.25)

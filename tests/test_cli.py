@@ -206,3 +206,12 @@ def test_interrupt_saves_and_exits_130() -> None:
     assert "--resume" in err
     step = json.loads(log.read_text().splitlines()[-1])["step"]
     assert Path(f"checkpoints/r/adapter_{step}/manifest.json").is_file()
+
+
+def test_a_rollback_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    alarms = "{action: rollback, rollback_limit: 1, kl: {warn: 1.0e-9, critical: 2.0e-9, hard: 3.0e-9}}"
+    assert run("train", "--run", "r", *SMALL, "--steps", "4", "--set", f"alarms={alarms}") == 3
+    said = capsys.readouterr().err
+    assert "checkpoints are 40 steps apart" in said
+    assert "rolled back to step 0, and on with 0.5 times the learning rate" in said
+    assert "stopped by a critical alarm" in said

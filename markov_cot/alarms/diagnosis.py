@@ -82,6 +82,12 @@ TEXTS: dict[tuple[str, str], Text] = {
         "The policy has left the base faster than any useful reasoning asks for.",
         f"{PULL_BACK}, and go on from a checkpoint of before.",
     ),
+    ("kl", "rise"): Text(
+        "The KL divergence from the base leapt to {policy/kl:.3g} nats per token, on average {rise:.2g} above the "
+        "slow rise that training explains",
+        "The updates are too large; collapses begin like this.",
+        f"{PULL_BACK}, lower <optim.grad_clip>, and go on from a checkpoint of before.",
+    ),
     ("dead_groups", "dead"): Text(
         "A share of {reward/zero_variance_share:.2f} of the groups has no variance in its rewards",
         "Every sample of a group gets the same reward, so the run costs time and learns nothing: problems that are all "

@@ -65,6 +65,7 @@ class Monitor:
         events = []
         for name, context in self._contexts.items():
             before = self.level(name)
+            context.step = step
             readings = list(RULES[name](metrics, context))
             self._move(name, step, readings, context.levels)
             after = self.level(name)

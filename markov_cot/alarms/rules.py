@@ -30,6 +30,8 @@ Row = Mapping[str, float | int | None]
 HUGE = 1e100
 REWARD_DECAY = 0.9
 DEAD_DECAY = 0.95
+KL_DECAY = 0.8
+"""Questions differ in their KL, so with few of them a step a single row says little of a rise."""
 LEAK = 0.9
 """What is left of the count of rows that are not finite after one that is."""
 APPLIED = ("loss/total", "optim/grad_norm")
@@ -52,6 +54,8 @@ class Context:
     """Metrics of the untrained base; where one is missing, the first rows stand for it."""
     problems: int | None = None
     """P: groups a step."""
+    step: int = 0
+    """Of the row."""
 
     def base(self, key: str, value: float) -> float:
         """The base's value of a metric that is `value` now."""
@@ -166,11 +170,24 @@ def entropy(row: Row, context: Context) -> Iterator[Reading]:
 
 
 def kl(row: Row, context: Context) -> Iterator[Reading]:
-    """KL divergence of the actor from the reference per token."""
+    """KL divergence of the actor from the reference per token: its size, and a rise faster than its pace.
+
+    Slow drift is how training works, and a jump is how collapses begin, long before the size itself is alarming.
+    """
     levels: KlLevels = context.levels
+    memory = context.memory
     value = number(row, "policy/kl")
-    if value is not None:
-        yield Reading("kl", "kl", value, levels.warn, levels.critical, levels.hard, {"policy/kl": value})
+    if value is None:
+        return
+    seen = {"policy/kl": value}
+    yield Reading("kl", "kl", value, levels.warn, levels.critical, levels.hard, seen)
+    smoothed = smooth(memory, "kl", value, KL_DECAY)
+    steps = max(0, context.step - memory.get("step", context.step))
+    paced = memory["paced"] = min(smoothed, memory.get("paced", smoothed) + levels.pace * steps)
+    memory["step"] = context.step
+    rise = smoothed - paced
+    seen = {"policy/kl": value, "rise": rise}
+    yield Reading("rise", "rise", rise, levels.rise_warn, levels.rise_critical, seen=seen)
 
 
 def dead_groups(row: Row, context: Context) -> Iterator[Reading]:

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 import yaml
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 
 from markov_cot import checkpoints, manifest, models
 from markov_cot.analysis.locate import Located
 from markov_cot.config import Config, apply_override, build_config, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
+from markov_cot.lora import use_adapted_linear
 from markov_cot.policy import Policy
 from markov_cot.tracking import CONFIG
 
@@ -179,7 +180,10 @@ def _plain_adapter(base: Any, folder: Path) -> PeftModel:
         with warnings.catch_warnings():
             # PEFT still asks transformers for an attribute by its old name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            return PeftModel.from_pretrained(base, str(folder))
+            config = LoraConfig.from_pretrained(str(folder))
+            if not (config.use_dora or config.lora_bias):
+                use_adapted_linear(config)
+            return PeftModel.from_pretrained(base, str(folder), config=config)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(

@@ -27,6 +27,8 @@ from markov_cot.trainer import Outcome, Trainer
 
 DONE, STOPPED, INTERRUPTED = 0, 3, 130
 QUICKSTART = "quickstart"
+SAVES_FOR_ROLLBACK = 10
+"""Checkpoints in a run below which a rollback is said to lose much of it."""
 STYLES = {"cleared": "green", "warn": "yellow", "critical": "bold red"}
 
 
@@ -120,6 +122,13 @@ def _introduce(console: Console, session: Session) -> None:
         console.print(visible(splits.note), soft_wrap=True)
     if splits.skipped:
         console.print(f"{splits.skipped} broken rows were skipped")
+    every = config.checkpoint.every
+    if config.alarms.action == "rollback" and every * SAVES_FOR_ROLLBACK > config.steps:
+        console.print(
+            f"alarms.action=rollback: checkpoints are {every} steps apart, so a rollback loses up to as many; "
+            "lower checkpoint.every to lose fewer",
+            soft_wrap=True,
+        )
     console.print(visible(f"TensorBoard: tensorboard --logdir {config.checkpoint.runs_dir}"))
 
 
@@ -135,10 +144,16 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
     )
     accuracy_key = f"eval/{trainer.session.splits.name}/"
     latest: dict[str, float] = {}
+    rollbacks = trainer.progress.rollbacks
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=trainer.session.config.steps, completed=trainer.progress.step, shown="")
 
         def watch(step: int, metrics: dict[str, float], events: Sequence[Event]) -> None:
+            nonlocal rollbacks
+            if trainer.progress.rollbacks > rollbacks:
+                rollbacks = trainer.progress.rollbacks
+                scale = f"{trainer.progress.lr_scale:g} times the learning rate"
+                console.print(f"rolled back to step {step - 1}, and on with {scale}")
             for event in events:
                 console.print(
                     Text(visible(f"{event.alarm}, step {event.step}, {event.level}: {event.diagnosis}")),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from markov_cot.analysis.locate import default_name, locate, runs_by_age
 from markov_cot.errors import UserError
+from markov_cot.manifest import read_manifest
 
 Cli = Callable[..., tuple[int, str, str]]
 """(arguments) -> exit code, stdout, stderr."""
@@ -193,10 +195,10 @@ def test_a_damaged_checkpoint_is_named(workplace: Path, cli: Cli) -> None:
 
 
 def test_another_base_is_refused(workplace: Path, cli: Cli) -> None:
-    manifest = Path("checkpoints/r/adapter_4/manifest.json")
-    values = json.loads(manifest.read_text())
-    values["base"]["fingerprint"] = "0" * 64
-    manifest.write_text(json.dumps(values))
+    folder = Path("checkpoints/r/adapter_4")
+    manifest = read_manifest(folder)
+    other = replace(manifest, base=manifest.base | {"fingerprint": "0" * 64})
+    (folder / "manifest.json").write_bytes(other.render())
     code, _, err = cli("eval", "--checkpoint", "adapter_4")
     assert code == 2
     assert "was trained on the base nano" in err

@@ -6,6 +6,7 @@ A context's keys and values are computed once and shared by its G samples.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from markov_cot.policy import Batch, Policy, pad_left
+from markov_cot.static_decoding import BUCKET, StaticDecoder, StaticSequences
 
 Pick = Callable[[Tensor, int], Tensor]
 """(hidden_Bd, position) -> next token of each sequence."""
@@ -59,14 +61,22 @@ class _Sequences:
         self._position_B1 = self._position_B1 + 1
 
 
-def _read(policy: Policy, contexts: Sequence[Sequence[int]], samples: int, room: int) -> _Sequences:
+def _read(policy: Policy, contexts: Sequence[Sequence[int]], samples: int, room: int) -> _Sequences | StaticSequences:
     """Reads each context once for all sequences that go on from it, or once for each where that is not possible."""
     batch = pad_left(contexts, policy.pad_id, policy.device)
     index_B = torch.arange(len(contexts), device=policy.device).repeat_interleave(samples)
     mask_BT = batch.mask_BT[index_B]
     if policy.shares_prompts:
         prefix = policy.read(batch)
+        if policy.decodes_statically(mask_BT.shape[1] + BUCKET + room):
+            return static_decoder(policy).sequences(prefix, index_B, room)
         hidden_Bd, cache = prefix.hidden_Pd[index_B], policy.decoding_cache(prefix, samples, room)
     else:
         hidden_Bd, cache = policy.read_apart(Batch(batch.ids_BT[index_B], mask_BT))
     return _Sequences(policy, hidden_Bd, mask_BT, room, cache)
+
+
+@functools.lru_cache(maxsize=1)
+def static_decoder(policy: Policy) -> StaticDecoder:
+    """The graphs of the policy in use."""
+    return StaticDecoder(policy)

@@ -112,6 +112,11 @@ class Folding:
         self._foldable = self._packable if all(w.dtype in FOLDED_DTYPES for w in weights) else []
         self._depth = 0
 
+    @property
+    def folds(self) -> bool:
+        """Whether there is anything to fold."""
+        return bool(self._foldable)
+
     @contextlib.contextmanager
     def folded(self) -> Iterator[None]:
         """Within it, layers use W + s B A of the parameters it was entered with. May be nested."""

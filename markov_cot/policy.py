@@ -151,7 +151,21 @@ class Policy:
         for adapter in self._adapters:
             adapter._disable_adapters = disabled
 
+    @property
+    def is_actor(self) -> bool:
+        """Whether forwards are the actor's now."""
+        return not any(adapter.disable_adapters for adapter in self._adapters)
+
     # --- forwards
+
+    def decodes_statically(self, places: int) -> bool:
+        """Whether a token's forward can be a CUDA graph, with caches of so many places.
+
+        Not with weights that are folded anew, whose addresses change, nor with a window, which counts from the end.
+        """
+        window = getattr(self._config, "sliding_window", None)
+        plain = self._can_share and not self._folding.folds and not getattr(self._causal_lm, "is_loaded_in_4bit", False)
+        return self.device.type == "cuda" and plain and (window is None or window >= places)
 
     @property
     def shares_prompts(self) -> bool:

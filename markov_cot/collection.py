@@ -16,6 +16,7 @@ from markov_cot.advantages import ADVANTAGES, WITHOUT_BASELINE, History
 from markov_cot.config import Config
 from markov_cot.memory import ROLLOUT, SCORE, TokenBudgets
 from markov_cot.metrics import reward_metrics
+from markov_cot.phases import phase
 from markov_cot.policy import Policy
 from markov_cot.prompts import AnswerContext, Prompts
 from markov_cot.rewards import CRITIC, Baseline, answer_contexts
@@ -103,20 +104,24 @@ class Collector:
         """The answerer's log-prob of each answer, [B]."""
         reward = self._config.reward
         size = sum(len(a.ids) + len(a.answer_ids) for a in answers)
-        return self._budgets.within(
-            SCORE,
-            size,
-            lambda tokens: score_answers_in_batches(self._policy, answers, reward.answerer, reward.reduction, tokens),
-        )
+        with phase("reward"):
+            return self._budgets.within(
+                SCORE,
+                size,
+                lambda tokens: score_answers_in_batches(
+                    self._policy, answers, reward.answerer, reward.reduction, tokens
+                ),
+            )
 
     def _refer(self, rollouts: Rollouts) -> Tensor:
         contexts = [c for c in rollouts.contexts for _ in range(rollouts.samples)]
         size = sum(map(len, rollouts.contexts)) + rollouts.cot_BL.numel()
-        return self._budgets.within(
-            SCORE,
-            size,
-            lambda tokens: cot_hidden_in_batches(self._policy, contexts, rollouts.cot_BL, CRITIC, tokens),
-        )
+        with phase("reference"):
+            return self._budgets.within(
+                SCORE,
+                size,
+                lambda tokens: cot_hidden_in_batches(self._policy, contexts, rollouts.cot_BL, CRITIC, tokens),
+            )
 
     def _dead_groups(self, reward_B: Tensor) -> list[int]:
         sigma_P = reward_B.view(-1, self._config.rollout.samples).std(1, correction=0)

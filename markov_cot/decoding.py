@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from markov_cot.phases import phase
 from markov_cot.policy import Batch, Policy, pad_left
 from markov_cot.static_decoding import BUCKET, StaticDecoder, StaticSequences
 
@@ -32,9 +33,10 @@ def decode(
 
     Within `Policy.acting_as`, and without gradient.
     """
-    sequences = _read(policy, contexts, samples, length)
+    with phase("prompt"):
+        sequences = _read(policy, contexts, samples, length)
     tokens: list[Tensor] = []
-    with policy.decoding():
+    with policy.decoding(), phase("decode"):
         for position in range(length):
             tokens.append(pick(sequences.hidden_Bd, position))
             if position + 1 == length or stop():

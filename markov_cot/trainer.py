@@ -27,6 +27,7 @@ from markov_cot.losses import Weights, adapted_kl_weight
 from markov_cot.manifest import STATE, Manifest, read_manifest
 from markov_cot.memory import SCORE, UPDATE, TokenBudgets
 from markov_cot.metrics import cot_metrics
+from markov_cot.phases import phase
 from markov_cot.resuming import software
 from markov_cot.rewards import answer_contexts
 from markov_cot.session import Session, learning_rate
@@ -119,8 +120,9 @@ class Trainer:
                     is_best = self.progress.note(score)
                     metrics |= score.metrics(name)
                 events = self.monitor.update(self.progress.step, metrics, example)
-                tracker.scalars(self.progress.step, metrics | self.monitor.scalars())
-                tracker.alarms(events)
+                with phase("logging"):
+                    tracker.scalars(self.progress.step, metrics | self.monitor.scalars())
+                    tracker.alarms(events)
                 watch(self.progress.step, metrics, events)
                 critical = [event for event in events if event.is_critical]
                 if critical and config.alarms.action == "rollback" and self._roll_back(critical, tracker):

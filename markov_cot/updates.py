@@ -17,6 +17,7 @@ from markov_cot.config import Config
 from markov_cot.losses import POLICY_LOSSES, Counts, LossTerms, Weights, loss_terms
 from markov_cot.memory import UPDATE, TokenBudgets
 from markov_cot.metrics import MAXIMA, policy_metrics, summarise
+from markov_cot.phases import phase
 from markov_cot.policy import Policy
 from markov_cot.randomness import Stream, generator
 from markov_cot.scoring import cot_hidden, cot_widths, score_answers, score_cots, slices_within
@@ -68,11 +69,12 @@ class Updater:
         losses, parts = self._budgets.within(
             UPDATE, size, lambda tokens: self.gradient(data, weights, token_budget=tokens, chosen=chosen)
         )
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.grad_clip)
-        finite = bool(torch.isfinite(norm))
-        if finite:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        with phase("optimizer"):
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.grad_clip)
+            finite = bool(torch.isfinite(norm))
+            if finite:
+                self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         return losses | summarise(parts) | {"optim/grad_norm": norm.item(), "optim/skipped": float(not finite)}
 
     def gradient(
@@ -109,20 +111,24 @@ class Updater:
         """
         contexts = data.contexts
         index_B = torch.tensor(chosen, device=self.policy.device)
-        roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], data.rollouts.cot_BL[index_B], "actor")]
-        if weights.actor_reward:
-            answers, reduction = [data.answers[i] for i in chosen], self.config.reward.reduction
-            roots.append(score_answers(self.policy, answers, "actor", reduction, grad=True))
+        with phase("forward"):
+            roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], data.rollouts.cot_BL[index_B], "actor")]
+            if weights.actor_reward:
+                answers, reduction = [data.answers[i] for i in chosen], self.config.reward.reduction
+                roots.append(score_answers(self.policy, answers, "actor", reduction, grad=True))
         leaves = [root.detach().requires_grad_() for root in roots]
         for rows in slices_within([self._logits_bytes(data)] * len(chosen), LOGITS_BYTES):
-            terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts)
-            loss = terms.total(weights)
-            torch.autograd.backward(loss)
+            with phase("forward"):
+                terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts)
+                loss = terms.total(weights)
+            with phase("backward"):
+                torch.autograd.backward(loss)
             values = (loss, terms.policy, terms.kl, terms.actor_reward, terms.entropy)
             for key, value in zip(LOSSES, values, strict=True):
                 losses[key] += value.item()
             parts.append(metrics)
-        torch.autograd.backward(roots, [leaf.grad for leaf in leaves])
+        with phase("backward"):
+            torch.autograd.backward(roots, [leaf.grad for leaf in leaves])
 
     def _terms(
         self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts

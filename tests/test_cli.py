@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from markov_cot.cli.main import COMMANDS, main
+from markov_cot.phases import PHASES, PREFIX
 
 SMALL = [
     "--steps",
@@ -215,3 +217,18 @@ def test_a_rollback_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "checkpoints are 40 steps apart" in said
     assert "rolled back to step 0, and on with 0.5 times the learning rate" in said
     assert "stopped by a critical alarm" in said
+
+
+def test_a_profile_shows_where_a_steps_time_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", *SMALL, "--steps", "5", "--run", "p", "--profile", "--set", "validation.every=0") == 0
+    shown = capsys.readouterr().err
+    for name in (*PHASES, "rest"):
+        assert name in shown
+    [trace] = Path("runs/p/profile").glob("*.pt.trace.json.gz")
+    marks = {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}
+    assert {PREFIX + name for name in PHASES} <= marks
+
+
+def test_a_profile_needs_a_few_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", *SMALL, "--run", "p", "--profile") == 2
+    assert "--profile: needs 5 steps, and 1 are left; raise --steps" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import click
 @click.option("--seed", type=int, help="Seed of sampling, data order and adapter.")
 @click.option("--data-dir", help="Folder with the dataset's original files.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out and count broken rows of the data.")
+@click.option("--profile", is_flag=True, help="Show where the time of a few steps goes, and write a trace of them.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, as in --set optim.lr=3e-5.")
 def train_command(
     config: str | None,
@@ -28,6 +29,7 @@ def train_command(
     seed: int | None,
     data_dir: str | None,
     skip_bad_rows: bool,
+    profile: bool,
     settings: tuple[str, ...],
 ) -> int:
     """Train an actor.
@@ -46,4 +48,4 @@ def train_command(
     from markov_cot.cli.training import start
 
     given = {k: v for k, v in options.items() if v is not None}
-    return start(config, given, settings, run, resume=resume, accept_changes=accept_changes)
+    return start(config, given, settings, run, resume=resume, accept_changes=accept_changes, profile=profile)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
+from markov_cot.cli.profiling import profiled
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import stop_on_signal
 from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
@@ -57,6 +58,7 @@ def start(
     *,
     resume: bool,
     accept_changes: bool = False,
+    profile: bool = False,
 ) -> int:
     """Trains as asked. Returns the exit code."""
     console = Console(stderr=True, markup=False, highlight=False)
@@ -72,7 +74,11 @@ def start(
         if resume:
             trainer.resume()
             console.print(f"resuming at step {trainer.progress.step}")
-        with _progress(console, trainer) as watch, stop.after_the_step():
+        with contextlib.ExitStack() as stack:
+            watch = stack.enter_context(_progress(console, trainer))
+            if profile:
+                watch = stack.enter_context(profiled(console, trainer, watch))
+            stack.enter_context(stop.after_the_step())
             outcome = trainer.run(watch, lambda: stop.asked)
     return _report(console, trainer, outcome)
 

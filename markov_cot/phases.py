@@ -1,0 +1,26 @@
+"""Names of the parts of a step, for profiles. A mark costs microseconds and does nothing unless a profiler runs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from torch.profiler import record_function
+
+PREFIX = "markov-cot/"
+PHASES = {
+    "prompt": "prompts read",
+    "decode": "tokens written",
+    "reward": "answers scored",
+    "reference": "CoTs read by the reference",
+    "forward": "CoTs read by the actor, and the loss",
+    "backward": "gradients",
+    "optimizer": "clipping and AdamW",
+    "logging": "logs and TensorBoard",
+}
+
+
+def phase(name: str) -> AbstractContextManager[object]:
+    """Marks what runs within it as one of `PHASES`, which never contain one another."""
+    assert name in PHASES, name
+    mark: AbstractContextManager[object] = record_function(PREFIX + name)
+    return mark

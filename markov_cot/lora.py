@@ -29,22 +29,25 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
     folded: Tensor | None = None
     """W + s B A while the adapter is folded."""
-    packed: Tensor | None = None
-    """The weight in use, laid out for decoding, while that lasts."""
+    packed: tuple[Tensor, Tensor | None] | None = None
+    """The weight in use, laid out for decoding, and the bias, while that lasts."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[..., in] -> [..., out] in the base's dtype."""
+        is_whole = self.disable_adapters or self.folded is not None
+        if self.packed is not None and is_whole:
+            return product(x, *self.packed)  # most calls by far: nothing is looked up that is not needed
         base = self.base_layer
-        weight = base.weight if self.packed is None else self.packed
+        weight, bias = (base.weight, base.bias) if self.packed is None else self.packed
         if self.disable_adapters:
-            return product(x, weight, base.bias)
+            return product(x, weight, bias)
         a, b, scaling = self._adapter()
         if self.folded is not None:
             if torch.is_grad_enabled():
-                out: Tensor = _FoldedLinear.apply(x, a, b, self.folded, base.bias, scaling)  # type: ignore[no-untyped-call]
+                out: Tensor = _FoldedLinear.apply(x, a, b, self.folded, bias, scaling)  # type: ignore[no-untyped-call]
                 return out
-            return product(x, self.folded if self.packed is None else self.packed, base.bias)
-        out = product(x, weight, base.bias)
+            return product(x, self.folded, bias)
+        out = product(x, weight, bias)
         low = x.to(a.dtype) @ a.T
         if out.dtype == b.dtype:
             return torch.addmm(out.flatten(0, -2), low.flatten(0, -2), b.T, alpha=scaling).view(out.shape)
@@ -62,7 +65,8 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
     def pack(self) -> None:
         """Lays out the weight in use, for decoding without gradient, until `unpack`."""
-        self.packed = pack(self.base_layer.weight if self.folded is None else self.folded)
+        base = self.base_layer
+        self.packed = pack(base.weight if self.folded is None else self.folded), base.bias
 
     def unpack(self) -> None:
         """Back to weights as they are."""
@@ -88,12 +92,14 @@ class _FoldedLinear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, a, b, folded = ctx.saved_tensors
         (gradient,) = gradients
-        gradient_N = gradient.flatten(0, -2)
-        x_N = x.flatten(0, -2)
-        low_gradient_N = (gradient_N @ b).mul_(ctx.scaling)
+        gradient_N, x_N = gradient.flatten(0, -2), x.flatten(0, -2)
+        low_N = product(x_N, a.detach()).mul_(ctx.scaling)
+        low_gradient_N = product(gradient_N, b.detach().T.contiguous()).mul_(ctx.scaling)
         gradient_x = product(gradient, folded.T) if ctx.needs_input_grad[0] else None
-        gradient_b = gradient_N.T @ (x_N @ a.T).mul_(ctx.scaling)
-        return gradient_x, low_gradient_N.T @ x_N, gradient_b, None, None, None
+        # The rank comes first in both, since a product with few rows is much faster than one with few columns.
+        gradient_a = product(low_gradient_N.T.contiguous(), x_N.T)
+        gradient_b = product(low_N.T.contiguous(), gradient_N.T).T
+        return gradient_x, gradient_a, gradient_b, None, None, None
 
 
 def use_adapted_linear(config: LoraConfig) -> None:

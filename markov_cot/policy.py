@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 ATTENTION = {"full_attention", "sliding_attention"}
 """Kinds of layers whose whole state is their keys and values."""
 PROBE_TOKENS = 4
+LONG_PROMPT = 128
+"""Tokens from which one copy of a prompt makes up for attention in two parts; in bfloat16 it always does, on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,8 @@ class Policy:
     def decoding_cache(self, prefix: Prefix, samples: int, room: int) -> Cache:
         """For decoding up to `room` tokens of `samples` sequences that go on from each prompt, prompt by prompt."""
         sequences = samples * len(prefix.mask_PT)
-        if self._has_grouped_attention:
+        wide = self._causal_lm.dtype in (torch.float32, torch.float64)
+        if self._has_grouped_attention and not (wide and prefix.mask_PT.shape[1] < LONG_PROMPT):
             return grouped_cache(prefix.keys_values, sequences, room)
         index_B = torch.arange(len(prefix.mask_PT), device=self.device).repeat_interleave(samples)
         return growing_cache(prefix.keys_values, index_B, room)

@@ -83,9 +83,9 @@ class Processes:
         """Sums over all processes, value by value."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
-    def largest(self, value: float) -> float:
+    def largest(self, value: int | float) -> float:
         """The largest of all processes' values."""
-        return self._reduced([value], dist.ReduceOp.MAX)[0]
+        return self._reduced([float(value)], dist.ReduceOp.MAX)[0]
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""

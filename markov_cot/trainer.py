@@ -189,7 +189,7 @@ class Trainer:
         lr = learning_rate(config, progress.step) * progress.lr_scale
         metrics |= self.updater.update(experience, weights, lr, progress.step)
         metrics |= {"data/too_long": float(len(session.shuffle.too_long)), "loss/kl_weight": weights.kl}
-        metrics |= {"perf/peak_memory_bytes": self.processes.largest(peak_memory(session.policy.device))}
+        metrics |= {"perf/peak_memory_bytes": self.processes.largest(float(peak_memory(session.policy.device)))}
         metrics |= {"perf/update_tokens": float(self.budgets.tokens[UPDATE])}
         progress.token_budgets = dict(self.budgets.tokens)
         if config.algorithm.kl_target:

@@ -105,17 +105,17 @@ class Updater:
         own = data.owned(chosen)
         with self.policy.folded():
             slices = list(slices_within(self._widths(data, own), token_budget))
+            more = int(self._processes.largest(len(slices))) - len(slices) if self._sharding else 0
             for part in slices:
                 self._micro_batch(data, own[part], weights, counts, losses, parts)
-            if self._sharding:
-                self._keep_in_step(data, weights, len(slices))
+            for _ in range(more):
+                self._keep_in_step(data, weights)
         return losses, parts
 
-    def _keep_in_step(self, data: Experience, weights: Weights, done: int) -> None:
-        """As many micro-batches, of no weight, as others have more: a sharded backward needs all processes too."""
-        for _ in range(int(self._processes.largest(done)) - done):
-            roots = self._roots(data, data.own[:1], weights)
-            torch.autograd.backward(roots, [torch.zeros_like(root) for root in roots])
+    def _keep_in_step(self, data: Experience, weights: Weights) -> None:
+        """A micro-batch of no weight, where another process has one more: a sharded backward needs all of them."""
+        roots = self._roots(data, data.own[:1], weights)
+        torch.autograd.backward(roots, [torch.zeros_like(root) for root in roots])
 
     def _micro_batch(
         self,

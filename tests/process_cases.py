@@ -51,7 +51,8 @@ CASES: dict[str, dict[str, Any]] = {
     "shard-rest": {
         "steps": 2,
         "model": {"shard": True, "gradient_checkpointing": True},
-        "algorithm": DYNAMIC,
+        # Not by groups: where all of them are dead, the first gradient is rounding, and AdamW makes it large.
+        "algorithm": DYNAMIC | {"advantage": "ema"},
         "optim": {"micro_batch_tokens": 100},
     },
 }

@@ -46,8 +46,20 @@ CASES: dict[str, dict[str, Any]] = {
     "refused": {"steps": 2},
     # As few tokens at once as will make processes need different numbers of forwards.
     "shard": {"steps": 2, "model": {"shard": True}},
-    "shard-ppo": {"steps": 2, "model": {"shard": True}, "algorithm": PPO, "optim": {"micro_batch_tokens": 100}},
-    "shard-actor": {"steps": 2, "model": {"shard": True}, **ACTOR, "optim": {"micro_batch_tokens": 100}},
+    "shard-ppo": {
+        "steps": 2,
+        "model": {"shard": True},
+        "algorithm": PPO,
+        "optim": {"micro_batch_tokens": 100},
+        "validation": {"every": 0},
+    },
+    "shard-actor": {
+        "steps": 2,
+        "model": {"shard": True},
+        **ACTOR,
+        "optim": {"micro_batch_tokens": 100},
+        "validation": {"every": 0},
+    },
     "shard-rest": {
         "steps": 2,
         "model": {"shard": True, "gradient_checkpointing": True},

@@ -18,6 +18,7 @@ from markov_cot.memory import ROLLOUT, SCORE, TokenBudgets
 from markov_cot.metrics import reward_metrics
 from markov_cot.phases import phase
 from markov_cot.policy import Policy
+from markov_cot.processes import ALONE, Processes
 from markov_cot.prompts import AnswerContext, Prompts
 from markov_cot.rewards import CRITIC, Baseline, answer_contexts
 from markov_cot.rollouts import sample_cots_in_parts, uniforms
@@ -28,27 +29,43 @@ from markov_cot.types import Advantages, Rollouts
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """All that an update is computed from."""
+    """All that an update is computed from: the whole step's, but for what only the process that scores a CoT needs."""
 
     rollouts: Rollouts
     answers: list[AnswerContext]
+    """Of this process's own sequences."""
     reward_B: Tensor
     """Answer log-probs r_i."""
     advantages: Advantages
     reference_BLd: Tensor
-    """The reference's hidden states that predict each CoT token; its log-probs are made from them where needed."""
+    """The reference's hidden states that predict each CoT token of the process's own sequences; its log-probs are made
+    from them where needed."""
+    first: int = 0
+    """Number of the first of its own sequences."""
 
     @property
     def contexts(self) -> list[list[int]]:
         """Question context of each of the B sequences."""
-        return [self.rollouts.contexts[i // self.rollouts.samples] for i in range(len(self.answers))]
+        return [self.rollouts.contexts[i // self.rollouts.samples] for i in range(len(self.reward_B))]
+
+    @property
+    def own(self) -> range:
+        """Numbers of the process's own sequences."""
+        return range(self.first, self.first + len(self.answers))
+
+    def owned(self, chosen: Sequence[int]) -> list[int]:
+        """Those of the chosen sequences that are the process's own."""
+        return [i for i in chosen if i in self.own]
 
 
 class Collector:
     """Samples and scores a step's CoTs."""
 
-    def __init__(self, policy: Policy, prompts: Prompts, config: Config, budgets: TokenBudgets) -> None:
+    def __init__(
+        self, policy: Policy, prompts: Prompts, config: Config, budgets: TokenBudgets, processes: Processes = ALONE
+    ) -> None:
         self._policy, self._prompts, self._config, self._budgets = policy, prompts, config, budgets
+        self._processes = processes
         self.baseline = Baseline(policy, prompts, config.rollout.length, config.reward)
 
     def collect(
@@ -56,44 +73,69 @@ class Collector:
     ) -> tuple[Experience, History, dict[str, float]]:
         """One step's experience, the history of rewards with it, and its metrics.
 
-        Groups without variance are sampled anew, with fresh random numbers, up to `resample_dead` times.
+        Every process samples and scores a share of the groups. Groups without variance are sampled anew, with fresh
+        random numbers, up to `resample_dead` times.
         """
-        algorithm, samples = self._config.algorithm, self._config.rollout.samples
+        algorithm, samples, together = self._config.algorithm, self._config.rollout.samples, self._processes
+        own = together.share(len(problems))
+        own_problems = together.part(problems)
         started = time.perf_counter()
         contexts = [self._prompts.question_context(p) for p in problems]
-        rollouts = self._sample(contexts, list(range(len(problems))), step, 0)
-        seconds = time.perf_counter() - started
-        answers, reward_B = self._score(problems, rollouts.cot_BL)
+        rollouts = self._sample(contexts, own, step, 0)
+        seconds = together.largest(time.perf_counter() - started)
+        answers, own_reward = self._score(own_problems, rollouts.cot_BL)
         resampled = 0
         for attempt in range(1, algorithm.resample_dead + 1):
-            dead = self._dead_groups(reward_B)
+            dead = together.agree(self._dead_groups(together.gather(own_reward)))
             if not dead:
                 break
             resampled += len(dead)
-            again = self._sample([contexts[g] for g in dead], dead, step, attempt)
-            _, new_reward_B = self._score([problems[g] for g in dead], again.cot_BL)
-            index = torch.tensor([g * samples + i for g in dead for i in range(samples)], device=self._policy.device)
-            rollouts.cot_BL[index] = again.cot_BL
-            rollouts.behaviour_logp_BL[index] = again.behaviour_logp_BL
-            reward_B[index] = new_reward_B
-            answers = answer_contexts(self._prompts, problems, rollouts.cot_BL.tolist(), samples)
+            self._resample(problems, contexts, [g for g in dead if g in own], step, attempt, rollouts, own_reward)
+            answers = answer_contexts(self._prompts, own_problems, rollouts.cot_BL.tolist(), samples)
+        reward_B = together.gather(own_reward)
         metrics = reward_metrics(reward_B, samples, algorithm.sigma_floor)
         metrics["reward/resampled_groups"] = float(resampled)
-        metrics["perf/rollout_tokens_per_second"] = rollouts.cot_BL.numel() / seconds
+        metrics["perf/rollout_tokens_per_second"] = len(reward_B) * self._config.rollout.length / seconds
         normalized_B = self._normalize(problems, reward_B, step, metrics)
         advantages = ADVANTAGES[algorithm.advantage](reward_B, normalized_B, samples, algorithm, history)
         if algorithm.advantage not in WITHOUT_BASELINE:
             history = history.extended(normalized_B, algorithm.ema_decay)
-        return Experience(rollouts, answers, reward_B, advantages, self._refer(rollouts)), history, metrics
+        reference_BLd = self._refer(rollouts)
+        cot_BL, behaviour_logp_BL = together.gather(rollouts.cot_BL), together.gather(rollouts.behaviour_logp_BL)
+        whole = Rollouts(contexts, cot_BL, behaviour_logp_BL, samples)
+        experience = Experience(whole, answers, reward_B, advantages, reference_BLd, own.start * samples)
+        return experience, history, metrics
 
-    def _sample(self, contexts: list[list[int]], groups: list[int], step: int, attempt: int) -> Rollouts:
-        """CoTs of some of the step's groups; each has random numbers of its own."""
+    def _resample(
+        self,
+        problems: Sequence[Problem],
+        contexts: list[list[int]],
+        groups: list[int],
+        step: int,
+        attempt: int,
+        rollouts: Rollouts,
+        reward: Tensor,
+    ) -> None:
+        """Puts new CoTs and rewards of some of the process's groups, or of none, in the place of theirs."""
+        samples, first = self._config.rollout.samples, self._processes.share(len(problems)).start
+        again = self._sample(contexts, groups, step, attempt)
+        _, new_reward = self._score([problems[g] for g in groups], again.cot_BL)
+        rows = [(g - first) * samples + i for g in groups for i in range(samples)]
+        if rows:
+            index = torch.tensor(rows, device=self._policy.device)
+            rollouts.cot_BL[index] = again.cot_BL
+            rollouts.behaviour_logp_BL[index] = again.behaviour_logp_BL
+            reward[index] = new_reward
+
+    def _sample(self, contexts: list[list[int]], groups: Sequence[int], step: int, attempt: int) -> Rollouts:
+        """CoTs of some of the step's groups; each has random numbers of its own. `contexts` are those of all."""
         rollout = self._config.rollout
         shape = (self._config.rollout.problems, rollout.samples, rollout.length)
         uniform = uniforms(self._config.seed, step, shape[0] * shape[1], shape[2], attempt).reshape(shape)
-        size = sum(len(c) + rollout.length for c in contexts) * rollout.samples
+        chosen = [contexts[g] for g in groups]
+        size = sum(len(c) + rollout.length for c in chosen) * rollout.samples
         return self._budgets.within(
-            ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, contexts, uniform[groups], tokens)
+            ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, chosen, uniform[list(groups)], tokens)
         )
 
     def _score(self, problems: Sequence[Problem], cot_BL: Tensor) -> tuple[list[AnswerContext], Tensor]:
@@ -133,9 +175,12 @@ class Collector:
         config = self._config
         if config.algorithm.advantage in WITHOUT_BASELINE and step % config.reward.baseline_every:
             return reward_B
-        size = len(problems) * config.rollout.length
-        baseline_P = self._budgets.within(SCORE, size, lambda tokens: self.baseline(problems, tokens))
-        baseline_P = baseline_P.to(reward_B.dtype)
+        own = self._processes.part(problems)
+        size = len(own) * config.rollout.length
+        baseline_P = self._budgets.within(SCORE, size, lambda tokens: self.baseline(own, tokens))
+        baseline_P = self._processes.gather(baseline_P)
+        self.baseline.remember(problems, baseline_P.tolist())
+        baseline_P = baseline_P.to(reward_B.dtype).to(reward_B.device)
         normalized_B = reward_B - baseline_P.repeat_interleave(config.rollout.samples)
         metrics["reward/baseline_logprob"] = baseline_P.mean().item()
         metrics["reward/normalized"] = normalized_B.mean().item()

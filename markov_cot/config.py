@@ -54,6 +54,8 @@ class Model(Group):
     four_bit: bool = False
     """Load the base in 4 bits through bitsandbytes (CUDA only)."""
     gradient_checkpointing: bool = False
+    shard: bool = False
+    """Spread the base's layers over the processes (FSDP2), for one that does not fit one GPU; docs/scaling.md."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code. Only for repositories you have read."""
 
@@ -205,6 +207,8 @@ class Config(Group):
             raise ValueError(
                 "algorithm.actor_reward_weight: only with reward.answerer=actor; the critic has no gradient"
             )
+        if self.model.shard and self.model.four_bit:
+            raise ValueError("model.shard: not together with model.four_bit; set one of them to false")
         if self.rollout.samples < 2:
             raise ValueError("rollout.samples: a group advantage needs at least 2 samples a question")
         if self.data.terms[0] > self.data.terms[1]:

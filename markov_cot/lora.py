@@ -16,6 +16,7 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from markov_cot.products import pack, product
 
@@ -113,7 +114,8 @@ class Folding:
     def __init__(self, model: nn.Module) -> None:
         layers = [m for m in model.modules() if isinstance(m, AdaptedLinear)]
         weights = [layer.base_layer.weight for layer in layers]
-        within_limit = sum(w.numel() * w.element_size() for w in weights) <= FOLD_LIMIT_BYTES
+        in_parts = any(isinstance(w, DTensor) for w in weights)  # sharded: whole only within a layer's forward
+        within_limit = not in_parts and sum(w.numel() * w.element_size() for w in weights) <= FOLD_LIMIT_BYTES
         self._packable = layers if within_limit else []
         self._foldable = self._packable if all(w.dtype in FOLDED_DTYPES for w in weights) else []
         self._depth = 0

@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch
 
 from markov_cot.errors import UserError
+from markov_cot.processes import ALONE, Processes
+from markov_cot.sharding import Sharding
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,24 +30,40 @@ _CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 class TokenBudgets:
     """Most tokens at once in each phase: sampling, scoring without gradient, and updates."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, processes: Processes = ALONE, sharding: Sharding | None = None) -> None:
         """`tokens` limits scoring and updates; sampling keeps only keys and values and starts without a limit."""
         self.tokens = {ROLLOUT: UNLIMITED, SCORE: tokens, UPDATE: tokens}
+        self._processes, self._sharding = processes, sharding
 
     def within(self, phase: str, size: int, work: Callable[[int], T]) -> T:
         """`work(tokens)`, done again from its start with half the tokens as often as it runs out of memory.
 
-        `size` is how many tokens there are in all. Raises `UserError` when even the smallest part does not fit.
+        `size` is how many tokens there are in all. All processes do it again when one has to, and nothing may be said
+        between them within `work`. Raises `UserError` when even the smallest part does not fit.
         """
         while True:
-            budget = min(self.tokens[phase], size)
+            done: list[T] = []
             try:
-                return work(self.tokens[phase])
+                done.append(work(self.tokens[phase]))
             except (MemoryError, RuntimeError) as error:
                 if not ran_out_of_memory(error):
                     raise
             # Outside the handler: its traceback would keep the tensors of the failed attempt alive.
-            self._halve(phase, budget)
+            if self._sharding:
+                self._catch_up(phase, self._sharding, failed=not done)
+            elif self._processes.any(not done):
+                self._halve(phase, int(self._processes.largest(min(self.tokens[phase], size))))
+                continue
+            return done[0]
+
+    def _catch_up(self, phase: str, sharding: Sharding, *, failed: bool) -> None:
+        """A process that left a forward half-way cannot do it again: the others wait for it within theirs."""
+        if failed:
+            raise UserError(
+                f"out of memory in the {phase} phase of a sharded model; set a smaller optim.micro_batch_tokens or "
+                "rollout.problems, or model.gradient_checkpointing=true, and go on with --resume"
+            )
+        sharding.catch_up()
 
     def _halve(self, phase: str, budget: int) -> None:
         gc.collect()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from markov_cot.processes import ALONE, Processes
 from markov_cot.tasks.problem import Problem
 from markov_cot.types import CotScores
 
@@ -121,7 +122,13 @@ def policy_metrics(scores: CotScores, behaviour_logp_BL: Tensor, clip: float) ->
 MAXIMA = ("ppo/ratio_max", "rollout/logprob_gap")
 
 
-def summarise(parts: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """Mean over all sequences of the micro-batches' values; the maximum for those in `MAXIMA`."""
-    together = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+def summarise(parts: Sequence[dict[str, Tensor]], processes: Processes = ALONE) -> dict[str, float]:
+    """Mean over all sequences of all processes' micro-batches; the maximum for those in `MAXIMA`.
+
+    A process may have none, but not all of them.
+    """
+    together = {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if parts else {}
+    if processes.count > 1:
+        rows = [row for row in processes.collect({k: v.tolist() for k, v in together.items()}) if row]
+        together = {k: torch.tensor([x for row in rows for x in row[k]], dtype=torch.float64) for k in rows[0]}
     return {key: (value.max() if key in MAXIMA else value.mean()).item() for key, value in together.items()}

@@ -39,7 +39,10 @@ def load_tokenizer(config: Model) -> PreTrainedTokenizerFast:
 
 
 def load_base(config: Model, device: torch.device) -> PreTrainedModel:
-    """The frozen base in its configured dtype on `device`. Raises `UserError` when it cannot be had."""
+    """The frozen base in its configured dtype, on `device` unless it is to be sharded.
+
+    Raises `UserError` when it cannot be had.
+    """
     source = resolve_source(config.name)
     _check_local_folder(source)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "dtype": base_dtype(config, device)}
@@ -54,7 +57,8 @@ def load_base(config: Model, device: torch.device) -> PreTrainedModel:
         raise UserError(
             f"model {config.name}: its weights lack {len(missing)} tensors ({missing[0]}...); get them whole"
         )
-    return _prepare(base if config.four_bit else base.to(device), config.gradient_checkpointing)
+    stays = config.four_bit or config.shard
+    return _prepare(base if stays else base.to(device), config.gradient_checkpointing)
 
 
 def base_from_config(model_config: Any, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

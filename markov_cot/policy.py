@@ -18,6 +18,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
 from markov_cot import attention
@@ -102,6 +103,9 @@ class Policy:
         self.vocabulary: int = self._config.vocab_size
         self.max_length: int = self._config.max_position_embeddings
         self._checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+        # FSDP gathers weights for a backward when the gradient reaches a layer's output. Where keys and values are all
+        # that is used of a prompt, it never reaches the last layer's; and one forward gathers half as much as two.
+        self._sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
         self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
         self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
         self._folding = Folding(model)
@@ -172,7 +176,7 @@ class Policy:
     @property
     def shares_prompts(self) -> bool:
         """Whether a prompt is read once for all that goes on from it; else every sequence is read whole."""
-        return self._can_share and not (self._checkpointing and torch.is_grad_enabled())
+        return self._can_share and not ((self._checkpointing or self._sharded) and torch.is_grad_enabled())
 
     def hidden(self, batch: Batch) -> Tensor:
         """Hidden states [B, T, d] of whole contexts."""

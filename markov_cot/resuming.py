@@ -22,6 +22,7 @@ FREE = (
     "model.device",
     "model.gradient_checkpointing",
     "model.name",
+    "model.shard",
     "model.trust_remote_code",
     "optim.micro_batch_tokens",
     "steps",

@@ -42,12 +42,16 @@ class Baseline:
         different by rounding."""
 
     def __call__(self, problems: Sequence[Problem], token_budget: int) -> Tensor:
-        """b of each problem, [P]."""
+        """b of each problem, [P] in float64, on the CPU."""
         keys = [_key(problem) for problem in problems]
         new = {key: problem for key, problem in zip(keys, problems, strict=True) if key not in self.known}
         if new:
             self.known |= dict(zip(new, self._compute(list(new.values()), token_budget), strict=True))
-        return torch.tensor([self.known[key] for key in keys], device=self._policy.device)
+        return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
+
+    def remember(self, problems: Sequence[Problem], values: Sequence[float]) -> None:
+        """Takes in the b that other processes computed."""
+        self.known |= zip(map(_key, problems), values, strict=True)
 
     def _compute(self, problems: list[Problem], token_budget: int) -> list[float]:
         contexts = [self._prompts.question_context(p) for p in problems]

@@ -58,6 +58,9 @@ def sample_cots_in_parts(
 ) -> Rollouts:
     """The actor's CoTs, as many at once as `token_budget` allows to be kept: whole groups, or parts of one."""
     samples, length = uniform_PGL.shape[1:]
+    if not contexts:
+        none_BL = torch.zeros((0, length), device=policy.device)
+        return Rollouts([], none_BL.long(), none_BL, samples)
     at_once = max(1, token_budget // (max(map(len, contexts)) + length))
     groups, within = max(1, at_once // samples), min(samples, at_once)
     parts = [

@@ -110,7 +110,7 @@ def score_answers_in_batches(
     """`score_answers` without gradient, over any number of contexts."""
     widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
     parts = [score_answers(policy, contexts[part], role, reduction) for part in slices_within(widths, token_budget)]
-    return torch.cat(parts)
+    return torch.cat(parts) if parts else torch.zeros(0, device=policy.device)
 
 
 @torch.no_grad()

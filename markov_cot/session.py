@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from markov_cot import models
@@ -23,9 +23,11 @@ from markov_cot.errors import UserError
 from markov_cot.files import replace_file
 from markov_cot.locking import RunLock
 from markov_cot.policy import Policy
+from markov_cot.processes import Processes, join
 from markov_cot.prompts import Prompts
 from markov_cot.resuming import check_data, check_settings
 from markov_cot.rollouts import ANSWER_TOKENS
+from markov_cot.sharding import Sharding, mesh_of
 from markov_cot.tasks.problem import Problem
 from markov_cot.tasks.registry import load
 from markov_cot.tasks.splits import Splits
@@ -60,11 +62,14 @@ class Session:
     data: dict[str, str]
     """Name and fingerprint of the dataset, likewise."""
     lock: RunLock
-    """Held from the start, so that no other process trains the run."""
+    """Held from the start by the first process, so that nobody else trains the run."""
     origin: Path | None
     """Checkpoint that the run goes on from."""
     changed: bool
     """Whether settings or data are not the origin's, as far as they decide what is computed."""
+    processes: Processes
+    sharding: Sharding | None
+    """Of the base over the processes; None where each has the whole of it."""
 
 
 def open_session(
@@ -75,31 +80,64 @@ def open_session(
     To resume is to go on from the run's newest checkpoint that is whole; settings and data must be as they were then,
     unless `accept_changes`. Raises `UserError` for everything the user can mend.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("train: started as several processes, and training runs on one; start it without a launcher")
-    folders = _folders(config, run or f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}", resume)
+    processes = join(cpu=config.model.device == "cpu")
+    _check_processes(config, processes)
+    folders = _folders(config, processes.agree(run or f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"))
     lock = RunLock(folders.run)
+    found, changed = None, False
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(lock.release)
-        found = _find_origin(folders, lock) if resume else None
-        changed = found is not None and check_settings(found, config, accept=accept_changes)
-        tokenizer = models.load_tokenizer(config.model)
-        splits, data = _load_data(config, tokenizer)
-        if found:
-            changed |= check_data(found, data, splits.source, accept=accept_changes)
-        policy, base = _load_policy(config, tokenizer)
-        if found:
-            check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
+        with processes.together():
+            if processes.is_first:
+                _check_folders(folders, resume)
+                found = _find_origin(folders, lock) if resume else None
+                changed = found is not None and check_settings(found, config, accept=accept_changes)
+        with processes.together():
+            tokenizer = models.load_tokenizer(config.model)
+            splits, data = _load_data(config, tokenizer)
+            if found:
+                changed |= check_data(found, data, splits.source, accept=accept_changes)
+        policy, base, sharding = _load_policy(config, tokenizer, processes)
+        with processes.together():
+            if found:
+                check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
         prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
         fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
         shuffle = Shuffle(splits.train, config.seed, fits)
         shuffle.batch(0, config.rollout.problems)
         count = max(config.validation.problems, config.validation.final_problems)
         held_out = sample(splits.validation, count, 0, fits)
-        _make_folders(folders, config, lock, resume)
+        with processes.together():
+            if processes.is_first:
+                _make_folders(folders, config, lock, resume)
         on_failure.pop_all()
-    origin = found.folder if found else None
-    return Session(config, folders, policy, prompts, splits, shuffle, held_out, base, data, lock, origin, changed)
+    origin, changed = processes.agree((str(found.folder) if found else None, changed))
+    return Session(
+        config=config,
+        folders=folders,
+        policy=policy,
+        prompts=prompts,
+        splits=splits,
+        shuffle=shuffle,
+        held_out=held_out,
+        base=base,
+        data=data,
+        lock=lock,
+        origin=Path(origin) if origin else None,
+        changed=changed,
+        processes=processes,
+        sharding=sharding,
+    )
+
+
+def _check_processes(config: Config, processes: Processes) -> None:
+    if config.rollout.problems % processes.count:
+        raise UserError(
+            f"rollout.problems: {config.rollout.problems} questions a step cannot be shared evenly by "
+            f"{processes.count} processes; set rollout.problems={processes.count} or a multiple"
+        )
+    if config.model.shard and processes.count == 1:
+        raise UserError("model.shard: needs several processes; start them with torchrun, or set model.shard=false")
 
 
 def _find_origin(folders: Folders, lock: RunLock) -> Found | None:
@@ -123,13 +161,27 @@ def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Spli
     return splits, {"name": splits.name, "fingerprint": splits.fingerprint()}
 
 
-def _load_policy(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Policy, dict[str, str]]:
-    accelerator = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no")
-    if config.model.device not in ("auto", accelerator.device.type):
-        raise UserError(f"model.device {config.model.device}: not found on this machine; set model.device=auto")
-    base = models.load_base(config.model, accelerator.device)
-    names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
-    return Policy(models.add_adapter(base, config.lora, config.seed), tokenizer, config.rollout.temperature), names
+def _load_policy(
+    config: Config, tokenizer: PreTrainedTokenizerFast, processes: Processes
+) -> tuple[Policy, dict[str, str], Sharding | None]:
+    device = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no").device
+    mesh = mesh_of(processes, device) if config.model.shard else None
+
+    def load_model() -> tuple[PeftModel, dict[str, str], Sharding | None]:
+        if config.model.device not in ("auto", device.type):
+            raise UserError(f"model.device {config.model.device}: not found on this machine; set model.device=auto")
+        base = models.load_base(config.model, device)
+        names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
+        model = models.add_adapter(base, config.lora, config.seed)
+        return model, names, Sharding(model, processes, mesh, device) if mesh else None
+
+    if mesh:
+        # Each holds the whole base in main memory until it has its share, so one after the other.
+        model, names, sharding = processes.in_turn(load_model)
+    else:
+        with processes.together():
+            model, names, sharding = load_model()
+    return Policy(model, tokenizer, config.rollout.temperature), names, sharding
 
 
 def fits_context(max_length: int, prompts: Prompts, length: int, problem: Problem) -> bool:
@@ -145,9 +197,13 @@ def check_run_name(run: str) -> None:
         raise UserError(f"--run {run!r}: is not a plain name; use letters, digits, '-' and '_'")
 
 
-def _folders(config: Config, run: str, resume: bool) -> Folders:
+def _folders(config: Config, run: str) -> Folders:
     check_run_name(run)
-    folders = Folders(Path(config.checkpoint.runs_dir, run), Path(config.checkpoint.checkpoints_dir, run))
+    return Folders(Path(config.checkpoint.runs_dir, run), Path(config.checkpoint.checkpoints_dir, run))
+
+
+def _check_folders(folders: Folders, resume: bool) -> None:
+    run = folders.run.name
     for folder, setting in ((folders.run, "runs_dir"), (folders.checkpoints, "checkpoints_dir")):
         if folder.is_symlink():
             raise UserError(f"run {run}: {folder} is a link; give the folder it leads to as checkpoint.{setting}")
@@ -155,7 +211,6 @@ def _folders(config: Config, run: str, resume: bool) -> Folders:
         _check_new(folders)
     elif not folders.run.is_dir():
         raise UserError(f"run {run}: there is no {folders.run} to resume; leave out --resume to start it")
-    return folders
 
 
 def _check_new(folders: Folders) -> None:

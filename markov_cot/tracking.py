@@ -142,6 +142,29 @@ class Tracker:
             file.close()
 
 
+class Silent(Tracker):
+    """Writes nothing: the first process does."""
+
+    def __init__(self) -> None:
+        """Needs no folder."""
+
+    def rewind(self, *_: Any) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def scalars(self, *_: Any) -> None: ...
+
+    def alarms(self, *_: Any) -> None: ...
+
+    def samples(self, *_: Any) -> None: ...
+
+    def histograms(self, *_: Any) -> None: ...
+
+    def outcome(self, *_: Any) -> None: ...
+
+    def _close(self) -> None: ...
+
+
 def _verbatim(text: str) -> str:
     """Text as Markdown that shows it as it is: one indented block, without codes that would end it."""
     return "\n".join("    " + line for line in visible(text).split("\n"))

@@ -5,6 +5,7 @@ Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import sys
@@ -22,7 +23,7 @@ from markov_cot.alarms.monitor import Event, Monitor
 from markov_cot.collection import Collector, Experience
 from markov_cot.config import flatten
 from markov_cot.errors import UserError
-from markov_cot.evaluation.validation import Score, validate
+from markov_cot.evaluation.validation import Score, summarise_marks, validate
 from markov_cot.losses import Weights, adapted_kl_weight
 from markov_cot.manifest import STATE, Manifest, read_manifest
 from markov_cot.memory import SCORE, UPDATE, TokenBudgets
@@ -32,7 +33,7 @@ from markov_cot.resuming import software
 from markov_cot.rewards import answer_contexts
 from markov_cot.session import Session, learning_rate
 from markov_cot.tasks.problem import Problem
-from markov_cot.tracking import NOTHING, Tracker
+from markov_cot.tracking import NOTHING, Silent, Tracker
 from markov_cot.updates import Updater
 
 logger = logging.getLogger(__name__)
@@ -99,15 +100,23 @@ class Trainer:
         config, policy = session.config, session.policy
         self.session = session
         self.progress = Progress()
-        self.budgets = TokenBudgets(config.optim.micro_batch_tokens)
-        self.updater = Updater(policy, config, self.budgets)
-        self.collector = Collector(policy, session.prompts, config, self.budgets)
+        self.processes = session.processes
+        self.budgets = TokenBudgets(config.optim.micro_batch_tokens, self.processes, session.sharding)
+        self.updater = Updater(policy, config, self.budgets, self.processes, session.sharding)
+        self.collector = Collector(policy, session.prompts, config, self.budgets, self.processes)
         self.monitor = self._new_monitor()
 
     def run(self, watch: Watcher, stop_requested: Callable[[], bool] = lambda: False) -> Outcome:
-        """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end."""
+        """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end.
+
+        What one of several processes is asked to stop for, all stop for.
+        """
+        return self._run(watch, lambda: self.processes.any(stop_requested()))
+
+    def _run(self, watch: Watcher, stop_requested: Callable[[], bool]) -> Outcome:
         config, name = self.session.config, self.session.splits.name
-        with self.session.lock, self._open_tracker() as tracker:
+        lock = self.session.lock if self.processes.is_first else contextlib.nullcontext()
+        with lock, self._open_tracker() as tracker:
             if not self.progress.started:
                 self._start(tracker)
             while self.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
@@ -119,6 +128,7 @@ class Trainer:
                     score = self._validate()
                     is_best = self.progress.note(score)
                     metrics |= score.metrics(name)
+                metrics = self.processes.agree(metrics)
                 events = self.monitor.update(self.progress.step, metrics, example)
                 with phase("logging"):
                     tracker.scalars(self.progress.step, metrics | self.monitor.scalars())
@@ -137,10 +147,17 @@ class Trainer:
 
     def _open_tracker(self) -> Tracker:
         folder, progress = self.session.folders.run, self.progress
-        try:
-            return Tracker(folder, progress.step if progress.started else NOTHING, progress.rollbacks)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); free space and start again") from None
+        with self.processes.together():
+            if not self.processes.is_first:
+                tracker: Tracker = Silent()
+            else:
+                try:
+                    tracker = Tracker(folder, progress.step if progress.started else NOTHING, progress.rollbacks)
+                except OSError as error:
+                    raise UserError(
+                        f"{folder}: cannot be written ({error.strerror}); free space and start again"
+                    ) from None
+        return tracker
 
     def _start(self, tracker: Tracker) -> None:
         """What is done before the first step: the base's held-out score, and a checkpoint to roll back to."""
@@ -176,15 +193,17 @@ class Trainer:
         lr = learning_rate(config, progress.step) * progress.lr_scale
         metrics |= self.updater.update(experience, weights, lr, progress.step)
         metrics |= {"data/too_long": float(len(session.shuffle.too_long)), "loss/kl_weight": weights.kl}
-        metrics |= {"perf/peak_memory_bytes": float(peak_memory(session.policy.device))}
+        metrics |= {"perf/peak_memory_bytes": self.processes.largest(float(peak_memory(session.policy.device)))}
         metrics |= {"perf/update_tokens": float(self.budgets.tokens[UPDATE])}
         progress.token_budgets = dict(self.budgets.tokens)
         if config.algorithm.kl_target:
             progress.kl_weight = adapted_kl_weight(weights.kl, metrics["policy/kl"], config.algorithm.kl_target)
         progress.step += 1
-        cots = experience.rollouts.cot_BL.tolist()
-        texts = session.policy.tokenizer.batch_decode(cots)
-        metrics |= cot_metrics(cots, texts, problems)
+        cots, samples = experience.rollouts.cot_BL.tolist(), config.rollout.samples
+        own = [cots[i] for i in experience.own]
+        own_texts = session.policy.tokenizer.batch_decode(own)
+        metrics |= self.processes.mean(cot_metrics(own, own_texts, self.processes.part(problems)))
+        texts = session.policy.tokenizer.batch_decode(cots[: SAMPLES_SHOWN * samples : samples])
         if self._due(config.tracking.samples_every) or progress.step == 1:
             histograms = {
                 "reward/histogram": experience.reward_B,
@@ -206,9 +225,11 @@ class Trainer:
         config = self.session.config
         if self.progress.step % config.reward.baseline_every:
             return {}
-        beginnings = [cot[: len(cot) // LEAD_SHARE] for cot in experience.rollouts.cot_BL.tolist()]
-        contexts = answer_contexts(self.session.prompts, problems, beginnings, config.rollout.samples)
-        return {"leak/answer_logprob_cut": self.collector.score(contexts).mean().item()}
+        cots, own = experience.rollouts.cot_BL.tolist(), self.processes.part(problems)
+        beginnings = [cots[i][: len(cots[i]) // LEAD_SHARE] for i in experience.own]
+        contexts = answer_contexts(self.session.prompts, own, beginnings, config.rollout.samples)
+        scores_B = self.processes.gather(self.collector.score(contexts))
+        return {"leak/answer_logprob_cut": scores_B.mean().item()}
 
     def _roll_back(self, critical: Sequence[Event], tracker: Tracker) -> bool:
         """Goes back to the last checkpoint from before what the alarms saw began; further back the next time.
@@ -219,17 +240,19 @@ class Trainer:
         folders = checkpoints.list_steps(self.session.folders.checkpoints)
         # A step's metrics are of the policy that sampled, which is the one saved a step before.
         last = max(0, min(event.since for event in critical) - 2)
-        healthy = [folder for folder in folders if checkpoints.step_of(folder) <= last]
-        if len(healthy) > 1 and checkpoints.step_of(healthy[-1]) == self.progress.rolled_back_to:
-            healthy.pop()  # the rot began before it
-        if rollbacks == config.alarms.rollback_limit or not healthy:
+        steps = self.processes.agree([step for step in map(checkpoints.step_of, folders) if step <= last])
+        if len(steps) > 1 and steps[-1] == self.progress.rolled_back_to:
+            steps.pop()  # the rot began before it
+        if rollbacks == config.alarms.rollback_limit or not steps:
             return False
         lr_scale = self.progress.lr_scale * config.alarms.rollback_lr_factor
-        self._restore(healthy[-1])
+        with self.processes.together():  # so that nothing is discarded before all have read
+            self._restore(self.session.folders.checkpoints / f"adapter_{steps[-1]}")
         self.progress.rollbacks, self.progress.lr_scale = rollbacks + 1, lr_scale
         self.progress.rolled_back_to = self.progress.step
         # In this order, so that a crash in between leads back to the alarm, and from there here again.
-        checkpoints.discard_after(self.session.folders.checkpoints, self.progress.step)
+        if self.processes.is_first:
+            checkpoints.discard_after(self.session.folders.checkpoints, self.progress.step)
         tracker.rewind(self.progress.step, self.progress.rollbacks)
         self.save(tracker)
         return True
@@ -241,8 +264,11 @@ class Trainer:
     def save(self, tracker: Tracker) -> None:
         """Writes a checkpoint of the current step and points `latest`, and `best` if it is, at it.
 
-        What the disk refuses is a warning: training goes on, and the earlier checkpoints stay.
+        The first process writes. What the disk refuses is a warning: training goes on, and the earlier checkpoints
+        stay.
         """
+        if not self.processes.is_first:
+            return
         session, folder = self.session, self.folder
         state = {
             "progress": asdict(self.progress),
@@ -266,18 +292,23 @@ class Trainer:
 
     def _make_sure_of_saving(self, tracker: Tracker) -> None:
         """Saves the current step unless it is saved. Raises `UserError` when the disk refuses."""
-        if not self.folder.exists():
-            self.save(tracker)
-        if not self.folder.exists():
-            run = self.session.folders.run.name
-            raise UserError(f"run {run}: step {self.progress.step} is not saved; free space, then --run {run} --resume")
+        run = self.session.folders.run.name
+        with self.processes.together():
+            if self.processes.is_first and not self.folder.exists():
+                self.save(tracker)
+                if not self.folder.exists():
+                    raise UserError(
+                        f"run {run}: step {self.progress.step} is not saved; free space, then --run {run} --resume"
+                    )
 
     def resume(self) -> None:
         """Goes on from the session's origin, or from the start when no checkpoint was written yet."""
         origin = self.session.origin
         if origin:
-            self._restore(origin)
-            checkpoints.point_again(origin.parent, origin, self.progress.best_step)
+            with self.processes.together():
+                self._restore(origin)
+            if self.processes.is_first:
+                checkpoints.point_again(origin.parent, origin, self.progress.best_step)
 
     def _restore(self, folder: Path) -> None:
         """Takes adapter, optimizer, progress and alarms from a checkpoint."""
@@ -300,12 +331,14 @@ class Trainer:
             raise UserError(f"checkpoint {folder}: {STATE} is of another step; use another checkpoint")
 
     def score(self, writer: str, problems: Sequence[Problem]) -> Score:
-        """Held-out score of the "actor", or of the "critic" (the untrained base)."""
+        """Held-out score of the "actor", or of the "critic" (the untrained base). Every process marks a share."""
         session, config = self.session, self.session.config
-        size = len(problems) * config.rollout.length
-        return self.budgets.within(
-            SCORE, size, lambda tokens: validate(session.policy, session.prompts, problems, config, writer, tokens)
+        own = self.processes.part(problems)
+        size = len(own) * config.rollout.length
+        marks = self.budgets.within(
+            SCORE, size, lambda tokens: validate(session.policy, session.prompts, own, config, writer, tokens)
         )
+        return summarise_marks([mark for part in self.processes.collect(marks) for mark in part], problems[0].kind)
 
     def _validate(self) -> Score:
         return self.score("actor", self.session.held_out[: self.session.config.validation.problems])
@@ -332,13 +365,13 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _sample_rows(problems: Sequence[Problem], texts: Sequence[str], experience: Experience) -> list[dict[str, Any]]:
-    """The first sample of the first problems."""
+    """The first sample of the first problems, of which `texts` are the CoTs."""
     samples = experience.rollouts.samples
     return [
         {
             "question": problem.question or problem.passage,
             "answer": problem.answer,
-            "cot": texts[i * samples],
+            "cot": texts[i],
             "answer_logprob": round(experience.reward_B[i * samples].item(), 4),
         }
         for i, problem in enumerate(problems[:SAMPLES_SHOWN])

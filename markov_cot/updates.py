@@ -19,8 +19,10 @@ from markov_cot.memory import UPDATE, TokenBudgets
 from markov_cot.metrics import MAXIMA, policy_metrics, summarise
 from markov_cot.phases import phase
 from markov_cot.policy import Policy
+from markov_cot.processes import ALONE, Processes
 from markov_cot.randomness import Stream, generator
 from markov_cot.scoring import cot_hidden, cot_widths, score_answers, score_cots, slices_within
+from markov_cot.sharding import Sharding
 
 LOSSES = ("loss/total", "loss/policy", "loss/kl", "loss/actor_reward", "loss/entropy")
 LOGITS_BYTES = 64 << 20
@@ -32,8 +34,16 @@ ON_POLICY = "rollout/logprob_gap"
 class Updater:
     """Optimizer of the actor's adapter, and the loss it follows."""
 
-    def __init__(self, policy: Policy, config: Config, budgets: TokenBudgets) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        config: Config,
+        budgets: TokenBudgets,
+        processes: Processes = ALONE,
+        sharding: Sharding | None = None,
+    ) -> None:
         self.policy, self.config, self._budgets = policy, config, budgets
+        self._processes, self._sharding = processes, sharding
         self.parameters = list(policy.trainable().values())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
         algorithm = config.algorithm
@@ -42,19 +52,19 @@ class Updater:
             self._policy_loss = partial(self._policy_loss, clip=algorithm.clip, clip_high=algorithm.clip_high)
 
     def update(self, data: Experience, weights: Weights, lr: float, step: int) -> dict[str, float]:
-        """All passes over the step's CoTs. Returns the means of their losses and metrics."""
+        """All passes over the step's CoTs. Returns the means of their losses and metrics, the same in all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         passes: list[dict[str, float]] = []
         epochs = 0
         while epochs < self.config.algorithm.inner_epochs:
             done = [
-                self._minibatch(data, chosen, weights) for chosen in self._minibatches(len(data.answers), step, epochs)
+                self._minibatch(data, chosen, weights) for chosen in self._minibatches(len(data.reward_B), step, epochs)
             ]
             passes += done
             epochs += 1
             stop = self.config.algorithm.inner_kl_stop
-            if stop and sum(part["ppo/behaviour_kl"] for part in done) / len(done) > stop:
+            if stop and self._processes.agree(sum(part["ppo/behaviour_kl"] for part in done) / len(done)) > stop:
                 break
         metrics = {
             key: max(p[key] for p in passes) if key in MAXIMA else sum(p[key] for p in passes) / len(passes)
@@ -64,36 +74,50 @@ class Updater:
         return metrics | {ON_POLICY: first[0][ON_POLICY], "ppo/inner_epochs": float(epochs), "optim/lr": lr}
 
     def _minibatch(self, data: Experience, chosen: Sequence[int], weights: Weights) -> dict[str, float]:
-        """One optimizer step, left out if its gradient is not finite."""
-        size = sum(self._widths(data, chosen))
+        """One optimizer step, left out if its gradient is not finite. Every process adds what its own CoTs give."""
+        size = sum(self._widths(data, data.owned(chosen)))
         losses, parts = self._budgets.within(
             UPDATE, size, lambda tokens: self.gradient(data, weights, token_budget=tokens, chosen=chosen)
         )
+        self._processes.sum_gradients(self.parameters)
+        losses = dict(zip(losses, self._processes.sum(list(losses.values())), strict=True))
         with phase("optimizer"):
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.grad_clip)
-            finite = bool(torch.isfinite(norm))
+            finite = self._processes.agree(bool(torch.isfinite(norm)))
             if finite:
                 self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        return losses | summarise(parts) | {"optim/grad_norm": norm.item(), "optim/skipped": float(not finite)}
+        metrics = losses | summarise(parts, self._processes)
+        return metrics | {"optim/grad_norm": norm.item(), "optim/skipped": float(not finite)}
 
     def gradient(
         self, data: Experience, weights: Weights, *, token_budget: int, chosen: Sequence[int] | None = None
     ) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
-        """Sets the parameters' gradient to that of the `chosen` sequences (all by default); losses and metrics.
+        """Sets the parameters' gradient to this process's share of that of the `chosen` sequences (all by default).
 
-        Denominators are counts of all chosen sequences, so the gradient does not depend on the micro-batches.
+        Returns its share of the losses, and metrics of its sequences. Denominators are counts of all chosen sequences,
+        so the sum over processes depends neither on them nor on the micro-batches.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        chosen = list(range(len(data.answers))) if chosen is None else sorted(chosen)  # groups stay together
+        chosen = list(range(len(data.reward_B))) if chosen is None else sorted(chosen)  # groups stay together
         live = int(data.advantages.live_B[torch.as_tensor(chosen, device=self.policy.device)].sum())
         counts = Counts(live=live, total=len(chosen))
         losses = dict.fromkeys(LOSSES, 0.0)
         parts: list[dict[str, Tensor]] = []
+        own = data.owned(chosen)
         with self.policy.folded():
-            for part in slices_within(self._widths(data, chosen), token_budget):
-                self._micro_batch(data, chosen[part], weights, counts, losses, parts)
+            slices = list(slices_within(self._widths(data, own), token_budget))
+            more = int(self._processes.largest(len(slices))) - len(slices) if self._sharding else 0
+            for part in slices:
+                self._micro_batch(data, own[part], weights, counts, losses, parts)
+            for _ in range(more):
+                self._keep_in_step(data, weights)
         return losses, parts
+
+    def _keep_in_step(self, data: Experience, weights: Weights) -> None:
+        """A micro-batch of no weight, where another process has one more: a sharded backward needs all of them."""
+        roots = self._roots(data, data.own[:1], weights)
+        torch.autograd.backward(roots, [torch.zeros_like(root) for root in roots])
 
     def _micro_batch(
         self,
@@ -109,13 +133,9 @@ class Updater:
         The loss is differentiated with respect to the hidden states first, a few sequences at a time, so that logits
         exist only for those, and then the hidden states with respect to the parameters, all at once.
         """
-        contexts = data.contexts
         index_B = torch.tensor(chosen, device=self.policy.device)
         with phase("forward"):
-            roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], data.rollouts.cot_BL[index_B], "actor")]
-            if weights.actor_reward:
-                answers, reduction = [data.answers[i] for i in chosen], self.config.reward.reduction
-                roots.append(score_answers(self.policy, answers, "actor", reduction, grad=True))
+            roots = self._roots(data, chosen, weights)
         leaves = [root.detach().requires_grad_() for root in roots]
         for rows in slices_within([self._logits_bytes(data)] * len(chosen), LOGITS_BYTES):
             with phase("forward"):
@@ -130,6 +150,15 @@ class Updater:
         with phase("backward"):
             torch.autograd.backward(roots, [leaf.grad for leaf in leaves])
 
+    def _roots(self, data: Experience, chosen: Sequence[int], weights: Weights) -> list[Tensor]:
+        """What the loss of some sequences is made from: CoTs' hidden states and, where it is due, actor's rewards."""
+        contexts, cot_BL = data.contexts, data.rollouts.cot_BL[torch.tensor(chosen, device=self.policy.device)]
+        roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], cot_BL, "actor")]
+        if weights.actor_reward:
+            answers, reduction = [data.answers[i - data.first] for i in chosen], self.config.reward.reduction
+            roots.append(score_answers(self.policy, answers, "actor", reduction, grad=True))
+        return roots
+
     def _terms(
         self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts
     ) -> tuple[LossTerms, dict[str, Tensor]]:
@@ -139,7 +168,7 @@ class Updater:
         scores = score_cots(
             self.policy,
             hidden_BLd,
-            data.reference_BLd[index_B],
+            data.reference_BLd[index_B - data.first],
             data.rollouts.cot_BL[index_B],
             self.config.algorithm.kl,
             entropy_grad=weights.entropy > 0,

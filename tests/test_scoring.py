@@ -105,6 +105,7 @@ def test_baselines_are_the_critics_greedy_cots_scored(policy: Policy, tokenizer:
     baseline = Baseline(policy, prompts, 6, Config().reward)
     cots = greedy_cots(policy, [prompts.question_context(p) for p in problems], 6, "critic").tolist()
     expected = score_answers(policy, answer_contexts(prompts, problems, cots), "critic", "mean")
+    expected = expected.double()
     torch.testing.assert_close(baseline(problems, 1000), expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(
         baseline([problems[1], problems[0], problems[1]], 1000), expected[[1, 0, 1]], rtol=0, atol=1e-6

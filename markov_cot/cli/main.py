@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from markov_cot.errors import UserError
+from markov_cot.cli.launched import speaks_for_machine
+from markov_cot.errors import Lost, UserError
 from markov_cot.text import visible
 
 COMMANDS = {
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.exit(cli.main(arguments, prog_name="markov-cot", standalone_mode=False) or 0)
     except UserError as error:
-        _fail(str(error))
+        _fail(str(error), after_loss=isinstance(error, Lost))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
         sys.exit(USER_ERROR)
@@ -60,10 +61,12 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # a disk that fills up, a folder that goes away: the system's word for it, without a trace
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}; mend it and try again")
     except (click.Abort, KeyboardInterrupt):
-        click.echo("markov-cot: interrupted", err=True)
+        if speaks_for_machine():
+            click.echo("markov-cot: interrupted", err=True)
         sys.exit(INTERRUPTED)
 
 
-def _fail(message: str) -> None:
-    click.echo(f"markov-cot: {visible(' '.join(message.split()))}", err=True)
+def _fail(message: str, *, after_loss: bool = False) -> None:
+    if speaks_for_machine(after_loss=after_loss):
+        click.echo(f"markov-cot: {visible(' '.join(message.split()))}", err=True)
     sys.exit(USER_ERROR)

@@ -8,6 +8,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from markov_cot.cli.launched import is_first
+
 INTERRUPTED = 130
 _PATIENCE = 2
 """Signals after which even a program that swallows the interruption ends."""
@@ -36,7 +38,8 @@ class Stop:
         if self._waits and not self.asked:
             self.asked = True
             # Not print, which the signal may have interrupted in the middle of its own work.
-            os.write(2, b"\nstopping after this step (once more to stop at once)\n")
+            if is_first():
+                os.write(2, b"\nstopping after this step (once more to stop at once)\n")
             return
         self._hard += 1
         if self._hard >= _PATIENCE:

@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
+from markov_cot.cli.launched import is_first
 from markov_cot.cli.profiling import profiled
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import stop_on_signal
 from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
+from markov_cot.processes import leave, noticing_loss
 from markov_cot.resuming import ACCEPT
 from markov_cot.session import Session, check_run_name, open_session
 from markov_cot.text import visible
@@ -61,11 +63,11 @@ def start(
     profile: bool = False,
 ) -> int:
     """Trains as asked. Returns the exit code."""
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = Console(stderr=True, markup=False, highlight=False, quiet=not is_first())
     quiet_libraries()
     if accept_changes and not resume:
         raise UserError(f"{ACCEPT}: has a meaning only with --resume")
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, noticing_loss():
         saved = _saved_config(run, options, settings) if resume else None
         config, name = resolve_config(recipe, options, settings, saved)
         session = open_session(config, run, name, resume=resume, accept_changes=accept_changes)
@@ -80,7 +82,9 @@ def start(
                 watch = stack.enter_context(profiled(console, trainer, watch))
             stack.enter_context(stop.after_the_step())
             outcome = trainer.run(watch, lambda: stop.asked)
-    return _report(console, trainer, outcome)
+        code = _report(console, trainer, outcome)
+        leave()
+    return code
 
 
 def _report(console: Console, trainer: Trainer, outcome: Outcome) -> int:
@@ -181,7 +185,7 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
 def _conclude(trainer: Trainer, outcome: Outcome) -> None:
     """Base and trained score on unseen problems, where the checkpoint is, and what to type next."""
     assert outcome.base and outcome.trained
-    run, console = trainer.session.folders.run, Console(markup=False, highlight=False)
+    run, console = trainer.session.folders.run, Console(markup=False, highlight=False, quiet=not is_first())
     title = visible(f"{trainer.session.splits.name}: {outcome.base.n} unseen problems (validation split)")
     table = Table(title=Text(title))
     for column in ("policy", "accuracy", "95 % interval", "answer log-prob (nats)"):

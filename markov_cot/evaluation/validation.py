@@ -45,6 +45,10 @@ class Score:
         return {f"eval/{dataset}/{key}": value for key, value in keys.items()}
 
 
+Marks = list[tuple[bool, float]]
+"""Of each answer: whether it is right, and the log-prob of the true one."""
+
+
 def validate(
     policy: Policy,
     prompts: Prompts,
@@ -52,10 +56,10 @@ def validate(
     config: Config,
     writer: str,
     token_budget: int,
-) -> Score:
-    """Scores greedy CoTs by `writer` and greedy answers by the configured answerer.
+) -> Marks:
+    """Marks of greedy CoTs by `writer` and greedy answers by the configured answerer.
 
-    With the "critic" as writer it is the untrained base that is scored, which answers for itself too.
+    With the "critic" as writer it is the untrained base that is marked, which answers for itself too.
     """
     reward = config.reward.model_copy(update={"answerer": CRITIC}) if writer == CRITIC else config.reward
     answers = answer_greedily(
@@ -68,16 +72,26 @@ def validate(
         batch=min(config.validation.batch, max(1, token_budget // config.rollout.length)),
         token_budget=token_budget,
     )
-    return summarise(list(answers))
+    return [mark(answer) for answer in answers]
+
+
+def mark(answer: Answer) -> tuple[bool, float]:
+    """Whether an answer is right, which a continuation never is, and the log-prob of the true one."""
+    return answer.problem.kind != "continuation" and answered_right(answer), answer.logprob
 
 
 def summarise(answers: Sequence[Answer]) -> Score:
     """Score of a list of answers, by the extractor that is the default for their kind."""
-    n = len(answers)
-    logprob = sum(a.logprob for a in answers) / n
-    if answers[0].problem.kind == "continuation":
+    return summarise_marks([mark(answer) for answer in answers], answers[0].problem.kind)
+
+
+def summarise_marks(marks: Sequence[tuple[bool, float]], kind: str) -> Score:
+    """Score of answers to problems of one kind."""
+    n = len(marks)
+    logprob = sum(logprob for _, logprob in marks) / n
+    if kind == "continuation":
         return Score(n, None, 0.0, 0.0, logprob)
-    right = sum(map(answered_right, answers))
+    right = sum(right for right, _ in marks)
     low, high = wilson_interval(right, n)
     return Score(n, right / n, low, high, logprob)
 

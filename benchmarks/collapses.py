@@ -128,9 +128,7 @@ def train(folder: Path, name: str, seed: int, changes: Mapping[str, Any]) -> Pat
     if name == WEAK:
         values["model"] = {"name": str(folder / WEAK)}
     session = open_session(build_config(values, name), run.name, name, resume=False)
-    trainer = Trainer(session)
-    if name == PUBLISHED:
-        trainer.updater = PublishedMistake(session.policy, session.config)
+    trainer = Trainer(session, PublishedMistake if name == PUBLISHED else Updater)
     outcome = trainer.run(lambda *_: None)
     (run / "ended").write_text(json.dumps({"alarms": [e.alarm for e in outcome.alarms]}), encoding="utf-8")
     return run

@@ -15,7 +15,7 @@ from torch import Tensor
 from markov_cot.advantages import ADVANTAGES, WITHOUT_BASELINE, History
 from markov_cot.config import Config
 from markov_cot.memory import ROLLOUT, SCORE, TokenBudgets
-from markov_cot.metrics import reward_metrics
+from markov_cot.metrics import cot_metrics, reward_metrics
 from markov_cot.phases import phase
 from markov_cot.policy import Policy
 from markov_cot.processes import ALONE, Processes
@@ -25,6 +25,9 @@ from markov_cot.rollouts import sample_cots_in_parts, uniforms
 from markov_cot.scoring import cot_hidden_in_batches, score_answers_in_batches
 from markov_cot.tasks.problem import Problem
 from markov_cot.types import Advantages, Rollouts
+
+LEAD_SHARE = 8
+"""`leak/answer_logprob_cut` keeps the first L / LEAD_SHARE tokens of a CoT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,18 @@ class Collector:
         whole = Rollouts(contexts, cot_BL, behaviour_logp_BL, samples)
         experience = Experience(whole, answers, reward_B, advantages, reference_BLd, own.start * samples)
         return experience, history, metrics
+
+    def describe_cots(self, problems: Sequence[Problem], data: Experience, step: int) -> dict[str, float]:
+        """Repetition in the CoTs, and how far their texts and, at times, their beginnings give the answer away."""
+        cots, own = data.rollouts.cot_BL.tolist(), self._processes.part(problems)
+        own_cots = [cots[i] for i in data.own]
+        texts = self._policy.tokenizer.batch_decode(own_cots)
+        metrics = self._processes.mean(cot_metrics(own_cots, texts, own))
+        if step % self._config.reward.baseline_every == 0:
+            beginnings = [cot[: len(cot) // LEAD_SHARE] for cot in own_cots]
+            contexts = answer_contexts(self._prompts, own, beginnings, data.rollouts.samples)
+            metrics["leak/answer_logprob_cut"] = self._processes.gather(self.score(contexts)).mean().item()
+        return metrics
 
     def _resample(
         self,

@@ -307,8 +307,8 @@ def test_rollback_goes_behind_the_earliest_sign_of_all_critical_alarms(tmp_path:
     made.run(ignore)
     events = [Event("kl", "critical", 6, 6, {}, ""), Event("ratio", "critical", 6, 5, {}, "")]
     with Tracker(made.session.folders.run, 6) as tracker:
-        assert made._roll_back(events, tracker)
+        assert made.state.roll_back(events, tracker)
         assert made.progress.step == 3, "step 5, where the ratio alarm saw it, sampled with the policy saved at step 4"
-        assert made._roll_back(events, tracker)
+        assert made.state.roll_back(events, tracker)
         assert made.progress.step == 2, "the checkpoint of step 3 was no help"
         assert (made.progress.rollbacks, made.progress.lr_scale) == (2, 0.25)

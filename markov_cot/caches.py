@@ -14,8 +14,6 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
-from markov_cot.attention import Grouped
-
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 """Keys and values [P, H, T, D] of every layer."""
 
@@ -81,42 +79,6 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return buffer
 
 
-class _GroupedLayer(CacheLayerMixin):  # type: ignore[misc]
-    """A prompt's keys and values, in one copy, and beside them those of the tokens decoded after it."""
-
-    is_sliding = False
-
-    def __init__(self, keys: Tensor, values: Tensor, sequences: int, room: int) -> None:
-        super().__init__()
-        wide = torch.promote_types(keys.dtype, torch.float32)
-        self.keys, self.values = keys.to(wide), values.to(wide)
-        self._length = 0
-        self._buffers = [
-            prompt.new_empty(sequences, prompt.shape[1], room, prompt.shape[3]) for prompt in (self.keys, self.values)
-        ]
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing is left to do."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Grouped, Grouped]:
-        end = self._length + key_states.shape[-2]
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, self._length : end] = new
-        self._length = end
-        keys, values = (buffer[:, :, :end] for buffer in self._buffers)
-        return Grouped(self.keys, keys), Grouped(self.values, values)
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-    def get_seq_length(self) -> int:
-        return self.keys.shape[-2] + self._length
-
-    def get_max_length(self) -> int:
-        return -1
-
-
 def shared_cache(prompts: KeysValues, index_B: Tensor) -> Cache:
     """For one forward of B sequences, the i-th of which goes on from prompt index_B[i]. Carries gradient."""
     return Cache(layers=[_SharedLayer(keys, values, index_B) for keys, values in prompts])
@@ -125,11 +87,3 @@ def shared_cache(prompts: KeysValues, index_B: Tensor) -> Cache:
 def growing_cache(prompts: KeysValues, index_B: Tensor, room: int) -> Cache:
     """For decoding up to `room` more tokens of B sequences, the i-th of which goes on from prompt index_B[i]."""
     return Cache(layers=[_GrowingLayer(keys, values, index_B, room) for keys, values in prompts])
-
-
-def grouped_cache(prompts: KeysValues, sequences: int, room: int) -> Cache:
-    """As `growing_cache` for equal groups in the prompts' order, with one copy of each prompt.
-
-    For attention that understands `Grouped` keys and values only.
-    """
-    return Cache(layers=[_GroupedLayer(keys, values, sequences, room) for keys, values in prompts])

@@ -9,7 +9,7 @@ the sum to the base's dtype, so it is for float32 and float64; a bfloat16 base h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from torch.distributed.tensor import DTensor
 from markov_cot.products import pack, product
 
 FOLDED_DTYPES = (torch.float32, torch.float64)
-FOLD_LIMIT_BYTES = 4 << 30
-"""Most memory for folded or packed weights; fixed, so that a resumed run computes as the interrupted one did."""
+COPY_LIMIT_BYTES = 4 << 30
+"""Most memory for a copy of weights; fixed, so that a resumed run computes as the interrupted one did."""
 
 
 class AdaptedLinear(LoraLinear):  # type: ignore[misc]
@@ -30,19 +30,13 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
     folded: Tensor | None = None
     """W + s B A while the adapter is folded."""
-    packed: tuple[Tensor, Tensor | None] | None = None
-    """The weight in use, laid out for decoding, and the bias, while that lasts."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[..., in] -> [..., out] in the base's dtype."""
-        is_whole = self.disable_adapters or self.folded is not None
-        if self.packed is not None and is_whole:
-            return product(x, *self.packed)  # most calls by far: nothing is looked up that is not needed
-        base = self.base_layer
-        weight, bias = (base.weight, base.bias) if self.packed is None else self.packed
+        weight, bias = self.base_layer.weight, self.base_layer.bias
         if self.disable_adapters:
             return product(x, weight, bias)
-        a, b, scaling = self._adapter()
+        a, b, scaling = self.adapter()
         if self.folded is not None:
             if torch.is_grad_enabled():
                 out: Tensor = _FoldedLinear.apply(x, a, b, self.folded, bias, scaling)  # type: ignore[no-untyped-call]
@@ -56,7 +50,7 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
     def fold(self) -> None:
         """Computes W + s B A and uses it until `unfold`. The memory is new: a backward may still need the last."""
-        a, b, scaling = self._adapter()
+        a, b, scaling = self.adapter()
         with torch.no_grad():
             self.folded = torch.addmm(self.base_layer.weight, b, a, alpha=scaling)
 
@@ -64,16 +58,8 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
         """Back to base and adapter apart."""
         self.folded = None
 
-    def pack(self) -> None:
-        """Lays out the weight in use, for decoding without gradient, until `unpack`."""
-        base = self.base_layer
-        self.packed = pack(base.weight if self.folded is None else self.folded), base.bias
-
-    def unpack(self) -> None:
-        """Back to weights as they are."""
-        self.packed = None
-
-    def _adapter(self) -> tuple[Tensor, Tensor, float]:
+    def adapter(self) -> tuple[Tensor, Tensor, float]:
+        """A [rank, in], B [out, rank] and s."""
         name = self.active_adapter[0]
         return self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
 
@@ -103,27 +89,60 @@ class _FoldedLinear(torch.autograd.Function):
         return gradient_x, gradient_a, gradient_b, None, None, None
 
 
+class Joined:
+    """Products of several layers with one input as one, outputs side by side, for many calls with few rows.
+
+    Without gradient, and of the weights and adapters in use when it is made.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear | AdaptedLinear]) -> None:
+        weights, biases, lows, highs = zip(*map(_in_use, layers), strict=True)
+        self._weight = pack(torch.cat(weights))
+        self._bias = None if biases[0] is None else torch.cat(biases)
+        self._low, self._high = torch.cat(lows).T, torch.block_diag(*highs).T  # type: ignore[no-untyped-call]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., sum of the layers' out] in the weights' dtype."""
+        out = product(x, self._weight, self._bias)
+        if self._low.shape[1]:
+            out = out + (x.to(self._low.dtype) @ self._low @ self._high).to(out.dtype)
+        return out
+
+
+def _in_use(layer: nn.Linear | AdaptedLinear) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """Weight, bias, A and s B of a layer; A and B of rank 0 where there is no adapter beside the weight."""
+    if not isinstance(layer, AdaptedLinear):
+        return layer.weight, layer.bias, layer.weight.new_empty(0, layer.in_features), layer.weight[:, :0]
+    base, (a, b, scaling) = layer.base_layer, layer.adapter()
+    if layer.disable_adapters:
+        return base.weight, base.bias, a[:0], b[:, :0]
+    if layer.folded is not None:
+        return layer.folded, base.bias, a[:0], b[:, :0]
+    return base.weight, base.bias, a, scaling * b
+
+
 def use_adapted_linear(config: LoraConfig) -> None:
     """Has PEFT put `AdaptedLinear` in the place of its own layer. The saved adapter is the same."""
     config._register_custom_module({nn.Linear: AdaptedLinear})
 
 
 class Folding:
-    """Switches all adapted layers of a model to folded or packed weights and back."""
+    """Switches all adapted layers of a model to folded weights and back."""
 
     def __init__(self, model: nn.Module) -> None:
         layers = [m for m in model.modules() if isinstance(m, AdaptedLinear)]
         weights = [layer.base_layer.weight for layer in layers]
         in_parts = any(isinstance(w, DTensor) for w in weights)  # sharded: whole only within a layer's forward
-        within_limit = not in_parts and sum(w.numel() * w.element_size() for w in weights) <= FOLD_LIMIT_BYTES
-        self._packable = layers if within_limit else []
-        self._foldable = self._packable if all(w.dtype in FOLDED_DTYPES for w in weights) else []
+        self.affords_copy = not in_parts and sum(w.numel() * w.element_size() for w in weights) <= COPY_LIMIT_BYTES
+        """Whether there is room for a second copy of the adapted weights."""
+        foldable = self.affords_copy and all(w.dtype in FOLDED_DTYPES for w in weights)
+        self._layers = layers if foldable else []
         self._depth = 0
 
     @property
     def folds(self) -> bool:
         """Whether there is anything to fold."""
-        return bool(self._foldable)
+        return bool(self._layers)
 
     @contextlib.contextmanager
     def folded(self) -> Iterator[None]:
@@ -131,22 +150,11 @@ class Folding:
         self._depth += 1
         try:
             if self._depth == 1:
-                for layer in self._foldable:
+                for layer in self._layers:
                     layer.fold()
             yield
         finally:
             self._depth -= 1
             if not self._depth:
-                for layer in self._foldable:
+                for layer in self._layers:
                     layer.unfold()
-
-    @contextlib.contextmanager
-    def packed(self) -> Iterator[None]:
-        """Within it, forwards without gradient are for few rows at a time. For one role and one set of parameters."""
-        try:
-            for layer in self._packable:
-                layer.pack()
-            yield
-        finally:
-            for layer in self._packable:
-                layer.unpack()

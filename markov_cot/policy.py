@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,10 +22,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
-from markov_cot import attention
-from markov_cot.caches import KeysValues, grouped_cache, growing_cache, shared_cache
+from markov_cot.caches import KeysValues, shared_cache
 from markov_cot.errors import UserError
-from markov_cot.lora import Folding
+from markov_cot.lora import AdaptedLinear, Folding
 from markov_cot.products import pack, product
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 ATTENTION = {"full_attention", "sliding_attention"}
 """Kinds of layers whose whole state is their keys and values."""
 PROBE_TOKENS = 4
-LONG_PROMPT = 128
-"""Tokens from which one copy of a prompt makes up for attention in two parts; in bfloat16 it always does, on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,6 @@ class Policy:
         model.eval()
         self._check_head()
         self._can_share = self._can_share_prompts()
-        self._has_grouped_attention = self._can_share and self._use_grouped_attention()
 
     # --- who is acting
 
@@ -143,13 +140,12 @@ class Policy:
 
     @contextlib.contextmanager
     def decoding(self) -> Iterator[None]:
-        """Within it, weights are laid out for forwards of one token; entered once it is settled who is acting."""
+        """Within it, the head is laid out for one token of each sequence at a time."""
         assert not torch.is_grad_enabled()
         head = self._head()
         self._packed_head = pack(head.weight) if head is not None else None
         try:
-            with self._folding.packed():
-                yield
+            yield
         finally:
             self._packed_head = None
 
@@ -174,6 +170,17 @@ class Policy:
         return self.device.type == "cuda" and plain and (window is None or window >= places)
 
     @property
+    def decoder(self) -> Any:
+        """transformers' model without its head: embeddings, layers and the last norm."""
+        return self._causal_lm.base_model
+
+    @property
+    def may_join_layers(self) -> bool:
+        """Whether the layers' weights are plain, whole and small enough to be copied for decoding."""
+        plain = all(type(adapter) is AdaptedLinear for adapter in self._adapters)
+        return plain and not self._has_other_parts and self._folding.affords_copy
+
+    @property
     def shares_prompts(self) -> bool:
         """Whether a prompt is read once for all that goes on from it; else every sequence is read whole."""
         return self._can_share and not ((self._checkpointing or self._sharded) and torch.is_grad_enabled())
@@ -196,18 +203,9 @@ class Policy:
         positions_BT = prefix.length_P1[index_B] + batch.positions_BT
         return self._forward(batch.ids_BT, mask_BT, positions_BT, shared_cache(prefix.keys_values, index_B))
 
-    def decoding_cache(self, prefix: Prefix, samples: int, room: int) -> Cache:
-        """For decoding up to `room` tokens of `samples` sequences that go on from each prompt, prompt by prompt."""
-        sequences = samples * len(prefix.mask_PT)
-        wide = self._causal_lm.dtype in (torch.float32, torch.float64)
-        if self._has_grouped_attention and not (wide and prefix.mask_PT.shape[1] < LONG_PROMPT):
-            return grouped_cache(prefix.keys_values, sequences, room)
-        index_B = torch.arange(len(prefix.mask_PT), device=self.device).repeat_interleave(samples)
-        return growing_cache(prefix.keys_values, index_B, room)
-
     def read_apart(self, contexts: Batch) -> tuple[Tensor, Cache]:
         """Hidden state [B, d] of each context's last token, and the model's own kind of cache of all of them."""
-        output = self._causal_lm.base_model(
+        output = self.decoder(
             input_ids=contexts.ids_BT,
             attention_mask=contexts.mask_BT,
             position_ids=contexts.positions_BT,
@@ -220,7 +218,7 @@ class Policy:
         return self._forward(ids_B[:, None], mask_BT, position_B1, cache)[:, -1]
 
     def _forward(self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache | None) -> Tensor:
-        hidden_BTd: Tensor = self._causal_lm.base_model(
+        hidden_BTd: Tensor = self.decoder(
             input_ids=ids_BT,
             attention_mask=mask_BT,
             position_ids=positions_BT,
@@ -326,7 +324,7 @@ class Policy:
     def _check_head(self) -> None:
         probe = self._probe()
         expected: Tensor = self._causal_lm(input_ids=probe.ids_BT, attention_mask=probe.mask_BT).logits
-        if not _close(self.logits(self.hidden(probe)), expected):
+        if not close(self.logits(self.hidden(probe)), expected):
             raise UserError(
                 f"model {self._causal_lm.name_or_path}: makes its logits in a way that is not known here "
                 f"({type(self._causal_lm).__name__}); use a model of another family"
@@ -348,30 +346,11 @@ class Policy:
         logger.warning("prompts are read anew for each sample, which is slower: %s", reason)
         return False
 
-    @torch.no_grad()
-    def _use_grouped_attention(self) -> bool:
-        """Switches to attention that keeps one copy of a prompt, where that computes the same. CPU only: the kernels
-        of a GPU gain more from a plain layout than they lose by copies."""
-        if self.device.type != "cpu" or self._config._attn_implementation != attention.REPLACES:
-            return False
-        self._causal_lm.set_attn_implementation(attention.NAME)
-        probe, half = self._probe(), PROBE_TOKENS - 1
-        prefix = self.read(Batch(probe.ids_BT[:, :half], probe.mask_BT[:, :half]))
-        cache = grouped_cache(prefix.keys_values, 1, 1)
-        try:
-            found = self.step(probe.ids_BT[:, half], probe.mask_BT, prefix.length_P1, cache)
-        except (AttributeError, TypeError):  # a family that looks into its keys and values
-            found = torch.zeros(())
-        if _close(found, self.hidden(probe)[:, half]):
-            return True
-        self._causal_lm.set_attn_implementation(attention.REPLACES)
-        return False
-
     def _shares_rightly(self) -> bool:
         probe, half = self._probe(), PROBE_TOKENS // 2
         parts = [Batch(probe.ids_BT[:, s], probe.mask_BT[:, s]) for s in (slice(half), slice(half, None))]
         index_B = torch.zeros(1, dtype=torch.long, device=self.device)
-        return _close(self.extend(self.read(parts[0]), index_B, parts[1]), self.hidden(probe)[:, half:])
+        return close(self.extend(self.read(parts[0]), index_B, parts[1]), self.hidden(probe)[:, half:])
 
     def _probe(self) -> Batch:
         ids_BT = torch.arange(PROBE_TOKENS, device=self.device)[None] % self.vocabulary
@@ -382,7 +361,7 @@ def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding of their dtype, which is worse than a mistake in a mask or a missing factor ever is."""
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether they are equal up to rounding of their dtype, which a mistake in a mask or a missing factor exceeds."""
     tolerance = 0.05 if a.dtype == torch.bfloat16 else 1e-3
     return bool((a - b).abs().max() <= tolerance * b.abs().max())

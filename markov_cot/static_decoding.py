@@ -9,6 +9,7 @@ Shapes: P prompts, B sequences, T padded prompt tokens, d hidden size.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -83,6 +84,10 @@ class StaticSequences:
         for layer, (keys, values) in zip(self._layers, prefix.keys_values, strict=True):
             layer.keys[:, :, start:end] = keys[index_B]
             layer.values[:, :, start:end] = values[index_B]
+
+    def ready(self) -> AbstractContextManager[None]:
+        """Within it, `append` may be called; entered once it is settled who is acting."""
+        return self._policy.decoding()
 
     def append(self, token_B: Tensor) -> None:
         """Reads one more token of each."""

@@ -75,17 +75,6 @@ def test_sampling_agrees_with_scoring(policy: Policy) -> None:
     torch.testing.assert_close(rollouts.behaviour_logp_BL, logp_BL, **TIGHT)
 
 
-def test_one_copy_of_a_prompt_gives_the_same_samples(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention in two parts, as for long prompts, against attention over copies; Gemma 2 has a kind of its own."""
-    assert policy._has_grouped_attention == (policy._config.model_type != "gemma2")
-    u = uniforms(0, 0, 6, LENGTH)
-    copies = sample_cots(policy, CONTEXTS, u)
-    monkeypatch.setattr("markov_cot.policy.LONG_PROMPT", 0)
-    once = sample_cots(policy, CONTEXTS, u)
-    assert torch.equal(once.cot_BL, copies.cot_BL)
-    torch.testing.assert_close(once.behaviour_logp_BL, copies.behaviour_logp_BL, **TIGHT)
-
-
 @torch.no_grad()
 def test_in_bfloat16_sampling_is_as_near_to_scoring_as_a_cache_is_to_a_full_forward(
     sizes: dict[str, Any], make_policy: Callable[..., Policy]

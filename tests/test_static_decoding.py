@@ -27,6 +27,7 @@ def test_it_writes_what_decoding_writes(
     expected = [sample_cots(policy, CONTEXTS, u) for u in runs]
     greedy = [greedy_cots(policy, CONTEXTS, LENGTH, role) for role in ("actor", "critic")]
     monkeypatch.setattr(policy, "decodes_statically", lambda _: True)
+    monkeypatch.setattr(decoding, "decodes_fused", lambda _: False)
     decoding.static_decoder.cache_clear()
     # The second use of the same buffers must find nothing of the first in them.
     for u, wanted in zip(runs, expected, strict=True):

@@ -34,7 +34,7 @@ from markov_cot.config import Config, build_config, flatten, read_recipe
 from markov_cot.losses import Counts, LossTerms, Weights
 from markov_cot.metrics import policy_metrics
 from markov_cot.models import load_base, load_tokenizer
-from markov_cot.scoring import score_answers, score_cots
+from markov_cot.scoring import score_cots
 from markov_cot.session import open_session
 from markov_cot.trainer import Trainer
 from markov_cot.updates import Updater
@@ -73,15 +73,13 @@ class PublishedMistake(Updater):
     """Follows `published_loss`, with the actor reward but without the KL term."""
 
     def _terms(
-        self, data: Experience, contexts: list[list[int]], part: list[int], weights: Weights, counts: Counts
+        self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts
     ) -> tuple[LossTerms, dict[str, Tensor]]:
-        algorithm = self.config.algorithm
-        index = torch.tensor(part)
-        scores = score_cots(self.policy, [contexts[i] for i in part], data.rollouts.cot_BL[index], algorithm.kl)
-        advantage_B, sigma_B = data.advantages.advantage_B[index], data.advantages.sigma_B[index]
+        algorithm, (hidden_BLd, reward_B) = self.config.algorithm, leaves
+        reference_BLd, cot_BL = data.reference_BLd[index_B - data.first], data.rollouts.cot_BL[index_B]
+        scores = score_cots(self.policy, hidden_BLd, reference_BLd, cot_BL, algorithm.kl)
+        advantage_B, sigma_B = data.advantages.advantage_B[index_B], data.advantages.sigma_B[index_B]
         loss_B = published_loss(scores.logp_BL, scores.reference_logp_BL, advantage_B, algorithm.clip)
-        answers = [data.answers[i] for i in part]
-        reward_B = score_answers(self.policy, answers, "actor", self.config.reward.reduction, grad=True)
         zero = loss_B.new_zeros(())
         terms = LossTerms(
             policy=loss_B.sum() / counts.total,
@@ -89,7 +87,7 @@ class PublishedMistake(Updater):
             actor_reward=-(reward_B / sigma_B).sum() / counts.total,
             entropy=zero,
         )
-        return terms, policy_metrics(scores, data.rollouts.behaviour_logp_BL[index], algorithm.clip)
+        return terms, policy_metrics(scores, data.rollouts.behaviour_logp_BL[index_B], algorithm.clip)
 
 
 def save_weak_base(folder: Path) -> None:

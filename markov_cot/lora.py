@@ -9,7 +9,7 @@ the sum to the base's dtype, so it is for float32 and float64; a bfloat16 base h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -89,6 +89,11 @@ class _FoldedLinear(torch.autograd.Function):
         return gradient_x, gradient_a, gradient_b, None, None, None
 
 
+def affords_copy(weights: Iterable[Tensor]) -> bool:
+    """Whether there is room for a second copy of some weights."""
+    return sum(w.numel() * w.element_size() for w in weights) <= COPY_LIMIT_BYTES
+
+
 class Joined:
     """Products of several layers with one input as one, outputs side by side, for many calls with few rows.
 
@@ -133,9 +138,7 @@ class Folding:
         layers = [m for m in model.modules() if isinstance(m, AdaptedLinear)]
         weights = [layer.base_layer.weight for layer in layers]
         in_parts = any(isinstance(w, DTensor) for w in weights)  # sharded: whole only within a layer's forward
-        self.affords_copy = not in_parts and sum(w.numel() * w.element_size() for w in weights) <= COPY_LIMIT_BYTES
-        """Whether there is room for a second copy of the adapted weights."""
-        foldable = self.affords_copy and all(w.dtype in FOLDED_DTYPES for w in weights)
+        foldable = not in_parts and affords_copy(weights) and all(w.dtype in FOLDED_DTYPES for w in weights)
         self._layers = layers if foldable else []
         self._depth = 0
 

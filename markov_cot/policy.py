@@ -24,7 +24,7 @@ from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
 from markov_cot.caches import KeysValues, shared_cache
 from markov_cot.errors import UserError
-from markov_cot.lora import AdaptedLinear, Folding
+from markov_cot.lora import AdaptedLinear, Folding, affords_copy
 from markov_cot.products import pack, product
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Policy:
     def may_join_layers(self) -> bool:
         """Whether the layers' weights are plain, whole and small enough to be copied for decoding."""
         plain = all(type(adapter) is AdaptedLinear for adapter in self._adapters)
-        return plain and not self._has_other_parts and self._folding.affords_copy
+        return plain and not (self._has_other_parts or self._sharded) and affords_copy(self.decoder.layers.parameters())
 
     @property
     def shares_prompts(self) -> bool:

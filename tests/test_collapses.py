@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -65,3 +67,14 @@ def test_the_published_mistake_is_one(collapses: ModuleType) -> None:
     # exp(-1 + 1.6) = 1.82 is clipped to 1.2, although the CoT was only just sampled
     assert mistake(logp_BL, reference_BL, advantage_B, 0.2).tolist() == pytest.approx([-1.2])
     assert mistake(logp_BL, reference_BL, -advantage_B, 0.2).tolist() == pytest.approx([1.8221188])
+
+
+@pytest.mark.parametrize("name", ["published-ppo", "weak-critic"])
+def test_the_recipes_with_parts_of_their_own_train_a_step(collapses: ModuleType, name: str, tmp_path: Path) -> None:
+    if name == collapses.WEAK:
+        collapses.save_weak_base(tmp_path / name)
+    few = {"problems": 2, "final_problems": 2}
+    changes = {"steps": 1, "rollout": {"samples": 2, "length": 4}, "validation": few}
+    run = collapses.train(tmp_path, name, 10, changes)
+    row = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    assert row["step"] == 1 and math.isfinite(row["loss/total"]) and row["optim/grad_norm"] > 0

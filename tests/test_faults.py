@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import signal
@@ -65,7 +66,7 @@ def stepped(tmp_path: Path) -> Iterator[tuple[Trainer, Tracker]]:
             metrics, _ = made.step(tracker)
             tracker.scalars(made.progress.step, metrics)
             if made.progress.step == 1:
-                made.save(tracker)
+                made.state.save(tracker)
         yield made, tracker
 
 
@@ -90,52 +91,52 @@ def test_an_error_at_any_call_of_a_save_keeps_a_checkpoint_and_goes_on(
     stepped: tuple[Trainer, Tracker], error: OSError, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, tracker = stepped
-    number = len(calls_of(lambda: made.save(tracker)))
+    number = len(calls_of(lambda: made.state.save(tracker)))
     assert number >= 20
     for n in range(number):
         shutil.rmtree(made.folder, ignore_errors=True)
         caplog.clear()
         with Faults().when(fails_at(n, error)):
-            made.save(tracker)
+            made.state.save(tracker)
         assert newest_step(made) in (1, 2), n
         if not made.folder.exists():
             assert [record.message.count("could not be saved") for record in caplog.records] == [1], n
-    made.save(tracker)
+    made.state.save(tracker)
     assert newest_step(made) == 2
 
 
 def test_an_error_while_replacing_a_checkpoint_keeps_one_of_the_two(stepped: tuple[Trainer, Tracker]) -> None:
     made, tracker = stepped
-    made.save(tracker)
-    number = len(calls_of(lambda: made.save(tracker)))
+    made.state.save(tracker)
+    number = len(calls_of(lambda: made.state.save(tracker)))
     for n in range(number):
         with Faults().when(fails_at(n, FULL)):
-            made.save(tracker)
+            made.state.save(tracker)
         assert newest_step(made) == 2, n
 
 
 def test_a_process_that_dies_at_any_call_of_a_save_leaves_a_whole_checkpoint(stepped: tuple[Trainer, Tracker]) -> None:
     made, tracker = stepped
     for replaced in (False, True):
-        number = len(calls_of(lambda: made.save(tracker)))
+        number = len(calls_of(lambda: made.state.save(tracker)))
         for n in range(number):
             if not replaced:
                 shutil.rmtree(made.folder)
             with Faults().when(dies_at(n)), pytest.raises(Killed):
-                made.save(tracker)
+                made.state.save(tracker)
             assert newest_step(made) == 2 if replaced else newest_step(made) in (1, 2), n
             left = [f.name for f in made.session.folders.checkpoints.iterdir() if f.name.startswith(".adapter")]
             assert left == [], "what the crash left was cleared up"
-            made.save(tracker)
+            made.state.save(tracker)
 
 
 def test_a_process_that_dies_while_checkpoints_are_deleted(stepped: tuple[Trainer, Tracker]) -> None:
     made, tracker = stepped
-    made.save(tracker)
+    made.state.save(tracker)
     folder = made.session.folders.checkpoints
     number = len(calls_of(lambda: checkpoints.discard_after(folder, 1)))
     for n in range(number):
-        made.save(tracker)
+        made.state.save(tracker)
         with Faults().when(dies_at(n)), pytest.raises(Killed):
             checkpoints.discard_after(folder, 1)
         assert newest_step(made) in (1, 2), n
@@ -221,11 +222,11 @@ def send(number: int = signal.SIGTERM) -> None:
 
 
 PHASES = {
-    "collecting": ("collector", "collect"),
-    "updating": ("updater", "update"),
-    "validating": (None, "_validate"),
-    "saving": (None, "save"),
-    "alarms": ("monitor", "update"),
+    "collecting": "collector.collect",
+    "updating": "updater.update",
+    "validating": "_validate",
+    "saving": "state.save",
+    "alarms": "state.monitor.update",
 }
 
 
@@ -234,8 +235,8 @@ def test_a_signal_in_each_phase_of_a_step(
     tmp_path: Path, expected: dict[str, Any], phase: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = start(config_of(tmp_path, steps=STEPS))
-    part, method = PHASES[phase]
-    owner = getattr(made, part) if part else made
+    *parts, method = PHASES[phase].split(".")
+    owner = functools.reduce(getattr, parts, made)
     original = getattr(owner, method)
     sent = 0
 

@@ -75,7 +75,8 @@ class PublishedMistake(Updater):
     def _terms(
         self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts
     ) -> tuple[LossTerms, dict[str, Tensor]]:
-        algorithm, (hidden_BLd, reward_B) = self.config.algorithm, leaves
+        algorithm, (hidden_BLd, answers_BAd) = self.config.algorithm, leaves
+        reward_B = self._actor_reward(data, index_B, answers_BAd)
         reference_BLd, cot_BL = data.reference_BLd[index_B - data.first], data.rollouts.cot_BL[index_B]
         scores = score_cots(self.policy, hidden_BLd, reference_BLd, cot_BL, algorithm.kl)
         advantage_B, sigma_B = data.advantages.advantage_B[index_B], data.advantages.sigma_B[index_B]

@@ -62,7 +62,7 @@ class RatioLevels(HardLevels):
 
 
 class RewardLevels(HardLevels):
-    """Fall of the smoothed reward below its own best, nats, beyond what its noise explains."""
+    """Fall of the smoothed reward below its own best, or below the base's, nats, beyond what its noise explains."""
 
     warn: PositiveFloat = 0.75
     critical: PositiveFloat = 1.5

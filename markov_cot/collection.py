@@ -16,7 +16,7 @@ from markov_cot.advantages import ADVANTAGES, WITHOUT_BASELINE, History
 from markov_cot.config import Config
 from markov_cot.memory import ROLLOUT, SCORE, TokenBudgets
 from markov_cot.metrics import cot_metrics, reward_metrics
-from markov_cot.phases import phase
+from markov_cot.phases import phase, seconds_since
 from markov_cot.policy import Policy
 from markov_cot.processes import ALONE, Processes
 from markov_cot.prompts import AnswerContext, Prompts
@@ -85,7 +85,7 @@ class Collector:
         started = time.perf_counter()
         contexts = [self._prompts.question_context(p) for p in problems]
         rollouts = self._sample(contexts, own, step, 0)
-        seconds = together.largest(time.perf_counter() - started)
+        seconds = together.largest(seconds_since(started, self._policy.device))
         answers, own_reward = self._score(own_problems, rollouts.cot_BL)
         resampled = 0
         for attempt in range(1, algorithm.resample_dead + 1):

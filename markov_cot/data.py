@@ -44,8 +44,9 @@ class Shuffle:
                 if self._fits(problem):
                     return problem
                 self.too_long.add(number)
+        tried = min(len(order), MAX_SKIPPED_IN_A_ROW)
         raise UserError(
-            f"data: question + CoT + answer of {len(self.too_long)} problems in a row are longer than the model's "
+            f"data: question + CoT + answer of {tried} problems in a row are longer than the model's "
             "context; lower rollout.length or use a model with a longer context"
         )
 

@@ -51,6 +51,7 @@ class AppendFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._is_open = True
         self._pending = bytearray()
         self.fault: OSError | None = None
         """Why the end of the file is not on the disk; None when it is."""
@@ -69,8 +70,11 @@ class AppendFile:
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Closes the file; what the disk has refused until now is lost."""
+        """Closes the file, once; what the disk has refused until now is lost."""
+        if not self._is_open:
+            return
         self.append(b"")
+        self._is_open = False
         os.close(self._descriptor)
 
     def _write(self) -> None:

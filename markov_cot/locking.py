@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -44,7 +45,8 @@ class RunLock:
     def release(self) -> None:
         """Lets others have it."""
         if self._file:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
+            with contextlib.suppress(OSError):  # where there was no lock to begin with
+                fcntl.flock(self._file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
             self._file.close()
             self._file = None
 

@@ -1,6 +1,6 @@
 """Losses as pure functions on tensors: each returns one value per sequence or per token, without reduction.
 
-`total_loss` adds them with the step's *global* counts as denominators, so a gradient accumulated over micro-batches
+`loss_terms` adds them with the step's *global* counts as denominators, so a gradient accumulated over micro-batches
 does not depend on how the B sequences were cut.
 
 Shapes: B sequences, L CoT tokens, N positions, V vocabulary. Units: nats.
@@ -8,6 +8,7 @@ Shapes: B sequences, L CoT tokens, N positions, V vocabulary. Units: nats.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -137,8 +138,11 @@ def loss_terms(
 def adapted_kl_weight(weight: float, kl: float, target: float) -> float:
     """beta of the next step: raised by up to 2 % where the KL is above its target, lowered where it is below.
 
-    A tenth of the relative error, cut to 0.2 either way. Source: Ziegler et al., arXiv 1909.08593, section 2.2.
+    A tenth of the relative error, cut to 0.2 either way; a KL that is not finite changes nothing. Source: Ziegler et
+    al., arXiv 1909.08593, section 2.2.
     """
+    if not math.isfinite(kl):
+        return weight
     error = min(0.2, max(-0.2, kl / target - 1))
     return weight * (1 + 0.1 * error)
 

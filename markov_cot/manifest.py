@@ -32,7 +32,7 @@ class Manifest:
     step: int
     config: dict[str, Any]
     base: dict[str, str]
-    """`name` and `fingerprint` of the base model."""
+    """`name`, `fingerprint` and `dtype` of the base model."""
     data: dict[str, str]
     """`name` and `fingerprint` of the dataset's three splits."""
     software: dict[str, str]

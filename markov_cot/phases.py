@@ -1,9 +1,14 @@
-"""Names of the parts of a step, for profiles. A mark costs microseconds and does nothing unless a profiler runs."""
+"""Names of the parts of a step, for profiles, and their time.
+
+A mark costs microseconds and does nothing unless a profiler runs.
+"""
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
 
+import torch
 from torch.profiler import record_function
 
 PREFIX = "markov-cot/"
@@ -17,6 +22,13 @@ PHASES = {
     "optimizer": "clipping and AdamW",
     "logging": "logs and TensorBoard",
 }
+
+
+def seconds_since(started: float, device: torch.device) -> float:
+    """Of `time.perf_counter`, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
 
 
 def phase(name: str) -> AbstractContextManager[object]:

@@ -10,6 +10,7 @@ from typing import Any
 from markov_cot.checkpoints import Found
 from markov_cot.config import Config, flatten
 from markov_cot.errors import UserError
+from markov_cot.text import visible
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,20 @@ def check_data(found: Found, data: Mapping[str, str], source: str, *, accept: bo
     if changed:
         logger.warning("changed since %s: the problems of %s (%s)", found.folder.name, data["name"], source)
     return changed
+
+
+def check_precision(found: Found, dtype: str, *, accept: bool) -> bool:
+    """Whether the base's weights have another dtype than they had. Raises `UserError` then, unless `accept`."""
+    before = found.manifest.base.get("dtype", dtype)
+    if before == dtype:
+        return False
+    if not accept:
+        raise UserError(
+            f"run {found.folder.parent.name}: {found.folder.name} was trained with the base in {visible(before)}, "
+            f"which is {dtype} here; set model.dtype={visible(before)}, or pass {ACCEPT}"
+        )
+    logger.warning("changed since %s: the base's dtype (%s -> %s)", found.folder.name, visible(before), dtype)
+    return True
 
 
 def software() -> dict[str, str]:

@@ -16,7 +16,7 @@ from markov_cot.config import Reward
 from markov_cot.policy import Policy
 from markov_cot.prompts import AnswerContext, Prompts
 from markov_cot.rollouts import greedy_cots
-from markov_cot.scoring import score_answers_in_batches
+from markov_cot.scoring import score_answers_in_batches, slices_within
 from markov_cot.tasks.problem import Problem
 
 CRITIC = "critic"
@@ -55,7 +55,9 @@ class Baseline:
 
     def _compute(self, problems: list[Problem], token_budget: int) -> list[float]:
         contexts = [self._prompts.question_context(p) for p in problems]
-        cots = greedy_cots(self._policy, contexts, self._length, CRITIC).tolist()
+        cots: list[list[int]] = []
+        for part in slices_within([len(context) + self._length for context in contexts], token_budget):
+            cots += greedy_cots(self._policy, contexts[part], self._length, CRITIC).tolist()
         answers = answer_contexts(self._prompts, problems, cots)
         return score_answers_in_batches(self._policy, answers, CRITIC, self._config.reduction, token_budget).tolist()
 

@@ -26,13 +26,16 @@ def uniforms(seed: int, step: int, sequences: int, length: int, attempt: int = 0
 
 
 def draw(probability_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """Tokens by inverse CDF: the first whose cumulative probability exceeds u. One of probability 0 is never drawn."""
+    """Tokens by inverse CDF: the first whose cumulative probability exceeds u. One of probability 0 is never drawn.
+
+    Of probabilities that are NaN, the last token, whose log-prob is NaN too.
+    """
     cumulative_BV = probability_BV.cumsum(-1)
     total_B1 = cumulative_BV[:, -1:]
     # Rounding may lift u * total to total itself, which no cumulative probability exceeds.
     below_total_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
     target_B1 = torch.minimum(uniform_B[:, None].to(total_B1) * total_B1, below_total_B1)
-    return torch.searchsorted(cumulative_BV, target_B1, right=True).squeeze(1)
+    return torch.searchsorted(cumulative_BV, target_B1, right=True).squeeze(1).clamp_(max=probability_BV.shape[1] - 1)
 
 
 @torch.no_grad()

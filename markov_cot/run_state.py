@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,8 +49,8 @@ class Progress:
     """What was found to fit into memory, by phase; empty until the first step."""
 
     def note(self, score: Score) -> bool:
-        """Takes in a validation at the current step; whether it is the best so far."""
-        is_best = self.best is None or score.value > self.best
+        """Takes in a validation at the current step; whether it is the best so far, which NaN never is."""
+        is_best = math.isfinite(score.value) and (self.best is None or score.value > self.best)
         if is_best:
             self.best, self.best_step, self.since_best = score.value, self.step, 0
         else:
@@ -95,17 +96,17 @@ class RunState:
         }
         config = session.config.model_dump(mode="json")
         about = Manifest(self.progress.step, config, session.base, session.data, software(), files={})
+        fault = "could not be saved"
         try:
             tracker.sync()
             checkpoints.save(folder, session.policy.model, self._optimizer, state, about)
+            fault = "was saved, but links and earlier checkpoints were not brought up to date"
             checkpoints.point(folder.with_name(checkpoints.LATEST), folder)
             if self.progress.best is not None and self.progress.best_step == self.progress.step:
                 checkpoints.point(folder.with_name(checkpoints.BEST), folder)
             checkpoints.prune(folder.parent, session.config.checkpoint.keep)
         except OSError as error:
-            logger.warning(
-                "%s: could not be saved (%s); training goes on, earlier checkpoints are kept", folder, error.strerror
-            )
+            logger.warning("%s: %s (%s); training goes on, earlier checkpoints are kept", folder, fault, error.strerror)
 
     def make_sure_of_saving(self, tracker: Tracker) -> None:
         """Saves the current step unless it is saved. Raises `UserError` when the disk refuses."""
@@ -148,7 +149,8 @@ class RunState:
         self.progress.rolled_back_to = self.progress.step
         # In this order, so that a crash in between leads back to the alarm, and from there here again.
         if self._processes.is_first:
-            checkpoints.discard_after(self._session.folders.checkpoints, self.progress.step)
+            checkpoints.discard_after(self.folder.parent, self.progress.step)
+            checkpoints.point_again(self.folder.parent, self.folder, self.progress.best_step)
         tracker.rewind(self.progress.step, self.progress.rollbacks)
         self.save(tracker)
         return True
@@ -163,7 +165,8 @@ class RunState:
         self.monitor = self._new_monitor()
         try:
             self.progress = Progress.from_json(state["progress"])
-            self._budgets.tokens |= self.progress.token_budgets
+            if manifest.config["optim"]["micro_batch_tokens"] == session.config.optim.micro_batch_tokens:
+                self._budgets.tokens |= self.progress.token_budgets
             self.monitor.load_state_dict(state["alarms"])
             if not session.changed:  # else what fitted then may not fit now, and a baseline be another
                 session.shuffle.too_long |= set(state["too_long"])

@@ -18,6 +18,9 @@ from markov_cot.prompts import AnswerContext
 from markov_cot.token_scores import TokenScores
 from markov_cot.types import CotScores
 
+LOGITS_BYTES = 64 << 20
+"""Most memory for one tensor of logits; about four of that size exist at once."""
+
 
 def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
     """Consecutive slices, each of at least one sequence, whose padded size (sequences x widest) is within `budget`."""
@@ -55,12 +58,14 @@ def cot_hidden_in_batches(
     policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str, token_budget: int
 ) -> Tensor:
     """`cot_hidden` without gradient, over any number of CoTs."""
-    parts = slices_within(cot_widths(contexts, cot_BL.shape[1]), token_budget)
+    parts = slices_within(cot_widths(policy, contexts, cot_BL.shape[1]), token_budget)
     return torch.cat([cot_hidden(policy, contexts[part], cot_BL[part], role) for part in parts])
 
 
-def cot_widths(contexts: Sequence[Sequence[int]], length: int) -> list[int]:
+def cot_widths(policy: Policy, contexts: Sequence[Sequence[int]], length: int) -> list[int]:
     """Tokens each CoT costs: its own, and its share of a context that is read once for all that have the same."""
+    if not policy.shares_prompts:
+        return [length + len(c) for c in contexts]
     sharing = Counter(map(tuple, contexts))
     return [length + -(-len(c) // sharing[tuple(c)]) for c in contexts]
 
@@ -99,7 +104,31 @@ def score_answers(
     `reduction` is "mean" (nats per answer token) or "sum" (nats).
     """
     with torch.enable_grad() if grad else torch.no_grad():
-        sum_B, _ = _sum_answers(policy, contexts, role)
+        return score_answers_from(policy, answer_hidden(policy, contexts, role), contexts, role, reduction)
+
+
+def answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], role: str) -> Tensor:
+    """Hidden states [B, A, d] that predict the answers' tokens, which end at the last position."""
+    longest = max(len(c.answer_ids) for c in contexts)
+    with policy.acting_as(role):
+        # An answer's last token predicts nothing that is asked for.
+        rows = [[*c.ids, *c.answer_ids][:-1] for c in contexts]
+        shared = [c.prompt_length for c in contexts]
+        if not policy.shares_prompts or not all(shared):
+            return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -longest:]
+        prefix, index_B = _read_once(policy, [row[:n] for row, n in zip(rows, shared, strict=True)])
+        rest = pad_right([row[n:] for row, n in zip(rows, shared, strict=True)], policy.pad_id, policy.device)
+        hidden_BTd = policy.extend(prefix, index_B, rest)
+        # The last A states of each row; one that is shorter repeats its first, before its answer begins.
+        place_BA = rest.mask_BT.sum(1, keepdim=True) + torch.arange(-longest, 0, device=policy.device)
+        return hidden_BTd.take_along_dim(place_BA.clamp(min=0)[..., None], 1)
+
+
+def score_answers_from(
+    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str, reduction: str
+) -> Tensor:
+    """`score_answers` from their hidden states."""
+    sum_B, _ = _sum_answers(policy, hidden_BAd, contexts, role)
     count_B = torch.tensor([len(c.answer_ids) for c in contexts], device=policy.device)
     return sum_B / count_B if reduction == "mean" else sum_B
 
@@ -121,37 +150,29 @@ def score_choices(
     widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
     scores: list[tuple[float, bool]] = []
     for part in slices_within(widths, token_budget):
-        sum_B, greedy_B = _sum_answers(policy, contexts[part], role)
+        hidden_BAd = answer_hidden(policy, contexts[part], role)
+        sum_B, greedy_B = _sum_answers(policy, hidden_BAd, contexts[part], role)
         scores += zip(sum_B.tolist(), greedy_B.tolist(), strict=True)
     return scores
 
 
-def _sum_answers(policy: Policy, contexts: Sequence[AnswerContext], role: str) -> tuple[Tensor, Tensor]:
-    """Summed log-prob [B] of each answer, and [B] whether each of its tokens is the most probable one."""
-    longest = max(len(c.answer_ids) for c in contexts)
-    with policy.acting_as(role):
-        logp_BAV = policy.answer_logp(_answer_hidden(policy, contexts, longest))
-    answer_BA = pad_left([c.answer_ids for c in contexts], policy.pad_id, policy.device)
-    logp_BA = _at(logp_BAV, answer_BA.ids_BT)
-    inside_BA = answer_BA.mask_BT.bool()
-    sum_B = logp_BA.where(inside_BA, logp_BA.new_zeros(())).sum(1)
-    greedy_B = ((logp_BAV.argmax(-1) == answer_BA.ids_BT) | ~inside_BA).all(1)
-    return sum_B, greedy_B
+def _sum_answers(
+    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str
+) -> tuple[Tensor, Tensor]:
+    """Summed log-prob [B] of each answer, and [B] whether each of its tokens is the most probable one.
 
-
-def _answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], longest: int) -> Tensor:
-    """Hidden states [B, A, d] that predict the answers' tokens, which end at the last position."""
-    # An answer's last token predicts nothing that is asked for.
-    rows = [[*c.ids, *c.answer_ids][:-1] for c in contexts]
-    shared = [c.prompt_length for c in contexts]
-    if not policy.shares_prompts or not all(shared):
-        return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -longest:]
-    prefix, index_B = _read_once(policy, [row[:n] for row, n in zip(rows, shared, strict=True)])
-    rest = pad_right([row[n:] for row, n in zip(rows, shared, strict=True)], policy.pad_id, policy.device)
-    hidden_BTd = policy.extend(prefix, index_B, rest)
-    # The last A states of each row; one that is shorter repeats its first, before its answer begins.
-    place_BA = rest.mask_BT.sum(1, keepdim=True) + torch.arange(-longest, 0, device=policy.device)
-    return hidden_BTd.take_along_dim(place_BA.clamp(min=0)[..., None], 1)
+    Logits exist for a few answers at a time.
+    """
+    sums, greedy = [], []
+    for rows in slices_within([hidden_BAd.shape[1] * policy.vocabulary * 4] * len(contexts), LOGITS_BYTES):
+        answer_BA = pad_left([c.answer_ids for c in contexts[rows]], policy.pad_id, policy.device)
+        with policy.acting_as(role):
+            logp_BAV = policy.answer_logp(hidden_BAd[rows, -answer_BA.ids_BT.shape[1] :])
+        inside_BA = answer_BA.mask_BT.bool()
+        logp_BA = _at(logp_BAV, answer_BA.ids_BT)
+        sums.append(logp_BA.where(inside_BA, logp_BA.new_zeros(())).sum(1))
+        greedy.append(((logp_BAV.argmax(-1) == answer_BA.ids_BT) | ~inside_BA).all(1))
+    return torch.cat(sums), torch.cat(greedy)
 
 
 def _read_once(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:

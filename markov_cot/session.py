@@ -25,7 +25,7 @@ from markov_cot.locking import RunLock
 from markov_cot.policy import Policy
 from markov_cot.processes import Processes, join
 from markov_cot.prompts import Prompts
-from markov_cot.resuming import check_data, check_settings
+from markov_cot.resuming import check_data, check_precision, check_settings
 from markov_cot.rollouts import ANSWER_TOKENS
 from markov_cot.sharding import Sharding, mesh_of
 from markov_cot.tasks.problem import Problem
@@ -58,7 +58,7 @@ class Session:
     held_out: list[Problem]
     """Validation problems; the first `validation.problems` of them are used while training."""
     base: dict[str, str]
-    """Name and fingerprint of the base, for manifests."""
+    """Name, fingerprint and dtype of the base, for manifests."""
     data: dict[str, str]
     """Name and fingerprint of the dataset, likewise."""
     lock: RunLock
@@ -101,6 +101,7 @@ def open_session(
         with processes.together():
             if found:
                 check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
+                changed |= check_precision(found, base["dtype"], accept=accept_changes)
         prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
         fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
         shuffle = Shuffle(splits.train, config.seed, fits)
@@ -172,6 +173,7 @@ def _load_policy(
             raise UserError(f"model.device {config.model.device}: not found on this machine; set model.device=auto")
         base = models.load_base(config.model, device)
         names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
+        names["dtype"] = str(base.dtype).removeprefix("torch.")
         model = models.add_adapter(base, config.lora, config.seed)
         return model, names, Sharding(model, processes, mesh, device) if mesh else None
 

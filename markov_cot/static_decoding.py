@@ -82,8 +82,9 @@ class StaticSequences:
         self._place_1.fill_(end)
         self.hidden_Bd.copy_(prefix.hidden_Pd[index_B])
         for layer, (keys, values) in zip(self._layers, prefix.keys_values, strict=True):
-            layer.keys[:, :, start:end] = keys[index_B]
-            layer.values[:, :, start:end] = values[index_B]
+            for buffer, prompt in ((layer.keys, keys), (layer.values, values)):
+                buffer.zero_()  # a NaN in a place that is masked would still spread
+                buffer[:, :, start:end] = prompt[index_B]
 
     def ready(self) -> AbstractContextManager[None]:
         """Within it, `append` may be called; entered once it is settled who is acting."""
@@ -93,9 +94,10 @@ class StaticSequences:
         """Reads one more token of each."""
         self._ids_B.copy_(token_B)
         if self._graph is None and self._ran_once and self._policy.device.type == "cuda":
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
                 self._forward()
+            self._graph = graph
         if self._graph is None:
             self._forward()  # the first call, which also lets libraries set up what a capture must not
             self._ran_once = True

@@ -55,6 +55,7 @@ class Tracker:
 
     def _open(self, last: int, rollbacks: int) -> None:
         self._rollbacks = rollbacks
+        (self._folder / SUMMARY).unlink(missing_ok=True)  # of an end that is no longer the end
         for name in (LOG, SAMPLES, ALARMS):
             _keep_steps(self._folder / name, last, rollbacks)
         cut_events(self._folder, last)

@@ -125,7 +125,9 @@ class Trainer:
     def _start(self, tracker: Tracker) -> None:
         """What is done before the first step: the base's held-out score, and a checkpoint to roll back to."""
         if self.session.config.validation.every:
-            tracker.scalars(0, self._validate().metrics(self.session.splits.name))
+            metrics = self._validate().metrics(self.session.splits.name)
+            self.state.monitor.update(0, metrics)
+            tracker.scalars(0, metrics)
         self.progress.started = True
         if self.session.config.alarms.action == "rollback":
             self.state.make_sure_of_saving(tracker)
@@ -192,7 +194,8 @@ class Trainer:
         """Coefficients of the loss's terms at the current step."""
         algorithm, step = self.session.config.algorithm, self.progress.step
         ramp = min(1.0, (step + 1) / algorithm.actor_reward_ramp) if algorithm.actor_reward_ramp else 1.0
-        kl = algorithm.kl_weight if self.progress.kl_weight is None else self.progress.kl_weight
+        adapted = self.progress.kl_weight if algorithm.kl_target else None
+        kl = algorithm.kl_weight if adapted is None else adapted
         return Weights(kl, ramp * algorithm.actor_reward_weight, algorithm.entropy_weight)
 
     def score(self, writer: str, problems: Sequence[Problem]) -> Score:

@@ -21,12 +21,18 @@ from markov_cot.phases import phase
 from markov_cot.policy import Policy
 from markov_cot.processes import ALONE, Processes
 from markov_cot.randomness import Stream, generator
-from markov_cot.scoring import cot_hidden, cot_widths, score_answers, score_cots, slices_within
+from markov_cot.scoring import (
+    LOGITS_BYTES,
+    answer_hidden,
+    cot_hidden,
+    cot_widths,
+    score_answers_from,
+    score_cots,
+    slices_within,
+)
 from markov_cot.sharding import Sharding
 
 LOSSES = ("loss/total", "loss/policy", "loss/kl", "loss/actor_reward", "loss/entropy")
-LOGITS_BYTES = 64 << 20
-"""Most memory for one tensor of logits; about four of that size exist at once."""
 ON_POLICY = "rollout/logprob_gap"
 """Compares sampling with scoring, so it means something only before the parameters have moved."""
 
@@ -70,8 +76,7 @@ class Updater:
             key: max(p[key] for p in passes) if key in MAXIMA else sum(p[key] for p in passes) / len(passes)
             for key in passes[0]
         }
-        first = passes[: self.config.algorithm.minibatches]
-        return metrics | {ON_POLICY: first[0][ON_POLICY], "ppo/inner_epochs": float(epochs), "optim/lr": lr}
+        return metrics | {ON_POLICY: passes[0][ON_POLICY], "ppo/inner_epochs": float(epochs), "optim/lr": lr}
 
     def _minibatch(self, data: Experience, chosen: Sequence[int], weights: Weights) -> dict[str, float]:
         """One optimizer step, left out if its gradient is not finite. Every process adds what its own CoTs give."""
@@ -137,7 +142,8 @@ class Updater:
         with phase("forward"):
             roots = self._roots(data, chosen, weights)
         leaves = [root.detach().requires_grad_() for root in roots]
-        for rows in slices_within([self._logits_bytes(data)] * len(chosen), LOGITS_BYTES):
+        of_one = sum(leaf.shape[1] for leaf in leaves) * self.policy.vocabulary * 4
+        for rows in slices_within([of_one] * len(chosen), LOGITS_BYTES):
             with phase("forward"):
                 terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts)
                 loss = terms.total(weights)
@@ -151,19 +157,18 @@ class Updater:
             torch.autograd.backward(roots, [leaf.grad for leaf in leaves])
 
     def _roots(self, data: Experience, chosen: Sequence[int], weights: Weights) -> list[Tensor]:
-        """What the loss of some sequences is made from: CoTs' hidden states and, where it is due, actor's rewards."""
+        """What the loss of some sequences is made from: hidden states of CoTs and, with an actor reward, of answers."""
         contexts, cot_BL = data.contexts, data.rollouts.cot_BL[torch.tensor(chosen, device=self.policy.device)]
         roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], cot_BL, "actor")]
         if weights.actor_reward:
-            answers, reduction = [data.answers[i - data.first] for i in chosen], self.config.reward.reduction
-            roots.append(score_answers(self.policy, answers, "actor", reduction, grad=True))
+            roots.append(answer_hidden(self.policy, [data.answers[i - data.first] for i in chosen], "actor"))
         return roots
 
     def _terms(
         self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts
     ) -> tuple[LossTerms, dict[str, Tensor]]:
-        """Loss terms and metrics of some sequences, from their hidden states and, where it is due, actor's rewards."""
-        hidden_BLd, *actor_rewards = leaves
+        """Loss terms and metrics of some sequences, from their part of the roots."""
+        hidden_BLd, *answers_BAd = leaves
         behaviour_logp_BL = data.rollouts.behaviour_logp_BL[index_B]
         scores = score_cots(
             self.policy,
@@ -173,18 +178,23 @@ class Updater:
             self.config.algorithm.kl,
             entropy_grad=weights.entropy > 0,
         )
-        actor_reward_B = actor_rewards[0] if actor_rewards else None
+        actor_reward_B = self._actor_reward(data, index_B, answers_BAd[0]) if answers_BAd else None
         advantages = data.advantages.take(index_B)
         terms = loss_terms(self._policy_loss, scores, behaviour_logp_BL, advantages, actor_reward_B, counts)
         return terms, policy_metrics(scores, behaviour_logp_BL, self.config.algorithm.clip)
 
-    def _widths(self, data: Experience, chosen: Sequence[int]) -> list[int]:
-        contexts = data.contexts
-        return cot_widths([contexts[i] for i in chosen], data.rollouts.cot_BL.shape[1])
+    def _actor_reward(self, data: Experience, index_B: Tensor, hidden_BAd: Tensor) -> Tensor:
+        answers = [data.answers[i - data.first] for i in index_B.tolist()]
+        return score_answers_from(self.policy, hidden_BAd, answers, "actor", self.config.reward.reduction)
 
-    def _logits_bytes(self, data: Experience) -> int:
-        """Of one CoT's logits in float32."""
-        return data.rollouts.cot_BL.shape[1] * self.policy.vocabulary * 4
+    def _widths(self, data: Experience, chosen: Sequence[int]) -> list[int]:
+        """Tokens that the update of each sequence keeps."""
+        contexts, length = data.contexts, data.rollouts.cot_BL.shape[1]
+        widths = cot_widths(self.policy, [contexts[i] for i in chosen], length)
+        if not self.config.algorithm.actor_reward_weight:
+            return widths
+        answers = [data.answers[i - data.first] for i in chosen]
+        return [width + len(a.ids) + len(a.answer_ids) for width, a in zip(widths, answers, strict=True)]
 
     def _minibatches(self, sequences: int, step: int, epoch: int) -> Iterator[list[int]]:
         """The sequences in a seeded random order, in `minibatches` parts of equal size (up to one)."""

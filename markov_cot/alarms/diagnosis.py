@@ -54,6 +54,12 @@ TEXTS: dict[tuple[str, str], Text] = {
         f"{PULL_BACK}, or average over more samples with <rollout.problems> and <rollout.samples>; the checkpoint "
         "`best` is of before the fall.",
     ),
+    ("reward", "base"): Text(
+        "The smoothed {what} is {smoothed:.2f} nats, {below:.2f} below the base's (or below where it began, "
+        "{reference:.2f}), which is more than its noise explains",
+        "The CoTs help the answerer less than those of the untrained base do.",
+        f"{PULL_BACK}, and look at the samples; the run has lost what the base could do.",
+    ),
     ("reward", "plunge"): Text(
         "{what} is {value:.2f} nats, {below:.1f} below {reference:.2f} (its best, or the base)",
         "The CoTs have become worse than useless: after them the true answer is next to impossible. It is what a "

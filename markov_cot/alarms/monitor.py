@@ -112,7 +112,8 @@ class Monitor:
         """Explained by the readings at the alarm's new level."""
         level, gauges = self.level(name), self._gauges[name]
         telling = [reading for reading in readings if gauges[reading.measure].level == level]
-        since = min(gauge.since for gauge in gauges.values() if gauge.level == level)
+        raised = [gauge.since for gauge in gauges.values() if gauge.level == level]
+        since = min(raised) if level >= before else step
         values = {
             key if "/" in key or not reading.what else f"{reading.what}.{key}": value
             for reading in telling

@@ -94,7 +94,7 @@ def _log_distance(ratio: float) -> float:
 
 
 def reward(row: Row, context: Context) -> Iterator[Reading]:
-    """Fall of the smoothed reward below its best; and of a single row far below best or base.
+    """Fall of the smoothed reward below its best and below the base's, and of a single row far below either.
 
     Batches are small and questions differ, so the levels are raised by what the reward's own noise explains.
     """
@@ -119,6 +119,11 @@ def reward(row: Row, context: Context) -> Iterator[Reading]:
         seen = {"smoothed": smoothed, "best": best, "fall": best - smoothed}
         warn, critical = levels.warn + margin, levels.critical + margin
         yield Reading(f"fall.{key}", "fall", best - smoothed, warn, critical, seen=seen, what=key)
+        if key == "reward/normalized":
+            reference = min(0.0, memory[key + ".start"])
+            below = reference - smoothed
+            seen = {"smoothed": smoothed, "reference": reference, "below": below}
+            yield Reading("base", "base", below, warn, critical, seen=seen, what=key)
 
 
 def _plunge(key: str, value: float, levels: RewardLevels, memory: Memory) -> Reading:

@@ -188,6 +188,7 @@ def test_alarms_clear() -> None:
     # critical at the third row; below 0.8 * 2 for ten rows: warn; below 0.8 * 1 for ten: over
     assert changes(events) == [("kl", "critical", 23), ("kl", "warn", 35), ("kl", "cleared", 47)]
     assert events[2].diagnosis == "The kl alarm is over at step 47."
+    assert [e.since for e in events] == [21, 35, 47], "what is over is over since then"
 
 
 def test_solved_problems_only_warn() -> None:
@@ -240,6 +241,17 @@ def test_divergence_from_the_validation_before_the_first_step() -> None:
     first = {k: v for k, v in validation(0.5, 0.0).items() if k.startswith("eval/")}
     rows = [first, *hacking([0.3, 0.29], 0.05)]
     assert [e.alarm for e in replay(rows) if e.is_critical] == ["divergence"]
+
+
+def test_the_reward_against_the_base() -> None:
+    # From the first row on 2 nats worse than the base's own CoTs, then 4: there never was a best to fall from.
+    rows = [FINE | {"reward/normalized": -2.0}] * 20 + [
+        FINE | {"reward/normalized": -2.0 - 0.05 * i} for i in range(60)
+    ]
+    events = [e for e in replay(rows, {"reward": {"noise": 0.001}}) if e.alarm == "reward"]
+    assert [e.level for e in events][-1] == "critical"
+    assert "below the base's (or below where it began, -2.00)" in events[0].diagnosis
+    assert replay([FINE | {"reward/normalized": -2.0}] * 80) == [], "where it begins it may stay"
 
 
 def test_reward_levels_follow_the_noise() -> None:

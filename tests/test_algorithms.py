@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def test_adapted_kl_weight_by_hand() -> None:
     assert adapted_kl_weight(0.1, 0.021, 0.02) == pytest.approx(0.1005)  # error 0.05, a tenth of it
     assert adapted_kl_weight(0.1, 9.0, 0.02) == pytest.approx(0.102)  # cut to 0.2
     assert adapted_kl_weight(0.1, 0.0, 0.02) == pytest.approx(0.098)
+    assert adapted_kl_weight(0.1, math.nan, 0.02) == adapted_kl_weight(0.1, math.inf, 0.02) == 0.1
 
 
 def experience_of(made: Trainer) -> Experience:
@@ -299,6 +301,21 @@ def test_rollback_restores_policy_and_optimizer_and_lowers_the_learning_rate(tmp
     assert steps == sorted(set(steps))
     # After the rollback to the first checkpoint every step has half its learning rate.
     assert log(made)[-1]["optim/lr"] == pytest.approx(0.5 * min(1.0, steps[-1] / 2) * 1e-2)
+
+
+def test_rollback_points_best_at_the_best_that_is_left(tmp_path: Path) -> None:
+    settings = {"checkpoint": {"every": 1, "keep": 9}, "validation": {"every": 1}, "alarms": {"action": "rollback"}}
+    made = trainer(small_config(tmp_path, steps=4, **settings))
+    scores = iter([0.1, 0.5, 0.2, 0.3, 0.9])
+    with pytest.MonkeyPatch.context() as patch:
+        original = Trainer._validate
+        patch.setattr(Trainer, "_validate", lambda self: replace(original(self), accuracy=next(scores)))
+        made.run(ignore)
+    best = made.folder.with_name("best")
+    assert best.resolve().name == "adapter_4"
+    with Tracker(made.session.folders.run, 4) as tracker:
+        assert made.state.roll_back([Event("kl", "critical", 4, 4, {}, "")], tracker)
+    assert made.progress.step == 2 and best.resolve().name == "adapter_1"
 
 
 def test_rollback_goes_behind_the_earliest_sign_of_all_critical_alarms(tmp_path: Path) -> None:

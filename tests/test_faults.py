@@ -203,6 +203,16 @@ def test_the_systems_own_full_disk() -> None:
     file.close()
 
 
+def test_what_is_closed_twice_is_closed_once(tmp_path: Path) -> None:
+    file = AppendFile(tmp_path / "log")
+    file.append(b"a")
+    file.close()
+    other = AppendFile(tmp_path / "other")  # which the system gives the same number
+    file.close()
+    other.append(b"b")
+    other.sync()
+
+
 def test_replacing_a_file_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(b"old")

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from markov_cot import models
 from markov_cot import session as session_module
 from markov_cot.errors import UserError
 from markov_cot.events import EventFile, cut_events
@@ -175,6 +177,48 @@ def test_changed_data_are_refused_unless_accepted(tmp_path: Path) -> None:
     start(config, resume=True, accept_changes=True)
 
 
+def test_another_precision_is_refused_unless_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a run goes on from a CPU to a GPU, where `model.dtype: auto` means something else."""
+    run(config_of(tmp_path, steps=1))
+    load_base = models.load_base
+    monkeypatch.setattr(models, "load_base", lambda *args: load_base(*args).to(torch.bfloat16))
+    config = config_of(tmp_path, steps=2)
+    with pytest.raises(UserError, match=r"in float32, which is bfloat16 here; set model\.dtype=float32"):
+        start(config, resume=True)
+    made = start(config, resume=True, accept_changes=True)
+    made.session.lock.release()
+    assert made.session.changed and "the base's dtype (float32 -> bfloat16)" in caplog.text
+
+
+def test_a_limit_on_tokens_that_was_changed_counts_and_one_that_was_found_is_kept(tmp_path: Path) -> None:
+    made = start(config_of(tmp_path, steps=1))
+    made.budgets.tokens["update"] = 100
+    made.run(lambda *_: None)
+    for limit, expected in ((None, 100), (3000, 3000)):
+        changes = {} if limit is None else {"optim": {"micro_batch_tokens": limit}}
+        resumed = start(config_of(tmp_path, steps=2, **changes), resume=True)
+        resumed.session.lock.release()
+        assert resumed.budgets.tokens["update"] == expected
+
+
+def test_a_weight_that_was_adapted_gives_way_to_one_that_is_fixed(tmp_path: Path) -> None:
+    run(config_of(tmp_path, steps=2, algorithm={"kl_target": 1e-9}))
+    fixed = config_of(tmp_path, steps=3, algorithm={"kl_target": None, "kl_weight": 0.75})
+    made = start(fixed, resume=True, accept_changes=True)
+    made.run(lambda *_: None)
+    assert json.loads(lines(tmp_path)[-1])["loss/kl_weight"] == 0.75
+
+
+def test_the_summary_of_an_end_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    run(config_of(tmp_path, steps=1))
+    summary = tmp_path / "runs" / "r" / "summary.json"
+    assert json.loads(summary.read_text())["step"] == 1
+    run(config_of(tmp_path, steps=3), resume=True, stop=lambda made: made.progress.step == 2)
+    assert not summary.exists()
+
+
 def test_a_second_trainer_is_refused_and_a_dead_ones_lock_is_free(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from markov_cot.locking import RunLock\n"
@@ -206,8 +250,8 @@ def test_a_file_system_without_locks_is_named(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("markov_cot.locking.fcntl.flock", unsupported)
-    RunLock(tmp_path).acquire()
-    assert "no lock on this file system" in caplog.text
+    with RunLock(tmp_path):
+        assert "no lock on this file system" in caplog.text
 
 
 def test_a_start_that_was_killed_before_its_config_can_be_repeated(tmp_path: Path, monkeypatch: Any) -> None:

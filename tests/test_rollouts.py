@@ -53,6 +53,16 @@ def test_draw_is_the_inverse_of_the_distribution_function(values: list[float | N
     assert cumulative[token] - probability[token] - 1e-5 <= u <= cumulative[token] + 1e-5
 
 
+def test_what_is_not_a_number_is_a_token_without_a_log_prob(make_policy: Callable[..., Policy]) -> None:
+    """It must reach the loss, where the step is left out and counted, and not end the run."""
+    assert draw(torch.full((1, 4), torch.nan), torch.tensor([0.3])).tolist() == [3]
+    policy = make_policy()
+    for parameter in policy.trainable().values():
+        parameter.data.fill_(torch.nan)
+    rollouts = sample_cots(policy, CONTEXTS[:1], uniforms(0, 0, 2, 3))
+    assert rollouts.behaviour_logp_BL.isnan().all()
+
+
 def test_draws_follow_the_distribution() -> None:
     n = 20_000
     p = torch.tensor([0.4, 0.25, 0.15, 0.1, 0.05, 0.03, 0.02])

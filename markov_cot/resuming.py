@@ -53,7 +53,7 @@ def check_settings(found: Found, config: Config, *, accept: bool) -> bool:
         )
     changes |= _changes(found.manifest.software, software())
     if changes:
-        logger.warning("changed since %s: %s", found.folder.name, _list(changes))
+        logger.warning("changed since %s: %s", found.folder.name, visible(_list(changes)))
     return bool(other)
 
 
@@ -66,7 +66,8 @@ def check_data(found: Found, data: Mapping[str, str], source: str, *, accept: bo
             f"{found.folder.name} was trained on; bring them back, or pass {ACCEPT}"
         )
     if changed:
-        logger.warning("changed since %s: the problems of %s (%s)", found.folder.name, data["name"], source)
+        which = visible(f"{data['name']} ({source})")
+        logger.warning("changed since %s: the problems of %s", found.folder.name, which)
     return changed
 
 

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from markov_cot import collection, memory, rewards, rollouts, updates
+from markov_cot.config import Config
 from markov_cot.errors import UserError
-from markov_cot.memory import SMALLEST, UPDATE, TokenBudgets, ran_out_of_memory
+from markov_cot.evaluation import validation
+from markov_cot.memory import ROLLOUT, SCORE, SMALLEST, UPDATE, TokenBudgets, ran_out_of_memory
+from tests.process_cases import in_float64
+from tests.small_runs import config_of, lines, run, start
 
 FAILURES = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -52,3 +63,97 @@ def test_when_nothing_fits_it_says_what_to_do() -> None:
     with pytest.raises(UserError, match=r"out of memory in the update phase.*rollout\.length"):
         budgets.within(UPDATE, 1000, work)
     assert SMALLEST <= budgets.tokens[UPDATE] < 2 * SMALLEST
+
+
+# --- in each phase of a step, while a run trains
+
+STEPS, PROBLEMS, BUDGET = 2, 2, 60
+PHASES = {
+    "sampling": (ROLLOUT, rollouts, "sample_cots", 1),
+    "reward scoring": (SCORE, collection, "score_answers_in_batches", 1),
+    "reference scoring": (SCORE, collection, "cot_hidden_in_batches", 1),
+    "baseline scoring": (SCORE, rewards, "score_answers_in_batches", 1),
+    # Not the first: what earlier micro-batches have added to the gradient must be taken back.
+    "update, forward": (UPDATE, updates, "cot_hidden", 2),
+    "update, backward": (UPDATE, torch.autograd, "backward", 2),
+    "validation": (SCORE, validation, "answer_greedily", 2),  # the first is before the first step
+}
+"""Phase of a run: whose budget it is, where its work is called from, and the call that fails."""
+
+
+def with_all_phases(folder: Path) -> Config:
+    """Several micro-batches, and a baseline in every step, which an EMA needs."""
+    return config_of(
+        folder,
+        "ema",
+        steps=STEPS,
+        rollout={"problems": PROBLEMS},
+        optim={"micro_batch_tokens": BUDGET},
+        validation={"every": STEPS},
+        tracking={"samples_every": 1},
+        checkpoint={"every": STEPS},
+    )
+
+
+def left_by(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """Logged metrics, CoTs with their rewards, and parameters of a finished run."""
+    samples = (folder / "runs" / "r" / "samples.jsonl").read_text().splitlines()
+    adapter = load_file(folder / "checkpoints" / "r" / f"adapter_{STEPS}" / "adapter_model.safetensors")
+    return [json.loads(line) for line in lines(folder)], [json.loads(line) for line in samples], adapter
+
+
+def fails_once(work: Callable[..., Any], call: int, calls: list[int]) -> Callable[..., Any]:
+    """`work`, whose results are lost at one call, after all it has done."""
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        result = work(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == call:
+            raise MemoryError
+        return result
+
+    return failing
+
+
+@pytest.fixture(scope="module")
+def _in_float64() -> Iterator[None]:
+    """So that rounding, which the size of the parts does change, is far smaller than anything else."""
+    with in_float64():
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(_in_float64: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a run leaves that has memory enough."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(with_all_phases(folder))
+    return left_by(folder)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_memory_that_runs_out_in_a_phase_changes_nothing(
+    undisturbed: Any, tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget, module, name, call = PHASES[phase]
+    monkeypatch.setattr(memory, "SMALLEST", 1)  # what is small enough to test is too small to halve
+    made, calls = start(with_all_phases(tmp_path)), list[int]()
+    whole = dict(made.budgets.tokens)
+    monkeypatch.setattr(module, name, fails_once(getattr(module, name), call, calls))
+    ended = made.run(lambda *_: None)
+    assert len(calls) > call and ended.trained is not None
+    assert {each for each, tokens in made.budgets.tokens.items() if tokens < whole[each]} == {budget}
+    log, samples, adapter = left_by(tmp_path)
+    expected_log, expected_samples, expected_adapter = undisturbed
+    assert [row["step"] for row in log] == [row["step"] for row in expected_log]
+    assert sum(row.get("optim/skipped", 0) for row in log) == 0
+    updates_in = [row["perf/update_tokens"] for row in log if "perf/update_tokens" in row]
+    assert updates_in == [BUDGET // 2 if budget == UPDATE else BUDGET] * STEPS
+    for row, expected in zip(log, expected_log, strict=True):
+        assert _computed(row) == pytest.approx(_computed(expected), rel=1e-6, abs=1e-6)
+    assert samples == expected_samples
+    for key, tensor in expected_adapter.items():
+        torch.testing.assert_close(adapter[key], tensor, rtol=0, atol=1e-8)
+
+
+def _computed(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if not key.startswith("perf/")}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from markov_cot.prompts import REDACTED, SUFFIXES, Prompts, answer_suffix, question_text
 from markov_cot.tasks.problem import Problem
+from tests.dataset_problems import problems
 
 COT = [40, 41, 42, 43]
 PROBLEMS = {
@@ -19,6 +19,7 @@ PROBLEMS = {
     "choice": Problem("c", "Which is largest?", "B", "choice", choices=("7", "9", "8"), passage="Three numbers."),
     "continuation": Problem("w", "", "sat on the mat.", "continuation", passage="The cat"),
 }
+DATASETS = problems()
 ANSWERS = ("7", "70", "1234567", "-3.5")
 TOKENIZERS = (
     "gpt2",
@@ -101,13 +102,18 @@ def test_another_answer_can_be_asked_for(tokenizer: Any) -> None:
 # --- the Markovian property
 
 
-@pytest.mark.parametrize("kind", PROBLEMS)
-@given(question=texts, passage=texts, choices=st.lists(texts, min_size=3, max_size=5))
+@pytest.mark.parametrize("original", DATASETS.values(), ids=DATASETS)
+@given(question=texts, passage=texts, choices=st.lists(texts, min_size=3, max_size=5), rationale=texts)
 def test_nothing_of_the_problem_reaches_the_answer_context(
-    tokenizer: Any, chat_tokenizer: Any, kind: str, question: str, passage: str, choices: list[str]
+    tokenizer: Any,
+    chat_tokenizer: Any,
+    original: Problem,
+    question: str,
+    passage: str,
+    choices: list[str],
+    rationale: str,
 ) -> None:
-    original = PROBLEMS[kind]
-    other = replace(original, id="other", question=question, passage=passage, choices=tuple(choices))
+    other = Problem("other", question, original.answer, original.kind, tuple(choices), passage, "group", rationale)
     for some in (tokenizer, chat_tokenizer):
         prompts = Prompts(some)
         assert prompts.answer_context(other, COT) == prompts.answer_context(original, COT)

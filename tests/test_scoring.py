@@ -23,14 +23,15 @@ from markov_cot.scoring import cot_hidden, score_answers, score_answers_in_batch
 from markov_cot.tasks.problem import Problem
 from markov_cot.tasks.registry import load
 from markov_cot.updates import Updater
+from tests.dataset_problems import problems
 from tests.helpers import score
 
 COT = [40, 41, 42, 43, 44]
 PROBLEMS = {
     "numeric": Problem("n", "What is 12+35?", "47", "numeric"),
     "choice": Problem("c", "Which is largest?", "B", "choice", choices=("7", "9", "8"), passage="Three numbers."),
-    "continuation": Problem("w", "", "sat on the mat.", "continuation", passage="The cat"),
 }
+DATASETS = problems()
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,10 @@ def either_tokenizer(request: pytest.FixtureRequest, tokenizer: Any, chat_tokeni
 
 
 @pytest.mark.parametrize("role", ["actor", "critic"])
-@pytest.mark.parametrize("kind", PROBLEMS)
-def test_the_reward_does_not_see_the_question(policy: Policy, either_tokenizer: Any, kind: str, role: str) -> None:
-    problem = PROBLEMS[kind]
+@pytest.mark.parametrize("problem", DATASETS.values(), ids=DATASETS)
+def test_the_reward_does_not_see_the_question(
+    policy: Policy, either_tokenizer: Any, problem: Problem, role: str
+) -> None:
     other = replace(problem, question="What is 9-9?", passage="Something else.", choices=("1", "2", "3", "4"))
     for markovian in (True, False):
         prompts = Prompts(either_tokenizer, markovian=markovian)

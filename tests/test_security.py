@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from markov_cot.alarms.monitor import Event
 from markov_cot.analysis.locate import locate
 from markov_cot.cli.main import main
 from markov_cot.errors import UserError
+from markov_cot.manifest import MANIFEST, read_manifest
 from markov_cot.session import check_run_name
 from markov_cot.tasks import hub
 from markov_cot.tracking import NOTHING, Tracker
@@ -119,25 +121,74 @@ def test_tensorboard_shows_hostile_text_as_text(tmp_path: Path) -> None:
         assert "<script" not in html and "<h1" not in html and html.count("<pre>") == 1
 
 
-def test_the_terminal_is_never_given_control_codes(
+ODD_FILE = "\x1b[31m[bold]$x^$.jsonl"
+SHOWN, OBEYED = "\\x1b[31m[bold]$x^$", "\x1b"
+
+
+def call(*arguments: str) -> int:
+    """Exit code of the command line, called from within."""
+    with warm(), pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture
+def odd_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Path:
+    """In the current folder, run "r" of one step on data whose file's name holds an escape code. `capfd` has it all."""
+    monkeypatch.chdir(tmp_path)
+    rows = "\n".join(f'{{"question": "What is {i}+1?", "answer": "{i}"}}' for i in range(40))
+    Path(ODD_FILE).write_text(rows)
+    small = "rollout.length=4 rollout.samples=2 rollout.problems=1 validation.problems=1 validation.final_problems=1"
+    settings = [part for setting in small.split() for part in ("--set", setting)]
+    assert call("train", "--dataset", ODD_FILE, "--model", "nano", "--steps", "1", "--run", "r", *settings) == 0
+    return tmp_path
+
+
+def test_the_terminal_is_never_given_control_codes(odd_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = "".join(capfd.readouterr())
+    assert SHOWN in shown and OBEYED not in shown
+    # In a name, and in a value that a path takes up.
+    assert call("train", "--run", "\x1b[2J") == call("train", "--set", "optim.lr=\x1b[2J") == 2
+    assert OBEYED not in "".join(capfd.readouterr())
+
+
+def test_nor_by_a_run_that_is_resumed(
+    odd_run: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest_file = odd_run / "checkpoints" / "r" / "adapter_1" / MANIFEST
+    manifest = read_manifest(manifest_file.parent)
+    manifest_file.write_bytes(replace(manifest, software={**manifest.software, "torch": "\x1b[2J"}).render())
+    Path(ODD_FILE).write_text(Path(ODD_FILE).read_text().replace("+1?", "+2?"))
+    assert call("train", "--run", "r", "--resume", "--steps", "2") == 2
+    assert call("train", "--run", "r", "--resume", "--steps", "2", "--accept-changes") == 0
+    warned = [record.getMessage() for record in caplog.records if "changed since" in record.getMessage()]
+    assert len(warned) == 3 and "\\x1b[2J" in warned[0] and SHOWN in warned[-1]
+    shown = "".join(capfd.readouterr()) + "".join(warned)
+    assert SHOWN in shown and OBEYED not in shown
+
+
+@pytest.mark.parametrize("arguments", [("--checkpoint", "latest"), ("--all-checkpoints",)], ids=["one", "all"])
+def test_nor_by_an_evaluation(odd_run: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    capfd.readouterr()
+    assert call("eval", *arguments, "--dataset", ODD_FILE, "--limit", "1", "--out", "\x1b[2J") == 0
+    shown = "".join(capfd.readouterr())
+    assert SHOWN in shown and "\\x1b[2J" in shown and OBEYED not in shown
+
+
+def test_nor_by_grading_or_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    name = "\x1b[31m[bold]x.jsonl"
-    rows = "\n".join(f'{{"question": "What is {i}+1?", "answer": "{i}"}}' for i in range(40))
-    Path(name).write_text(rows)
-    small = "rollout.length=4 rollout.samples=2 rollout.problems=1 validation.problems=1 validation.final_problems=1"
-    settings = [part for setting in small.split() for part in ("--set", setting)]
-    with warm(), pytest.raises(SystemExit) as ended:
-        main(["train", "--dataset", name, "--model", "nano", "--steps", "1", "--run", "r", *settings])
-    assert ended.value.code == 0
+    Path(ODD_FILE).write_text('{"response": "The answer is 3", "gold": 3}')
+    assert call("grade", ODD_FILE, "--kind", "numeric") == 0
     shown = "".join(capfd.readouterr())
-    assert "\\x1b[31m[bold]x" in shown and "\x1b[31m" not in shown
-    with pytest.raises(SystemExit):
-        main(["train", "--run", "\x1b[2J"])
-    with pytest.raises(SystemExit):
-        main(["train", "--set", "optim.lr=\x1b[2J"])
-    assert "\x1b" not in "".join(capfd.readouterr())
+    assert SHOWN in shown and OBEYED not in shown
+    Path("\x1b[2J/svamp").mkdir(parents=True)
+    Path("\x1b[2J/svamp/SVAMP.json").write_text("[{]")
+    assert call("datasets", "--data-dir", "\x1b[2J") == 0
+    shown = "".join(capfd.readouterr())
+    assert "\\x1b[2J" in shown and OBEYED not in shown
 
 
 def test_a_hub_that_goes_away_in_the_middle_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from markov_cot.prompts import AnswerContext
 from markov_cot.rewards import CRITIC
 from markov_cot.scoring import score_choices
 from markov_cot.tasks.problem import Kind, Problem
+from markov_cot.text import visible
 
 # Tasks write these around a question; this program's prompts write their own.
 _LABEL_BEFORE = re.compile(r"\A\s*(?:Question|Q):\s*")
@@ -184,5 +185,5 @@ if __name__ == "__main__":
     try:
         cli_evaluate()
     except UserError as error:
-        print(f"markov-cot: {error}", file=sys.stderr)
+        print(f"markov-cot: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)

@@ -20,6 +20,7 @@ from markov_cot.evaluation.outcome import Measure, Outcome
 from markov_cot.evaluation.records import Record
 from markov_cot.evaluation.scores import LOGPROB
 from markov_cot.evaluation.statistics import small_sample_note
+from markov_cot.text import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,9 @@ def plot(curve: Curve) -> None:
     axes = figure.subplots()
     axes.plot(steps, means, marker="o", markersize=3)
     axes.fill_between(steps, lows, highs, alpha=0.2, linewidth=0)
-    axes.set(xlabel="step (0: untrained base)", ylabel=curve.measure, title=f"{curve.name}, {curve.split} split")
+    axes.set(xlabel="step (0: untrained base)", ylabel=curve.measure)
+    # A dataset's name is not ours: a dollar sign in it is no formula.
+    axes.set_title(visible(f"{curve.name}, {curve.split} split"), parse_math=False)
     axes.grid(alpha=0.3)
     figure.savefig(curve.plot, dpi=150)
 

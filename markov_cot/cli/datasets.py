@@ -26,12 +26,14 @@ def datasets_command(data_dir: str | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from markov_cot.text import visible
+
     table = Table("dataset", "kind", "published splits", caption=_CAPTION, caption_justify="left")
     table.add_column("read from", overflow="fold")
     for listing in listings:
         name = f"{listing.name} ({listing.subset})" if listing.subset else listing.name
         rows = ", ".join(f"{split} {count:,}" for split, count in listing.splits.items())
-        table.add_row(name, listing.kind, listing.fault or rows or "-", listing.source)
+        table.add_row(name, listing.kind, visible(listing.fault) or rows or "-", visible(listing.source))
     Console(markup=False, highlight=False).print(table)
 
 

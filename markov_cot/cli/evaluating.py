@@ -38,7 +38,7 @@ def start(options: Mapping[str, Any], settings: tuple[str, ...], *, all_checkpoi
     errors = Console(stderr=True, markup=False, highlight=False)
 
     def say(message: str) -> None:
-        errors.print(message, soft_wrap=True)
+        errors.print(visible(message), soft_wrap=True)
 
     with progress(errors) as track:
         if all_checkpoints:
@@ -88,7 +88,7 @@ def progress(console: Console) -> Iterator[Track]:
     with Progress(*columns, console=console) as bars:
 
         def track(description: str, total: int) -> Advance:
-            bar = bars.add_task(description, total=total)
+            bar = bars.add_task(visible(description), total=total)
             return lambda count: bars.advance(bar, count)
 
         yield track
@@ -104,10 +104,10 @@ def print_report(report: Report) -> None:
             console.print(_groups(task))
             console.print()
         for note in task.notes():
-            console.print(note, soft_wrap=True)
-    console.print(f"results: {report.results_file}", soft_wrap=True)
+            console.print(visible(note), soft_wrap=True)
+    console.print(visible(f"results: {report.results_file}"), soft_wrap=True)
     for task in report.tasks:
-        console.print(f"samples: {task.samples_file}", soft_wrap=True)
+        console.print(visible(f"samples: {task.samples_file}"), soft_wrap=True)
 
 
 def print_curves(run: str, curves: list[Curve], *, as_json: bool) -> None:
@@ -125,12 +125,12 @@ def print_curves(run: str, curves: list[Curve], *, as_json: bool) -> None:
             table.add_row(step + best, _cell(point.score), _number(point.answer_logprob.mean))
         console.print(table)
         for note in [*curve.notes(), f"plot: {curve.plot}"]:
-            console.print(note, soft_wrap=True)
+            console.print(visible(note), soft_wrap=True)
 
 
 def _table(subject: str, task: TaskReport) -> Table:
     """Accuracy by extractor, then the other metrics; small enough for 80 columns."""
-    title = f"{visible(task.name)}, {task.settings['split']} split: {task.n:,} of {task.original:,} items"
+    title = f"{task.name}, {task.settings['split']} split: {task.n:,} of {task.original:,} items"
     compared = (str(task.against), "difference [95 %]", "p") if task.reference else ()
     table = _plain(title, "accuracy/metric", f"{subject} [95 %]", *compared)
     primary = task.outcome.primary
@@ -159,17 +159,17 @@ def shown_keys(task: TaskReport) -> list[str]:
 
 def _plain(title: str, first: str, *headings: str) -> Table:
     """A table with no more lines than it needs, numbers to the right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0, show_edge=False)
+    table = Table(title=visible(title), title_justify="left", box=box.SIMPLE, padding=0, show_edge=False)
     table.add_column(first, no_wrap=True)
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(visible(heading), justify="right", no_wrap=True)
     return table
 
 
 def _groups(task: TaskReport) -> Table:
     """Accuracy by group (MMLU's subject), with the micro and the macro mean."""
     key = task.outcome.primary
-    table = _plain(f"{visible(task.name)} by group, {key}", "group", "n", "mean [95 %]")
+    table = _plain(f"{task.name} by group, {key}", "group", "n", "mean [95 %]")
     for group, measures in task.outcome.groups.items():
         table.add_row(visible(group), str(measures[key].n), _cell(measures[key]))
     table.add_section()

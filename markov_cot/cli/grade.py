@@ -64,8 +64,9 @@ def _print_table(report: Report, file: str) -> None:
     from rich.table import Table
 
     from markov_cot.evaluation.statistics import small_sample_note
+    from markov_cot.text import visible
 
-    table = Table("extractor", title=f"{file}: {report.n:,} responses", title_justify="left")
+    table = Table("extractor", title=visible(f"{file}: {report.n:,} responses"), title_justify="left")
     for heading in ("accuracy", "stderr", "95 % interval", "invalid"):
         table.add_column(heading, justify="right")
     for name, tally in report.tallies.items():

@@ -2,8 +2,8 @@
 
     python benchmarks/base_skills.py
 
-For sums of four terms, word problems and multiple choice, on problems of the validation split: accuracy of the base's own
-greedy CoTs, of correct ones written by hand, and of those shuffled between problems, with the log-prob of the true
+For sums of four terms, word problems and multiple choice, on problems of the validation split: accuracy of the base's
+own greedy CoTs, of correct ones written by hand, and of those shuffled between problems, with the log-prob of the true
 answer in nats per token. Prints a row of JSON for each family.
 """
 

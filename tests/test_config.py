@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,25 @@ PUBLISHED_LENGTHS = {
     "wiki": 50,
 }
 PAPER = [f"{name}-paper" for name in PUBLISHED_LENGTHS]
+ACTOR = {"reward.answerer": "actor"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "actor": ACTOR | {"algorithm.actor_reward_weight": 1.0},
+    "actor-ramp": ACTOR | {"algorithm.actor_reward_weight": 1.0, "algorithm.actor_reward_ramp": 40},
+    "adaptive-kl": {"algorithm.kl_target": 0.02},
+    "cosine": {"optim.schedule": "cosine"},
+    "dynamic": {"algorithm.resample_dead": 2},
+    "ema": {"algorithm.advantage": "ema"},
+    "entropy": {"algorithm.entropy_weight": 0.01},
+    "expert": {"algorithm.advantage": "expert"},
+    "kl-k1": {"algorithm.kl": "k1"},
+    "kl-k3": {"algorithm.kl": "k3"},
+    "linear": {"optim.schedule": "linear"},
+    "no-actor-reward": ACTOR,
+    "non-markovian": {"prompt.markovian": False},
+    "policy-gradient": {"algorithm.advantage": "normalized"},
+    "ppo": {"algorithm.loss": "ppo", "algorithm.inner_epochs": 2, "algorithm.minibatches": 2},
+    "raw": {"algorithm.advantage": "raw"},
+}
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(["actor", "full", "k1"])
@@ -197,6 +217,22 @@ def test_recipes_have_the_published_hyper_parameters(name: str) -> None:
     by_actor = name in PAPER
     assert config.reward.answerer == ("actor" if by_actor else "critic")
     assert config.algorithm.actor_reward_weight == float(by_actor)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_the_quickstart_with_one_thing_changed(name: str) -> None:
+    quickstart, variant = (
+        flatten(build_config(read_recipe(recipe), recipe).model_dump(mode="json"))
+        for recipe in ("quickstart", f"quickstart-{name}")
+    )
+    assert {key: value for key, value in variant.items() if value != quickstart[key]} == VARIANTS[name]
+
+
+def test_every_variant_is_listed_here_and_in_the_readme() -> None:
+    assert {name for name in recipe_names() if name.startswith("quickstart-")} == {f"quickstart-{v}" for v in VARIANTS}
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in readme.splitlines() if line.startswith("| `quickstart-"))
+    assert set(re.findall(r"`(?:quickstart)?-([a-z0-9-]+)`", row)) == set(VARIANTS)
 
 
 def test_special_settings_of_recipes() -> None:

@@ -57,7 +57,7 @@ def locate(name: str, run: str | None, checkpoints_dir: Path) -> Located:
 
 
 def default_name(run: str | None, checkpoints_dir: Path) -> str:
-    """The run's `best`, or its `latest` when none beat the untrained base. Raises `UserError` without checkpoints."""
+    """The run's `best`, or its `latest` when it has no best. Raises `UserError` without checkpoints."""
     return BEST if follow(checkpoints_dir / find_run(run, checkpoints_dir), BEST) else LATEST
 
 
@@ -90,8 +90,8 @@ def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> Located:
     steps = ", ".join(step.name for step in list_steps(checkpoints_dir / runs[0]))
     if name == BEST:
         raise UserError(
-            f"--checkpoint best: run {runs[0]} has none, because no checkpoint beat the untrained base in validation; "
-            f"it has {steps}"
+            f"--checkpoint best: run {runs[0]} has none (no validation since step 0, or its checkpoint was rolled back "
+            f"or damaged); it has {steps}"
         )
     where = f"run {runs[0]}" if run or name == LATEST else f"any run in {checkpoints_dir}/"
     raise UserError(f"--checkpoint {name}: not found in {where}; {runs[0]} has {steps}")

@@ -31,7 +31,7 @@ class Extractor:
     matches: Callable[[str | None, str], bool]
     """(prediction, gold) -> right."""
     extra: str | None = None
-    """The optional dependency it needs, by its name in `pip install markov-cot[...]`."""
+    """The extra of this package it needs, by its name in setup.cfg."""
 
 
 def _numeric(name: str, rule: Callable[[str], str | None], matches: Callable[[str | None, str], bool]) -> Extractor:
@@ -93,7 +93,10 @@ def get_extractor(kind: Kind, name: str) -> Extractor:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"extractor {name!r}: not known for {kind} answers; {hint}there are {', '.join(names)}")
     if extractor.extra and importlib.util.find_spec(extractor.extra.replace("-", "_")) is None:
-        raise UserError(f"extractor {name}: its extra is not installed; pip install 'markov-cot[{extractor.extra}]'")
+        raise UserError(
+            f"extractor {name}: its extra is not installed; in a checkout of markov-cot, "
+            f"pip install '.[{extractor.extra}]'"
+        )
     return extractor
 
 

@@ -10,7 +10,7 @@ from markov_cot.evaluation.extractors import default_extractors, extract, get_ex
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"math-verify.*pip install 'markov-cot\[math-verify\]'"):
+    with pytest.raises(UserError, match=r"math-verify.*pip install '\.\[math-verify\]'"):
         get_extractor("numeric", "math-verify")
 
 

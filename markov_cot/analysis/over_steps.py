@@ -18,7 +18,7 @@ from markov_cot.checkpoints import list_steps, step_of
 from markov_cot.errors import UserError
 from markov_cot.evaluation.outcome import Measure, Outcome
 from markov_cot.evaluation.records import Record
-from markov_cot.evaluation.scores import LOGPROB
+from markov_cot.evaluation.scores import LOGPROB, PER_TOKEN
 from markov_cot.evaluation.statistics import small_sample_note
 from markov_cot.text import visible
 
@@ -51,7 +51,7 @@ class Curve:
 
     def notes(self) -> list[str]:
         """Sentences to be read beside the numbers."""
-        small = small_sample_note(self.points[0].score.n)
+        small = small_sample_note(self.points[0].score.n, is_share=self.measure != PER_TOKEN)
         chosen = "The best was chosen on the test split, so its score flatters it; choose with --split validation."
         return [note for note in (small, chosen if self.split == "test" else None) if note]
 

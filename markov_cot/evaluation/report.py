@@ -48,7 +48,7 @@ class TaskReport:
 
     def notes(self) -> list[str]:
         """Sentences to be read beside the numbers."""
-        small = small_sample_note(self.n)
+        small = small_sample_note(self.n, is_share=self.outcome.kind != "continuation")
         notes = [small] if small else []
         if self.too_long:
             notes.append(f"{self.too_long} problems are longer than the model's context and were skipped.")

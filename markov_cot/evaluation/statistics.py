@@ -91,16 +91,18 @@ def summarise_counts(right: int, n: int) -> Summary:
     return Summary(n, share, stderr, low, high)
 
 
-def small_sample_note(n: int) -> str | None:
-    """The sentence to print beside an accuracy from few items, or None from `SMALL_N` on.
+def small_sample_note(n: int, *, is_share: bool = True) -> str | None:
+    """The sentence to print beside an accuracy, or another mean, from few items; None from `SMALL_N` on.
 
     >>> small_sample_note(20)
     'Only 20 items: the 95 % interval is up to 40 points wide, so smaller differences mean nothing.'
     """
     if n >= SMALL_N:
         return None
-    low, high = wilson_interval(n // 2, n)
     items = "item" if n == 1 else "items"
+    if not is_share:
+        return f"Only {n} {items}: differences of less than two standard errors mean nothing."
+    low, high = wilson_interval(n // 2, n)
     width = 100 * (high - low)
     return f"Only {n} {items}: the 95 % interval is up to {width:.0f} points wide, so smaller differences mean nothing."
 

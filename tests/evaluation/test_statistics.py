@@ -115,3 +115,7 @@ def test_small_samples_are_said_out_loud() -> None:
     assert note is not None
     assert "25 items" in note
     assert "1 item:" in (small_sample_note(1) or "")
+    assert small_sample_note(100, is_share=False) is None
+    assert small_sample_note(25, is_share=False) == (
+        "Only 25 items: differences of less than two standard errors mean nothing."
+    )

@@ -159,8 +159,8 @@ class Alarms(Group):
 
     action: Literal["continue", "stop", "rollback"] = "stop"
     """stop: save, explain, exit code 3. rollback: go on from the last healthy checkpoint with a lower learning rate."""
-    rollback_lr_factor: Fraction = 0.5
-    """The learning rate is multiplied by it at each rollback."""
+    rollback_lr_factor: Fraction = 0.2
+    """The learning rate is multiplied by it at each rollback. A rate that brings a run down is seldom wrong by 2."""
     rollback_limit: NotNegative = 3
     """Rollbacks before a critical alarm stops the run."""
     release: Fraction = 0.8

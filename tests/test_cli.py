@@ -215,7 +215,7 @@ def test_a_rollback_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "--run", "r", *SMALL, "--steps", "4", "--set", f"alarms={alarms}") == 3
     said = capsys.readouterr().err
     assert "checkpoints are 40 steps apart" in said
-    assert "rolled back to step 0, and on with 0.5 times the learning rate" in said
+    assert "rolled back to step 0, and on with 0.2 times the learning rate" in said
     assert "stopped by a critical alarm" in said
 
 

@@ -38,7 +38,12 @@ CASES: dict[str, dict[str, Any]] = {
     "actor": {"steps": 2, **ACTOR},
     "rollback": {
         "steps": 3,
-        "alarms": {"action": "rollback", "rollback_limit": 1, "kl": {"warn": 1e-4, "critical": 1e-3, "hard": 1e-2}},
+        "alarms": {
+            "action": "rollback",
+            "rollback_limit": 1,
+            "rollback_lr_factor": 0.5,  # so that the alarm comes again and ends the run
+            "kl": {"warn": 1e-4, "critical": 1e-3, "hard": 1e-2},
+        },
     },
     "resumed": {"steps": 4},
     "stopped": {"steps": 4},

@@ -191,7 +191,7 @@ class Collector:
         if config.algorithm.advantage in WITHOUT_BASELINE and step % config.reward.baseline_every:
             return reward_B
         own = self._processes.part(problems)
-        size = len(own) * config.rollout.length
+        size = sum(len(self._prompts.question_context(p)) + config.rollout.length for p in own)
         baseline_P = self._budgets.within(SCORE, size, lambda tokens: self.baseline(own, tokens))
         baseline_P = self._processes.gather(baseline_P)
         self.baseline.remember(problems, baseline_P.tolist())

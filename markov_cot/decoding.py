@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from markov_cot.batches import Batch, pad_left
 from markov_cot.caches import growing_cache
 from markov_cot.fused_decoding import FusedSequences, decodes_fused
 from markov_cot.phases import phase
-from markov_cot.policy import Batch, Policy, pad_left
+from markov_cot.policy import Policy
 from markov_cot.static_decoding import BUCKET, StaticDecoder, StaticSequences
 
 Pick = Callable[[Tensor, int], Tensor]

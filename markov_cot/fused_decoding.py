@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from markov_cot.attention import CopiedPrompts, SharedPrompts
+from markov_cot.batches import Batch
 from markov_cot.lora import Joined
-from markov_cot.policy import Batch, Policy, Prefix, close
+from markov_cot.policy import Policy, Prefix, close
 
 FAMILIES = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 """RMS norm, rotary attention, RMS norm, gated MLP; a Qwen 3 has norms of queries and keys besides."""

@@ -1,7 +1,7 @@
 """One base model with one adapter: the actor with the adapter on, the critic with it off. No second copy of weights.
 
 Shapes: P prompts, B sequences, T tokens of a padded context, d hidden size, V vocabulary.
-Contexts are padded on the left and continuations on the right; attention masks and position ids are always given.
+Attention masks and position ids are always given.
 A forward ends at the hidden states: logits are made from those of them that are needed.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
+from markov_cot.batches import Batch
 from markov_cot.caches import KeysValues, shared_cache
 from markov_cot.errors import UserError
 from markov_cot.lora import AdaptedLinear, Folding, affords_copy
@@ -32,46 +33,6 @@ logger = logging.getLogger(__name__)
 ATTENTION = {"full_attention", "sliding_attention"}
 """Kinds of layers whose whole state is their keys and values."""
 PROBE_TOKENS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Padded contexts, or continuations."""
-
-    ids_BT: Tensor
-    mask_BT: Tensor
-    """1 on real tokens, 0 on padding."""
-
-    @property
-    def positions_BT(self) -> Tensor:
-        """Position of each real token in its own context, from 0."""
-        return (self.mask_BT.cumsum(1) - 1).clamp(min=0)
-
-
-def pad_left(contexts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Batch:
-    """Contexts of different lengths as one batch, padded on the left to the longest."""
-    width = max(map(len, contexts))
-    return _batch(contexts, [width - len(context) for context in contexts], width, pad_id, device)
-
-
-def pad_right(continuations: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Batch:
-    """Continuations of different lengths as one batch. They must follow their prompts without a gap.
-
-    A sliding window counts places, not positions, so padding in between would use it up.
-    """
-    width = max(map(len, continuations))
-    return _batch(continuations, [0] * len(continuations), width, pad_id, device)
-
-
-def _batch(
-    rows: Sequence[Sequence[int]], starts: Sequence[int], width: int, pad_id: int, device: torch.device
-) -> Batch:
-    ids_BT = torch.full((len(rows), width), pad_id)
-    mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        ids_BT[i, start : start + len(row)] = torch.tensor(row)
-        mask_BT[i, start : start + len(row)] = 1
-    return Batch(ids_BT.to(device), mask_BT.to(device))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from markov_cot.batches import Batch, pad_left, pad_right
 from markov_cot.losses import KL_ESTIMATORS
-from markov_cot.policy import Batch, Policy, Prefix, pad_left, pad_right
+from markov_cot.policy import Policy, Prefix
 from markov_cot.prompts import AnswerContext
 from markov_cot.token_scores import TokenScores
 from markov_cot.types import CotScores

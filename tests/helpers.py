@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from markov_cot.policy import Batch, Policy
+from markov_cot.batches import Batch
+from markov_cot.policy import Policy
 from markov_cot.scoring import cot_hidden, score_cots
 from markov_cot.types import CotScores
 

@@ -13,6 +13,7 @@ import transformers
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
+from markov_cot.batches import Batch, pad_left
 from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
 from markov_cot.losses import entropy, full_kl
@@ -23,7 +24,7 @@ from markov_cot.models import (
     load_base,
     load_tokenizer,
 )
-from markov_cot.policy import Batch, Policy, pad_left
+from markov_cot.policy import Policy
 from markov_cot.prompts import AnswerContext
 from markov_cot.rollouts import ANSWER_TOKENS, decode, greedy_answers, sample_cots, uniforms
 from markov_cot.scoring import score_answers

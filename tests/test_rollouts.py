@@ -12,8 +12,9 @@ from scipy import stats
 from torch import Tensor
 from transformers import DynamicCache
 
+from markov_cot.batches import Batch
 from markov_cot.decoding import decode
-from markov_cot.policy import Batch, Policy
+from markov_cot.policy import Policy
 from markov_cot.rollouts import ANSWER_TOKENS, draw, greedy_answers, greedy_cots, sample_cots, uniforms
 
 CONTEXTS = [[1, 40, 41, 42], [1, *range(50, 70)], [1, *range(100, 111)]]

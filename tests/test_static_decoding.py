@@ -10,7 +10,8 @@ import torch
 import transformers
 
 from markov_cot import decoding
-from markov_cot.policy import Policy, pad_left
+from markov_cot.batches import pad_left
+from markov_cot.policy import Policy
 from markov_cot.rollouts import greedy_cots, sample_cots, uniforms
 from markov_cot.static_decoding import BUCKET, KEPT, StaticDecoder
 from tests.test_models import CONTEXTS, FAMILIES, LENGTH

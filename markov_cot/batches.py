@@ -1,0 +1,52 @@
+"""Token sequences of different lengths as one padded batch: contexts on the left, continuations on the right.
+
+Shapes: B sequences, T tokens of the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded contexts, or continuations."""
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    """1 on real tokens, 0 on padding."""
+
+    @property
+    def positions_BT(self) -> Tensor:
+        """Position of each real token in its own context, from 0."""
+        return (self.mask_BT.cumsum(1) - 1).clamp(min=0)
+
+
+def pad_left(contexts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Batch:
+    """Contexts of different lengths as one batch, padded on the left to the longest."""
+    width = max(map(len, contexts))
+    return _batch(contexts, [width - len(context) for context in contexts], width, pad_id, device)
+
+
+def pad_right(continuations: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Batch:
+    """Continuations of different lengths as one batch. They must follow their prompts without a gap.
+
+    A sliding window counts places, not positions, so padding in between would use it up.
+    """
+    width = max(map(len, continuations))
+    return _batch(continuations, [0] * len(continuations), width, pad_id, device)
+
+
+def _batch(
+    rows: Sequence[Sequence[int]], starts: Sequence[int], width: int, pad_id: int, device: torch.device
+) -> Batch:
+    ids_BT = torch.full((len(rows), width), pad_id)
+    mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        ids_BT[i, start : start + len(row)] = torch.tensor(row)
+        mask_BT[i, start : start + len(row)] = 1
+    return Batch(ids_BT.to(device), mask_BT.to(device))

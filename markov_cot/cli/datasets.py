@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from markov_cot.tasks.describe import Listing
 
 
 @click.command("datasets")
@@ -23,18 +28,21 @@ def datasets_command(data_dir: str | None, as_json: bool) -> None:
         click.echo(json.dumps([asdict(listing) for listing in listings], indent=2))
         return
 
-    from rich.console import Console
-    from rich.table import Table
+    for listing in listings:
+        click.echo(_lines(listing))
+    click.echo(_OWN)
 
+
+def _lines(listing: Listing) -> str:
+    """Two lines of a dataset: its splits, and the place it would be read from."""
     from markov_cot.text import visible
 
-    table = Table("dataset", "kind", "published splits", caption=_CAPTION, caption_justify="left")
-    table.add_column("read from", overflow="fold")
-    for listing in listings:
-        name = f"{listing.name} ({listing.subset})" if listing.subset else listing.name
-        rows = ", ".join(f"{split} {count:,}" for split, count in listing.splits.items())
-        table.add_row(name, listing.kind, visible(listing.fault) or rows or "-", visible(listing.source))
-    Console(markup=False, highlight=False).print(table)
+    name = f"{listing.name} ({listing.subset})" if listing.subset else listing.name
+    rows = ", ".join(f"{split} {count:,}" for split, count in listing.splits.items())
+    first = f"{name:<{_NAME}}{listing.kind:<{_KIND}}{visible(listing.fault) or rows or '-'}"
+    return f"{first}\n{'':{_NAME}}{visible(listing.source)}"
 
 
-_CAPTION = "The path of your own .jsonl file (question, answer, optional choices) works as a dataset, too."
+_NAME, _KIND = 17, 14
+"""Columns."""
+_OWN = "Your own .jsonl (question, answer, optional choices) works too: give its path."

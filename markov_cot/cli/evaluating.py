@@ -17,6 +17,7 @@ from markov_cot.analysis.evaluate import Advance, Report, Request, Track, evalua
 from markov_cot.analysis.over_steps import Curve, evaluate_all
 from markov_cot.analysis.subject import Wishes
 from markov_cot.cli.quiet import quiet_libraries
+from markov_cot.cli.tables import print_table
 from markov_cot.errors import UserError
 from markov_cot.evaluation import scores
 from markov_cot.evaluation.outcome import Measure
@@ -26,6 +27,9 @@ from markov_cot.evaluation.suites import Suite, SuiteTask, read_suite
 from markov_cot.text import visible
 
 GREEDY = 0.0
+BAR = 20
+BAR_AND_TIMES = BAR + len(" 00:00:00 left 00:00:00 ")
+"""Columns."""
 ACCURACY = f"{scores.ACCURACY},"
 
 
@@ -80,7 +84,7 @@ def progress(console: Console) -> Iterator[Track]:
     columns = (
         TextColumn("{task.description}", markup=False),
         MofNCompleteColumn(),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=BAR),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -88,7 +92,11 @@ def progress(console: Console) -> Iterator[Track]:
     with Progress(*columns, console=console) as bars:
 
         def track(description: str, total: int) -> Advance:
-            bar = bars.add_task(visible(description), total=total)
+            name = visible(description)
+            if len(name) + 1 + len(f"{total}/{total}") + BAR_AND_TIMES > console.width:
+                console.print(name, soft_wrap=True)
+                name = ""
+            bar = bars.add_task(name, total=total)
             return lambda count: bars.advance(bar, count)
 
         yield track
@@ -98,10 +106,12 @@ def print_report(report: Report) -> None:
     """A table for each dataset, and what should be known beside its numbers."""
     console = Console(markup=False, highlight=False)
     for task in report.tasks:
-        console.print(_table(report.subject, task))
+        title = f"{task.name}, {task.settings['split']} split: {task.n:,} of {task.original:,} items"
+        print_table(console, _table(report.subject, task), visible(title))
         console.print()
         if task.outcome.groups:
-            console.print(_groups(task))
+            title = f"{task.name} by group, {task.outcome.primary}"
+            print_table(console, _groups(task), visible(title))
             console.print()
         for note in task.notes():
             console.print(visible(note), soft_wrap=True)
@@ -118,21 +128,20 @@ def print_curves(run: str, curves: list[Curve], *, as_json: bool) -> None:
     console = Console(markup=False, highlight=False)
     for curve in curves:
         title = f"{run} on {curve.name}, {curve.split} split: {curve.points[0].score.n:,} items"
-        table = _plain(title, "step", f"{curve.measure} [95 %]", "answer log-prob")
+        table = _plain("step", f"{curve.measure} [95 %]", "answer log-prob")
         for point in curve.points:
             step = "0 (base)" if point.step == 0 else str(point.step)
             best = " best" if point is curve.best else ""
             table.add_row(step + best, _cell(point.score), _number(point.answer_logprob.mean))
-        console.print(table)
+        print_table(console, table, visible(title))
         for note in [*curve.notes(), f"plot: {curve.plot}"]:
             console.print(visible(note), soft_wrap=True)
 
 
 def _table(subject: str, task: TaskReport) -> Table:
     """Accuracy by extractor, then the other metrics; small enough for 80 columns."""
-    title = f"{task.name}, {task.settings['split']} split: {task.n:,} of {task.original:,} items"
     compared = (str(task.against), "difference [95 %]", "p") if task.reference else ()
-    table = _plain(title, "accuracy/metric", f"{subject} [95 %]", *compared)
+    table = _plain("accuracy/metric", f"{subject} [95 %]", *compared)
     primary = task.outcome.primary
     rows = shown_keys(task)
     for key, following in zip(rows, [*rows[1:], ""], strict=True):
@@ -157,9 +166,9 @@ def shown_keys(task: TaskReport) -> list[str]:
     return [key for key in task.outcome.measures if key.startswith(ACCURACY)] + rest
 
 
-def _plain(title: str, first: str, *headings: str) -> Table:
+def _plain(first: str, *headings: str) -> Table:
     """A table with no more lines than it needs, numbers to the right."""
-    table = Table(title=visible(title), title_justify="left", box=box.SIMPLE, padding=0, show_edge=False)
+    table = Table(box=box.SIMPLE, padding=0, show_edge=False)
     table.add_column(first, no_wrap=True)
     for heading in headings:
         table.add_column(visible(heading), justify="right", no_wrap=True)
@@ -169,7 +178,7 @@ def _plain(title: str, first: str, *headings: str) -> Table:
 def _groups(task: TaskReport) -> Table:
     """Accuracy by group (MMLU's subject), with the micro and the macro mean."""
     key = task.outcome.primary
-    table = _plain(f"{task.name} by group, {key}", "group", "n", "mean [95 %]")
+    table = _plain("group", "n", "mean [95 %]")
     for group, measures in task.outcome.groups.items():
         table.add_row(visible(group), str(measures[key].n), _cell(measures[key]))
     table.add_section()

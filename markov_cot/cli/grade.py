@@ -63,10 +63,11 @@ def _print_table(report: Report, file: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from markov_cot.cli.tables import print_table
     from markov_cot.evaluation.statistics import small_sample_note
     from markov_cot.text import visible
 
-    table = Table("extractor", title=visible(f"{file}: {report.n:,} responses"), title_justify="left")
+    table = Table("extractor")
     for heading in ("accuracy", "stderr", "95 % interval", "invalid"):
         table.add_column(heading, justify="right")
     for name, tally in report.tallies.items():
@@ -75,6 +76,6 @@ def _print_table(report: Report, file: str) -> None:
         interval = f"{summary.low:.4f} to {summary.high:.4f}"
         table.add_row(name, f"{summary.mean:.4f}", stderr, interval, f"{tally.invalid:,}")
     console = Console(markup=False, highlight=False)
-    console.print(table)
+    print_table(console, table, visible(f"{file}: {report.n:,} responses"))
     if note := small_sample_note(report.n):
         console.print(note)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from markov_cot.cli.tables import print_table
 from markov_cot.errors import UserError
 from markov_cot.phases import PHASES, PREFIX
 from markov_cot.trainer import Trainer, Watcher
@@ -34,7 +35,8 @@ def profiled(console: Console, trainer: Trainer, watch: Watcher) -> Iterator[Wat
         # TensorBoard's plugin goes by the ending; Perfetto and chrome://tracing take it as it is.
         trace = folder / f"step_{trainer.progress.step}.pt.trace.json.gz"
         result.export_chrome_trace(str(trace))
-        console.print(_table(phase_seconds(result), _step_seconds(result)))
+        step = _step_seconds(result)
+        print_table(console, _table(phase_seconds(result), step), f"{ACTIVE} steps, {step:.3f} s each")
         console.print(f"trace: {trace} (open it in https://ui.perfetto.dev, or with TensorBoard)", soft_wrap=True)
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
@@ -65,7 +67,7 @@ def _step_seconds(result: profile) -> float:
 
 
 def _table(seconds: dict[str, float], step: float) -> Table:
-    table = Table(title=f"{ACTIVE} steps, {step:.3f} s each")
+    table = Table()
     for column in ("phase", "what", "seconds", "share"):
         table.add_column(column, justify="right" if column in ("seconds", "share") else "left")
     rest = max(0.0, step - sum(seconds.values()))

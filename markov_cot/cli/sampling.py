@@ -47,22 +47,27 @@ def start(
         return
     console = Console(markup=False, highlight=False)
     for each in shown:
+        console.print(visible(each.question), soft_wrap=True)
         console.print(_table(each))
+        console.print(visible(_legend(each)), soft_wrap=True)
 
 
 def _table(shown: Shown) -> Table:
-    """The question on top, a column for each writer below."""
-    table = Table(title=visible(shown.question), title_justify="left", title_style="", show_lines=True)
-    table.add_column("")
+    """A column for each writer, in which the CoT flows as a paragraph does."""
+    table = Table(show_lines=True)
+    table.add_column("", no_wrap=True)
     for each in shown.written:
         table.add_column(visible(each.writer), overflow="fold")
     table.add_row("CoT", *(visible(each.cot.strip()) for each in shown.written))
-    table.add_row("answer from the CoT alone", *(visible(each.answer) or "-" for each in shown.written))
+    table.add_row("answer", *(visible(each.answer) or "-" for each in shown.written))
     if shown.answer is not None:
-        table.add_row("log-prob of the true answer", *map(_logprob, shown.written))
-        table.caption = f"true answer: {visible(shown.answer)}"
-        table.caption_justify = "left"
+        table.add_row("log-prob", *map(_logprob, shown.written))
     return table
+
+
+def _legend(shown: Shown) -> str:
+    answer = "answer: given from the CoT alone"
+    return answer if shown.answer is None else f"{answer}; log-prob: of the true answer, which is {shown.answer}"
 
 
 def _logprob(written: Written) -> str:

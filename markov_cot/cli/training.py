@@ -18,6 +18,7 @@ from markov_cot.cli.launched import is_first
 from markov_cot.cli.profiling import profiled
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import stop_on_signal
+from markov_cot.cli.tables import fitting, print_table
 from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
@@ -32,6 +33,8 @@ DONE, STOPPED, INTERRUPTED = 0, 3, 130
 QUICKSTART = "quickstart"
 SAVES_FOR_ROLLBACK = 10
 """Checkpoints in a run below which a rollback is said to lose much of it."""
+WIDEST_BAR, NARROWEST_BAR, TIME_LEFT = 20, 8, 9
+"""Columns of the progress line."""
 STYLES = {"cleared": "green", "warn": "yellow", "critical": "bold red"}
 
 
@@ -127,7 +130,7 @@ def _introduce(console: Console, session: Session) -> None:
         f": {config.model.name} on {splits.name} "
         f"({len(splits.train):,} training problems from {splits.source}), {session.policy.device}"
     )
-    console.print(Text.assemble((session.folders.run.name, "bold"), visible(where)))
+    console.print(Text.assemble((session.folders.run.name, "bold"), visible(where)), soft_wrap=True)
     if splits.note:
         console.print(visible(splits.note), soft_wrap=True)
     if splits.skipped:
@@ -139,16 +142,20 @@ def _introduce(console: Console, session: Session) -> None:
             "lower checkpoint.every to lose fewer",
             soft_wrap=True,
         )
-    console.print(visible(f"TensorBoard: tensorboard --logdir {config.checkpoint.runs_dir}"))
+    console.print(visible(f"TensorBoard: tensorboard --logdir {config.checkpoint.runs_dir}"), soft_wrap=True)
 
 
 @contextlib.contextmanager
 def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
     """A progress bar; yields the function that advances it."""
+    total = trainer.session.config.steps
+    line = BarColumn(bar_width=WIDEST_BAR)
+    # What the step's numbers and the bar share, after the count, the time left and a space between any two of them.
+    room = console.width - len(f"step {total}/{total}") - TIME_LEFT - 3
     columns = (
         TextColumn("step"),
         MofNCompleteColumn(),
-        BarColumn(bar_width=20),
+        line,
         TextColumn("{task.fields[shown]}"),
         TimeRemainingColumn(),
     )
@@ -156,7 +163,7 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
     latest: dict[str, float] = {}
     rollbacks = trainer.progress.rollbacks
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=trainer.session.config.steps, completed=trainer.progress.step, shown="")
+        task = bar.add_task("", total=total, completed=trainer.progress.step, shown="")
 
         def watch(step: int, metrics: dict[str, float], events: Sequence[Event]) -> None:
             nonlocal rollbacks
@@ -177,7 +184,9 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
                 f"KL {latest['policy/kl']:.3f}",
                 f"{latest['perf/rollout_tokens_per_second']:,.0f} tok/s",
             ]
-            bar.update(task, completed=step, shown="  ".join(filter(None, shown)))
+            numbers = fitting(shown, room - NARROWEST_BAR)
+            line.bar_width = min(WIDEST_BAR, room - len(numbers))
+            bar.update(task, completed=step, shown=numbers)
 
         yield watch
 
@@ -187,12 +196,12 @@ def _conclude(trainer: Trainer, outcome: Outcome) -> None:
     assert outcome.base and outcome.trained
     run, console = trainer.session.folders.run, Console(markup=False, highlight=False, quiet=not is_first())
     title = visible(f"{trainer.session.splits.name}: {outcome.base.n} unseen problems (validation split)")
-    table = Table(title=Text(title))
+    table = Table()
     for column in ("policy", "accuracy", "95 % interval", "answer log-prob (nats)"):
         table.add_column(column)
     table.add_row("base", *_cells(outcome.base))
     table.add_row(f"trained, step {trainer.progress.step}", *_cells(outcome.trained))
-    console.print(table)
+    print_table(console, table, title)
     if too_long := len(trainer.session.shuffle.too_long):
         console.print(f"skipped {too_long} training problems that are too long for the model's context")
     console.print(visible(f"checkpoint: {trainer.folder}"), soft_wrap=True)

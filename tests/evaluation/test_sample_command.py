@@ -17,7 +17,7 @@ Cli = Callable[..., tuple[int, str, str]]
 def test_a_typed_question_for_base_and_checkpoint(workplace: Path, cli: Cli) -> None:
     code, out, _ = cli("sample", "What is 2+3?", "--checkpoint", "latest")
     assert code == 0
-    for expected in ("What is 2+3?", "base", "adapter_4", "CoT", "answer from the CoT alone"):
+    for expected in ("What is 2+3?", "base", "adapter_4", "CoT", "given from the CoT alone"):
         assert expected in out
     assert "log-prob" not in out, "a typed question has no true answer"
 

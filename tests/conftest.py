@@ -11,6 +11,8 @@ import hypothesis
 import jaxtyping
 import pytest
 
+from tests.known_warnings import KNOWN
+
 # Tests run in parallel (-n 2), and their models are too small to gain from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("ours", deadline=None, derandomize=True, database=None)
@@ -27,6 +29,11 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<{{ message.role }}>\n{{ message.content }}\n</{{ message.role }}>\n"
     "{% endfor %}"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for known in KNOWN:
+        config.addinivalue_line("filterwarnings", known.pytest_filter)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from markov_cot.prompts import AnswerContext
 from markov_cot.rollouts import ANSWER_TOKENS, decode, greedy_answers, sample_cots, uniforms
 from markov_cot.scoring import score_answers
 from tests.helpers import last_logits, score
+from tests.known_warnings import no_warning_but
 
 CPU = torch.device("cpu")
 CONTEXTS = [[1, 40, 41, 42], [1, *range(50, 70)], [1, *range(100, 111)]]
@@ -178,9 +178,11 @@ def test_greedy_answers_are_those_of_full_forwards(policy: Policy) -> None:
 
 
 def test_nothing_warns(family: Any, make_policy: Callable[..., Policy]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        score(make_policy(family), CONTEXTS, torch.full((3, 2), 40))
+    with no_warning_but():
+        policy = make_policy(family)
+        cot_BL = sample_cots(policy, CONTEXTS, uniforms(0, 0, 3, 2)).cot_BL
+        score(policy, CONTEXTS, cot_BL).logp_BL.mean().backward()
+        greedy_answers(policy, CONTEXTS, "actor")
 
 
 # --- tokenizers with and without a pad token, and ids that must not be drawn

@@ -33,7 +33,7 @@ DONE, STOPPED, INTERRUPTED = 0, 3, 130
 QUICKSTART = "quickstart"
 SAVES_FOR_ROLLBACK = 10
 """Checkpoints in a run below which a rollback is said to lose much of it."""
-WIDEST_BAR, NARROWEST_BAR, TIME_LEFT = 20, 8, 9
+WIDEST_BAR, NARROWEST_BAR, TIME_LEFT = 20, 4, 9
 """Columns of the progress line."""
 STYLES = {"cleared": "green", "warn": "yellow", "critical": "bold red"}
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from markov_cot.alarm_settings import Alarms
 from markov_cot.errors import UserError
 from markov_cot.settings import Fraction, Group, NotNegative, Positive, PositiveFloat, Seed, Weight
-from markov_cot.yaml_files import packaged_folder, read_yaml, write_yaml
+from markov_cot.yaml_files import packaged_folder, read_text_file, read_yaml, write_yaml
 
 RECIPES = ("markov_cot.configs", "configs")
 
@@ -226,9 +226,7 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
     """The mapping in a recipe (by name) or a YAML file (by path)."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise UserError(f"config file {path}: does not exist")
-        text, where = _read_text(path), str(path)
+        text, where = read_text_file(path, "config file"), str(path)
     elif name_or_path in recipe_names():
         text = (packaged_folder(*RECIPES) / f"{name_or_path}.yaml").read_text(encoding="utf-8")
         where = f"recipe {name_or_path}"
@@ -244,15 +242,6 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise UserError(f"{where}: unknown key {key!r}; keys are words")
     return values
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"config file {path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"config file {path}: is not UTF-8 text; is it a YAML file?") from None
 
 
 def apply_override(values: dict[str, Any], assignment: str) -> None:

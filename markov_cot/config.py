@@ -24,7 +24,12 @@ class Data(Group):
     """What is trained and evaluated on."""
 
     dataset: str = "arithmetic"
-    """A name that `markov-cot datasets` lists, or the path of a JSONL file."""
+    """A name that `markov-cot datasets` lists, or the path of your own file or folder; see docs/data.md. In a file of
+    settings `data.train` is another name for it."""
+    validation: str | None = None
+    """Your own validation file, where `dataset` is your own training file."""
+    test: str | None = None
+    """Your own test file, likewise."""
     data_dir: str | None = None
     """Folder with the dataset's original files; see the lookup order in the README."""
     subset: str | None = None
@@ -41,6 +46,15 @@ class Data(Group):
     """wiki: tokens of an article the actor reads."""
     target_tokens: Positive = 100
     """wiki: tokens after them that the answerer predicts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_is_the_dataset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("train") is None:
+            return values
+        if values.get("dataset") is not None:
+            raise ValueError("train: is another name for data.dataset, which is given, too; leave one of them out")
+        return {**{key: value for key, value in values.items() if key != "train"}, "dataset": values["train"]}
 
 
 class Model(Group):

@@ -45,13 +45,10 @@ def find_local(bench: Benchmark, data_dir: str | None, subsets: tuple[str, ...])
         given = Path(data_dir).expanduser()
         if is_file(given):
             raise UserError(f"--data-dir {data_dir}: is a file, not a folder; name the folder that holds it")
-        folders += [given / bench.folder, given]
+        folders += [*(given / name for name in bench.folders), given]
     if environment := os.environ.get(ENVIRONMENT):
-        folders.append(Path(environment).expanduser() / bench.folder)
-    for folder in folders:
-        if found := bench.files(folder, subsets):
-            return folder, found
-    return None
+        folders += [Path(environment).expanduser() / name for name in bench.folders]
+    return next((found for folder in folders if (found := bench.find(folder, subsets))), None)
 
 
 def where_looked(bench: Benchmark, data_dir: str | None) -> str:

@@ -57,8 +57,8 @@ def test_choice_answers(place: Any, choices: list[Any], answer: Any, letter: str
         ({"question": "q", "answer": "X", "choices": ["x", "y"]}, "'X' is neither a label"),
         ({"question": "q", "answer": "x", "choices": ["x", "x"]}, "answer 'x' could mean choice A or B"),
         ({"question": "q", "answer": "A", "choices": ["B", "A"]}, "answer 'A' could mean choice A or B"),
-        ({"question": "q", "answer": "A", "choices": ["x"]}, "expected 2 to 5 choices, got 1"),
-        ({"question": "q", "answer": "A", "choices": list("uvwxyz")}, "expected 2 to 5 choices, got 6"),
+        ({"question": "q", "answer": "A", "choices": ["x"]}, "expected 2 to 26 choices, got 1"),
+        ({"question": "q", "answer": "A", "choices": [f"c{i}" for i in range(27)]}, "expected 2 to 26 choices, got 27"),
         ({"question": "q", "answer": "A", "choices": "x, y"}, "choices: expected a list, got text"),
         ({"question": "q", "answer": 1, "passage": 5}, "passage: expected text, got a number"),
         ({"question": "q", "answer": 1, "id": 1.5}, "id: expected text or a whole number, got a number"),
@@ -82,7 +82,7 @@ def test_a_path_is_a_dataset(tmp_path: Path, name: str) -> None:
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 50
     assert (splits.name, splits.source, splits.skipped) == ("mine", str(path), 0)
     assert all(p.id == f"mine-{int(p.question[1:]) + 1}" for p in splits.train)
-    assert "only one published split (mine)" in splits.note
+    assert splits.note == "30 % of the questions of mine are held out for test and 10 % of the rest for validation"
 
 
 def test_broken_lines_are_named_or_skipped(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.jsonl: does not exist; check the path"):
         load(Data(dataset=str(tmp_path / "none.jsonl")))
     (tmp_path / "folder.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"folder\.jsonl: is a folder, not a file"):
+    with pytest.raises(UserError, match=r"folder\.jsonl: holds no data; give a folder with \.jsonl"):
         load(Data(dataset=str(tmp_path / "folder.jsonl")))
     (tmp_path / "braces {} {0}.jsonl").write_text("{}")
     with pytest.raises(UserError, match=r"braces \{\} \{0\}\.jsonl line 1: field 'question' is missing"):
@@ -131,5 +131,5 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
 
 def test_subsets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(lines(9))
-    with pytest.raises(UserError, match="a JSONL file has no subsets"):
+    with pytest.raises(UserError, match="a file of one's own has no subsets"):
         load(Data(dataset=str(tmp_path / "a.jsonl"), subset="x"))

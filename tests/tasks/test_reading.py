@@ -56,7 +56,7 @@ def test_broken_lines_become_faults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'[{"a": 1},\n{"a": }]', r"f.json line 2: not JSON \(column 7: Expecting value\); mend the file"),
+        (b'[{"a": 1},\n{"a": }]', r"f.json line 2: not JSON \(column 7: Expecting value\); correct the file"),
         (b'[{"a": 1},\n{"a": "\xff"}]', r"f.json line 2: not UTF-8 \(byte 8\); save the file as UTF-8"),
     ],
 )

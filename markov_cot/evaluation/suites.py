@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from markov_cot.errors import UserError
 from markov_cot.settings import Group, Positive, PositiveFloat, Seed
 from markov_cot.tasks.benchmarks import nearest
+from markov_cot.tasks.own import own_name
 from markov_cot.yaml_files import packaged_folder, read_text_file, read_yaml
 
 SUITES = ("markov_cot.suites", "eval")
@@ -39,8 +40,7 @@ class SuiteTask(Group):
     @property
     def title(self) -> str:
         """`name`, or what it is by default."""
-        stem = Path(self.dataset).name.removesuffix(".gz").removesuffix(".jsonl")
-        parts = (stem, self.subset, None if self.split == "test" else self.split)
+        parts = (own_name(self.dataset), self.subset, None if self.split == "test" else self.split)
         return self.name or "_".join(part for part in parts if part)
 
 

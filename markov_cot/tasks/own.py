@@ -51,6 +51,14 @@ def own_name(dataset: str) -> str:
     return stem_of(path.name) or "data"
 
 
+def same_data(dataset: str, other: str) -> bool:
+    """Whether two values of `data.dataset` name the same data, as two spellings of a path do."""
+    if dataset == other:
+        return True
+    paths = [Path(each).expanduser() for each in (dataset, other)]
+    return is_path(dataset) and is_path(other) and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+
+
 def load_own(config: Data) -> Splits:
     """The splits of the file or folder that `config.dataset` names, with those of `config.validation` and `.test`."""
     if config.subset:

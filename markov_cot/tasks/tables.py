@@ -89,7 +89,7 @@ def _cell_rows(path: Path, delimiter: str | None) -> Iterator[Row]:
 
 def _cell_row(line: int, names: list[str], cells: list[str]) -> Row:
     if len(cells) != len(names):
-        return Row(line, "line", fault=f"has {len(cells)} cells, but the header has {len(names)}")
+        return Row(line, "line", fault=f"expected {len(names)} cells, as in the header, got {len(cells)}")
     return Row(line, "line", dict(zip(names, cells, strict=True)))
 
 

@@ -60,7 +60,7 @@ def chosen(answer: Any, choices: tuple[str, ...], labels: Sequence[str], values:
         position = f", nor a position from 0 to {len(choices) - 1}" if _is_whole(answer) else ""
         raise RowError(f"answer {shown(named)} is neither {known}{position}")
     if len(found) > 1:
-        raise RowError(f"answer {shown(named)} could mean choice {' or '.join(sorted(found))}")
+        raise RowError(f"answer {shown(named)} could mean choice {' or '.join(sorted(found))}; give its letter")
     return found.pop()
 
 

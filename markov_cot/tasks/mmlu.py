@@ -85,7 +85,7 @@ def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
 
 def _hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, list[Found]] | None:
     """The hub has all subjects together, and each in a folder of its own. There the auxiliary set is called train."""
-    if together := hub_files(folder, hub, ()):
+    if together := hub_files(folder, hub, SUBJECTS):
         return together
     paths: dict[str, list[Path]] = {label: [] for label in hub.splits}
     for subject in subsets or SUBJECTS:
@@ -94,7 +94,7 @@ def _hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, 
                 paths[label] += files
     paths[AUXILIARY] += tables_in(folder / AUXILIARY, ("train",)).get("train", ())
     found = [Found(label, hub.splits[label], tuple(files), True) for label, files in paths.items() if files]
-    return (folder, found) if found else None
+    return (folder, found) if found else hub_files(folder, hub, ())
 
 
 MMLU = Benchmark(

@@ -6,7 +6,7 @@ import click
 
 
 @click.command("datasets")
-@click.option("--data-dir", metavar="DIR", help="Folder with the datasets' original files.")
+@click.option("--data-dir", metavar="DIR", help="Folder with the datasets' files, original or as on the hub.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def datasets_command(data_dir: str | None, as_json: bool) -> None:
     """List what can be trained and evaluated on, and where each would be read from.
@@ -37,4 +37,7 @@ def datasets_command(data_dir: str | None, as_json: bool) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-_CAPTION = "The path of your own .jsonl file (question, answer, optional choices) works as a dataset, too."
+_CAPTION = (
+    "A path of your own works as a dataset, too: a .jsonl, .json, .csv, .tsv or .parquet file, or a folder of train, "
+    "validation and test files; columns question, answer, optional choices."
+)

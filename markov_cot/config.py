@@ -31,7 +31,7 @@ class Data(Group):
     test: str | None = None
     """Your own test file, likewise."""
     data_dir: str | None = None
-    """Folder with the dataset's original files; see the lookup order in the README."""
+    """Folder with the dataset's files, original or as on the hub; docs/data.md has the order of places."""
     subset: str | None = None
     """ARC: `challenge` or `easy`. MMLU: comma-separated subjects (all by default)."""
     skip_bad_rows: bool = False

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -157,8 +158,9 @@ def _numbered(values: Iterable[Any]) -> Iterator[Row]:
 
 
 def _whole(path: Path, data: bytes) -> Any:
+    text = _decode(path, data)
     try:
-        return parse_json(_decode(path, data))
+        return parse_json(text)
     except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise UserError(f"{path} line {line}: {_json_fault(error)}; correct the file") from None
@@ -184,7 +186,9 @@ def _rows_of_object(data: bytes) -> list[Any] | None:
 def _json_fault(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON (column {error.colno}: {error.msg})"
-    return "not JSON (nested too deeply)" if isinstance(error, RecursionError) else f"not JSON ({error})"
+    if isinstance(error, RecursionError):
+        return "not JSON (nested too deeply)"
+    return f"holds a number of more than {sys.get_int_max_str_digits()} digits"
 
 
 def _decode(path: Path, data: bytes) -> str:

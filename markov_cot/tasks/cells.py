@@ -18,15 +18,19 @@ _POSITION = re.compile(r"\s*[0-9]{1,3}\s*")
 
 
 def from_cells(row: Mapping[str, str], place: Place) -> Problem:
-    """As `jsonl.from_row`. Choices are a JSON list in one cell, texts separated by "|", or columns A, B, C ..."""
+    """As `jsonl.from_row`. Choices are a JSON list in one cell, texts separated by "|", or columns A, B, C ...
+
+    With such columns the answer is no position: they might be anything, and a number any number.
+    """
     cells: dict[str, Any] = {name: cell for name, cell in row.items() if cell.strip()}
     for name in CHOICES:
         if name in cells:
             cells[name] = _list(cells[name], name)
-    if not any(name in cells for name in CHOICES) and "A" in row and "B" in row:
+    if any(name in cells for name in CHOICES):
+        if _POSITION.fullmatch(cells.get("answer", "")):
+            cells["answer"] = int(cells["answer"])
+    elif "A" in row and "B" in row:
         cells["choices"] = _columns(row, cells)
-    if any(name in cells for name in CHOICES) and _POSITION.fullmatch(cells.get("answer", "")):
-        cells["answer"] = int(cells["answer"])
     return from_row(cells, place)
 
 

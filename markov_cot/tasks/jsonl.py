@@ -68,7 +68,8 @@ def _choices(row: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
     """Labels and values of the choices: a list, {"label": [...], "text": [...]}, a list of {"label", "text"}, or
     {label: text}. Both are empty where the row has none."""
     name = next((name for name in CHOICES if row.get(name)), None)
-    if name is None:
+    # A text in `options` is something else; it was always passed over, as other columns are.
+    if name is None or (name != CHOICES[0] and isinstance(row[name], str)):
         return [], []
     given = row[name]
     if isinstance(given, Mapping) and set(given) == {"label", "text"}:

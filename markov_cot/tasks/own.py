@@ -15,7 +15,7 @@ from markov_cot.tasks.benchmark import Found, one
 from markov_cot.tasks.cells import from_cells
 from markov_cot.tasks.folders import Tables, check_parts, subfolders_of, tables_in
 from markov_cot.tasks.reader import Reader
-from markov_cot.tasks.reading import is_dir, is_file
+from markov_cot.tasks.reading import as_path, is_dir, is_file
 from markov_cot.tasks.splits import Published, Role, Splits, assign_own
 from markov_cot.tasks.tables import CELL_SUFFIXES, SUFFIXES, is_saved, rows_of_all, stem_of, suffix_of
 
@@ -41,13 +41,14 @@ Layout = tuple[list[Found], str]
 
 def is_path(dataset: str) -> bool:
     """Whether `data.dataset` is meant as a path, and not as a name."""
-    path = Path(dataset).expanduser()
-    return bool(suffix_of(dataset)) or "/" in dataset or "\\" in dataset or is_file(path) or is_dir(path)
+    path = as_path(dataset)
+    written = bool(suffix_of(dataset)) or "/" in dataset or "\\" in dataset
+    return written or (bool(dataset) and (is_file(path) or is_dir(path)))
 
 
 def own_name(dataset: str) -> str:
     """What a file or folder is called in tables, metrics and messages: its name without ending."""
-    path = Path(os.path.abspath(Path(dataset).expanduser()))  # noqa: PTH100 - a link keeps its own name
+    path = Path(os.path.abspath(as_path(dataset)))  # noqa: PTH100 - a link keeps its own name
     return stem_of(path.name) or "data"
 
 
@@ -55,22 +56,22 @@ def same_data(dataset: str, other: str) -> bool:
     """Whether two values of `data.dataset` name the same data, as two spellings of a path do."""
     if dataset == other:
         return True
-    paths = [Path(each).expanduser() for each in (dataset, other)]
-    return is_path(dataset) and is_path(other) and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+    real = {os.path.realpath(as_path(each)) for each in (dataset, other)}
+    return is_path(dataset) and is_path(other) and len(real) == 1
 
 
 def load_own(config: Data) -> Splits:
     """The splits of the file or folder that `config.dataset` names, with those of `config.validation` and `.test`."""
     if config.subset:
         raise UserError(f"data.subset {config.subset!r}: a file of one's own has no subsets; leave the setting out")
-    path = Path(config.dataset).expanduser()
+    path = as_path(config.dataset)
     found, note = _layout(path)
     more: tuple[tuple[Role, str | None], ...] = (("validation", config.validation), ("test", config.test))
     for role, setting in more:
         if setting:
             if any(split.role == role for split in found):
                 raise UserError(f"data.{role} {setting}: {path} has a file for {role}, too; leave one of them out")
-            found.append(Found(role, role, _one_table(Path(setting).expanduser(), f"data.{role}")))
+            found.append(Found(role, role, _one_table(as_path(setting), f"data.{role}")))
     reader = Reader(config)
     if len(found) > 1:  # files of one name must not give their problems the same ids
         found = [Found(split.role, split.role, split.paths) for split in found]

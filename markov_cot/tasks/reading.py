@@ -117,6 +117,14 @@ def check_not_pointer(path: Path, beginning: bytes) -> None:
         raise UserError(f"{path}: is a Git LFS pointer, not the data; fetch it with `git lfs pull` or `hf download`")
 
 
+def as_path(text: str) -> Path:
+    """A path that a user gave, with "~" read as the home folder where there is one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~" and a name that is no user
+        return Path(text)
+
+
 def is_file(path: Path) -> bool:
     """Whether it is a file that may be seen. `Path.is_file` raises where a folder above it may not be entered."""
     try:

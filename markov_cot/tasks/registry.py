@@ -12,7 +12,7 @@ from markov_cot.tasks.generated import KINDS, load_generated
 from markov_cot.tasks.hub import HubError, OpenHub, open_first, open_hub
 from markov_cot.tasks.own import is_path, load_own
 from markov_cot.tasks.reader import Reader
-from markov_cot.tasks.reading import table_rows
+from markov_cot.tasks.reading import as_path, table_rows
 from markov_cot.tasks.splits import Published, Splits, assign
 
 
@@ -103,6 +103,6 @@ def _ignored_folder(bench: Benchmark, config: Data, source: str) -> str:
     """Says so when `--data-dir` was given but another place was read."""
     if not config.data_dir:
         return ""
-    if Path(source).is_relative_to(Path(config.data_dir).expanduser()):
+    if Path(source).is_relative_to(as_path(config.data_dir)):
         return ""
     return f"--data-dir {config.data_dir} holds no files of {bench.name}, so {source} was read"

@@ -55,6 +55,10 @@ def test_cells(tmp_path: Path, header: str, cells: str, answer: str, choices: tu
             "question,A,B,C,answer\nq,x,,z,A\n",
             "choices: columns A, B, C leave one out; fill A, B, C ... in their order",
         ),
+        (
+            "question,A,B,answer\nq,5,7,1\n",
+            r"line 2: answer '1' is neither a label \(A, B\) nor the text of a choice; mend",
+        ),
         ("question,answer\n", "gives no problem"),
     ],
 )

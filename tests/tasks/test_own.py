@@ -271,6 +271,8 @@ def test_folders_saved_by_datasets(tmp_path: Path) -> None:
         ),
         ("./mine.parquet", "mine.parquet: does not exist; check the path$"),
         ("folder/mine", "does not exist; check the path. .* `hf download folder/mine --repo-type dataset --local-dir"),
+        ("", "dataset '': not known; there are gsm8k, "),
+        ("~no-such-user/mine.jsonl", "~no-such-user/mine.jsonl: does not exist; check the path$"),
         ("mine.txt", "mine.txt: its name does not say what it is; data are .jsonl, .* or a folder of them"),
         ("empty", "empty: holds no data; give a folder with .jsonl, "),
     ],

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from markov_cot.alarm_settings import Alarms
 from markov_cot.errors import UserError
 from markov_cot.settings import Fraction, Group, NotNegative, Positive, PositiveFloat, Seed, Weight
-from markov_cot.yaml_files import packaged_folder, read_yaml, write_yaml
+from markov_cot.yaml_files import packaged_folder, read_text_file, read_yaml, write_yaml
 
 RECIPES = ("markov_cot.configs", "configs")
 
@@ -24,9 +24,14 @@ class Data(Group):
     """What is trained and evaluated on."""
 
     dataset: str = "arithmetic"
-    """A name that `markov-cot datasets` lists, or the path of a JSONL file."""
+    """A name that `markov-cot datasets` lists, or the path of your own file or folder; see docs/data.md. In a file of
+    settings `data.train` is another name for it."""
+    validation: str | None = None
+    """Your own validation file, where `dataset` is your own training file."""
+    test: str | None = None
+    """Your own test file, likewise."""
     data_dir: str | None = None
-    """Folder with the dataset's original files; see the lookup order in the README."""
+    """Folder with the dataset's files, original or as on the hub; docs/data.md has the order of places."""
     subset: str | None = None
     """ARC: `challenge` or `easy`. MMLU: comma-separated subjects (all by default)."""
     skip_bad_rows: bool = False
@@ -41,6 +46,15 @@ class Data(Group):
     """wiki: tokens of an article the actor reads."""
     target_tokens: Positive = 100
     """wiki: tokens after them that the answerer predicts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_is_the_dataset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("train") is None:
+            return values
+        if values.get("dataset") is not None:
+            raise ValueError("train: is another name for data.dataset, which is given, too; leave one of them out")
+        return {**{key: value for key, value in values.items() if key != "train"}, "dataset": values["train"]}
 
 
 class Model(Group):
@@ -226,9 +240,7 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
     """The mapping in a recipe (by name) or a YAML file (by path)."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise UserError(f"config file {path}: does not exist")
-        text, where = _read_text(path), str(path)
+        text, where = read_text_file(path, "config file"), str(path)
     elif name_or_path in recipe_names():
         text = (packaged_folder(*RECIPES) / f"{name_or_path}.yaml").read_text(encoding="utf-8")
         where = f"recipe {name_or_path}"
@@ -244,15 +256,6 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise UserError(f"{where}: unknown key {key!r}; keys are words")
     return values
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"config file {path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"config file {path}: is not UTF-8 text; is it a YAML file?") from None
 
 
 def apply_override(values: dict[str, Any], assignment: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markov_cot.tasks.problem import LABELS, Kind, Problem
+from markov_cot.tasks.problem import LETTERS, Kind, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -55,7 +55,7 @@ class AnswerContext:
 def question_text(problem: Problem) -> str:
     """Passage, question and lettered choices as one text."""
     lines = [part for part in (problem.passage, problem.question) if part]
-    lines += [f"{label}) {text}" for label, text in zip(LABELS, problem.choices, strict=False)]
+    lines += [f"{label}) {text}" for label, text in zip(LETTERS, problem.choices, strict=False)]
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from markov_cot.checkpoints import Found
 from markov_cot.config import Config, flatten
 from markov_cot.errors import UserError
+from markov_cot.tasks.registry import dataset_names
 from markov_cot.text import visible
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ FREE = (
     "checkpoint.",
     "data.data_dir",
     "data.skip_bad_rows",
+    "data.test",
+    "data.validation",
     "model.device",
     "model.gradient_checkpointing",
     "model.name",
@@ -43,6 +46,7 @@ def check_settings(found: Found, config: Config, *, accept: bool) -> bool:
     # A setting that the checkpoint's version did not have was at its default.
     before = flatten(Config().model_dump(mode="json")) | flatten(found.manifest.config)
     changes = _changes(before, flatten(config.model_dump(mode="json")))
+    moved = _moved(changes)
     scheduled = config.optim.schedule != "constant"
     exact = {k: v for k, v in changes.items() if k.startswith(FREE) and not (k == "steps" and scheduled)}
     other = {k: v for k, v in changes.items() if k not in exact}
@@ -51,7 +55,7 @@ def check_settings(found: Found, config: Config, *, accept: bool) -> bool:
             f"run {found.folder.parent.name}: differs from {found.folder.name} in {_list(other)}; the resumed run "
             f"would not be the run it was. Take it back, or pass {ACCEPT}"
         )
-    changes |= _changes(found.manifest.software, software())
+    changes |= moved | _changes(found.manifest.software, software())
     if changes:
         logger.warning("changed since %s: %s", found.folder.name, visible(_list(changes)))
     return bool(other)
@@ -95,6 +99,14 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:  # a checkout that was never installed
         return "checkout"
+
+
+def _moved(changes: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Takes another path of one's own data out of the changes: what the files hold is checked itself."""
+    dataset = changes.get("data.dataset")
+    if dataset is None or set(dataset) & set(dataset_names()):
+        return {}
+    return {"data.dataset": changes.pop("data.dataset")}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -12,9 +12,24 @@ import yaml
 
 from markov_cot.errors import UserError
 
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 3e-5 as text; this loader reads it as the number it is."""
+    """YAML 1.1 reads 3e-5 as text; this loader reads it as the number it is, and refuses a key given twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as it is written. PyYAML would take the last of two equal keys in silence."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        first_lines: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != _MERGE:
+                key = self.construct_object(key_node)
+                if key in first_lines:
+                    problem = f"the key {key_node.value!r} is there twice, the first time in line {first_lines[key]}"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                first_lines[key] = key_node.start_mark.line + 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -42,6 +57,18 @@ def read_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: {error}; correct the YAML, or put the value in quotes") from None
     except RecursionError:
         raise UserError(f"{where}: is nested too deeply; correct the YAML") from None
+
+
+def read_text_file(path: Path, what: str) -> str:
+    """A file's text. Raises `UserError`, which calls it `what`, where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{what} {path}: does not exist") from None
+    except OSError as error:
+        raise UserError(f"{what} {path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{what} {path}: is not UTF-8 text; is it a YAML file?") from None
 
 
 def packaged_folder(package: str, in_checkout: str) -> Traversable:

@@ -20,6 +20,7 @@ from markov_cot.config import (
     recipe_names,
 )
 from markov_cot.errors import UserError
+from markov_cot.evaluation.suites import read_suite
 from markov_cot.yaml_files import read_yaml
 
 KEYS = [*flatten(Config().model_dump()), *Config.model_fields]
@@ -162,6 +163,39 @@ def test_broken_yaml(text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         read_yaml(text, "here")
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        ("steps: 1\nsteps: 2\n", 2, "steps", 1),
+        ("seed: 1\ndata:\n  dataset: words\n  high: 9\n  'dataset': choices\n", 5, "dataset", 3),
+        ("tasks:\n  - {dataset: words,\n     limit: 1, limit: 2}", 3, "limit", 3),
+        ("a: &a {b: 1}\nc: {<<: *a, d: 1, d: 2}", 2, "d", 2),
+        ("yes: 1\ntrue: 2", 2, "true", 1),
+    ],
+)
+def test_a_key_given_twice_is_refused(text: str, line: int, key: str, first: int) -> None:
+    with pytest.raises(UserError) as error:
+        read_yaml(text, "here")
+    assert str(error.value) == (
+        f"here line {line}: the key {key!r} is there twice, the first time in line {first}; correct the YAML"
+    )
+
+
+def test_a_key_given_twice_is_refused_wherever_settings_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("optim: {lr: 1e-4, lr: 1e-5}\ntasks: []\n")
+    for read in (read_recipe, read_suite):
+        with pytest.raises(UserError, match=r"twice\.yaml line 1: the key 'lr' is there twice"):
+            read(str(path))
+    with pytest.raises(UserError, match=r"--set optim=.* line 1: the key 'lr' is there twice"):
+        apply_override({}, "optim={lr: 1, lr: 2}")
+
+
+def test_merged_keys_may_be_overridden() -> None:
+    read = read_yaml("a: &a {x: 1, y: 1}\nb: {c: &c {<<: *a, x: 2}}\nd: {<<: *c, z: 3}\n", "here")
+    assert read["b"] == {"c": {"x": 2, "y": 1}} and read["d"]["z"] == 3
 
 
 # --- overrides

@@ -177,6 +177,30 @@ def test_changed_data_are_refused_unless_accepted(tmp_path: Path) -> None:
     start(config, resume=True, accept_changes=True)
 
 
+def test_the_same_data_elsewhere_are_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"What is {i}+1?", "answer": i + 1} for i in range(40)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    run(config_of(tmp_path, steps=1, data={"dataset": "mine.jsonl"}))
+    (tmp_path / "link.jsonl").symlink_to("mine.jsonl")
+    (tmp_path / "list.json").write_text(json.dumps(rows, indent=1))
+    for other in ("./mine.jsonl", str(file), "link.jsonl", "list.json"):
+        start(config_of(tmp_path, steps=1, data={"dataset": other}), resume=True).session.lock.release()
+        assert f"data.dataset (mine.jsonl -> {other})" in caplog.text
+    file.rename("moved.jsonl")
+    start(config_of(tmp_path, steps=1, data={"dataset": "moved.jsonl"}), resume=True).session.lock.release()
+    Path("other.json").write_text(json.dumps(rows[1:]))
+    with pytest.raises(
+        UserError, match=r"the problems of other \(other.json\) are not those that adapter_1 was trained on"
+    ):
+        start(config_of(tmp_path, steps=1, data={"dataset": "other.json"}), resume=True)
+    with pytest.raises(UserError, match=r"differs from adapter_1 in data\.dataset \(mine\.jsonl -> words\)"):
+        start(config_of(tmp_path, steps=1, data={"dataset": "words"}), resume=True)
+
+
 def test_another_precision_is_refused_unless_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

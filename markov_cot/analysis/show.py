@@ -15,7 +15,7 @@ from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import Runner
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.prompts import question_text
-from markov_cot.tasks.problem import LABELS, Kind, Problem
+from markov_cot.tasks.problem import LETTERS, Kind, Problem
 
 TYPED = "typed"
 
@@ -68,8 +68,8 @@ def show(request: Request, question: str | None, choices: Sequence[str], count: 
 
 
 def _typed(subject: Subject, config: Config, question: str, choices: Sequence[str]) -> Item:
-    if len(choices) == 1 or len(choices) > len(LABELS):
-        raise UserError(f"--choice: give 2 to {len(LABELS)} of them, or none")
+    if len(choices) == 1 or len(choices) > len(LETTERS):
+        raise UserError(f"--choice: give 2 to {len(LETTERS)} of them, or none")
     kind: Kind = "choice" if choices else "numeric"
     problem = Problem(TYPED, question, answer="", kind=kind, choices=tuple(choices))
     if not fits_model(subject, config, problem):

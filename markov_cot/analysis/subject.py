@@ -20,6 +20,7 @@ from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.lora import use_adapted_linear
 from markov_cot.policy import Policy
+from markov_cot.tasks.own import same_data
 from markov_cot.tracking import CONFIG
 
 QUICKSTART = "quickstart"
@@ -89,7 +90,7 @@ class Source:
             # Recipes name the model they were written for; which one is evaluated is for the user to say.
             model = {"name": self.base["name"]} if self.base else {}
             return {**recipe, "model": model}
-        if task.recipe is None and task.dataset == self.values.get("data", {}).get("dataset"):
+        if task.recipe is None and same_data(task.dataset, self.values.get("data", {}).get("dataset", "")):
             return self.values
         return {**self.values, "data": recipe["data"]}
 

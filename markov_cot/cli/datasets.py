@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @click.command("datasets")
-@click.option("--data-dir", metavar="DIR", help="Folder with the datasets' original files.")
+@click.option("--data-dir", metavar="DIR", help="Folder with the datasets' files, original or as on the hub.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def datasets_command(data_dir: str | None, as_json: bool) -> None:
     """List what can be trained and evaluated on, and where each would be read from.
@@ -45,4 +45,8 @@ def _lines(listing: Listing) -> str:
 
 _NAME, _KIND = 17, 14
 """Columns."""
-_OWN = "Your own .jsonl (question, answer, optional choices) works too: give its path."
+_OWN = (
+    "A path of your own works too: a .jsonl, .json, .csv, .tsv or .parquet file, or a
+"
+    "folder of train, validation and test files (question, answer, optional choices)."
+)

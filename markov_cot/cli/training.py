@@ -25,6 +25,7 @@ from markov_cot.evaluation.validation import Score
 from markov_cot.processes import leave, noticing_loss
 from markov_cot.resuming import ACCEPT
 from markov_cot.session import Session, check_run_name, open_session
+from markov_cot.tasks.own import own_name
 from markov_cot.text import visible
 from markov_cot.tracking import CONFIG
 from markov_cot.trainer import Outcome, Trainer
@@ -52,7 +53,10 @@ def resolve_config(
         apply_override(values, f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}")
     for assignment in settings:
         apply_override(values, assignment)
-    return build_config(values, source or "settings"), Path(source or dataset or QUICKSTART).stem
+    name = Path(source).stem if source else own_name(str(dataset))
+    # What a run may not be called. Whether there is such a file is for whoever reads it to say.
+    name = "".join(char if char.isprintable() and char != "\\" else "-" for char in name)
+    return build_config(values, source or "settings"), name
 
 
 def start(

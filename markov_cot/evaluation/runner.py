@@ -21,7 +21,7 @@ from markov_cot.randomness import Stream, generator
 from markov_cot.rewards import CRITIC, Baseline
 from markov_cot.rollouts import greedy_cots, sample_cots
 from markov_cot.scoring import score_choices
-from markov_cot.tasks.problem import LABELS, Problem
+from markov_cot.tasks.problem import LETTERS, Problem
 
 TOKEN_BUDGET = 16384
 """Most tokens (sequences x padded length) scored in one forward."""
@@ -94,7 +94,7 @@ class Runner:
         cots = self.write_cots(items)
         answers = answer_from_cots(self._policy, self._prompts, repeated, cots, self._reward, TOKEN_BUDGET)
         texts = self._likelihoods(repeated, cots, lambda problem: problem.choices)
-        letters = self._likelihoods(repeated, cots, lambda problem: tuple(LABELS[: len(problem.choices)]))
+        letters = self._likelihoods(repeated, cots, lambda problem: tuple(LETTERS[: len(problem.choices)]))
         made = [_sample(*parts) for parts in zip(answers, texts, letters, strict=True)]
         baselines = [answer.logprob for answer in answers] if self._is_baseline else self._baselines(items)
         return [

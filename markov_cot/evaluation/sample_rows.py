@@ -13,7 +13,7 @@ from markov_cot.evaluation import scores as scoring
 from markov_cot.evaluation.extractors import Extractor
 from markov_cot.evaluation.records import Item, Record
 from markov_cot.evaluation.scores import Key
-from markov_cot.tasks.problem import LABELS, Problem
+from markov_cot.tasks.problem import LETTERS, Problem
 
 INVALID = "[invalid]"
 """How lm-evaluation-harness writes a prediction that was not found."""
@@ -65,7 +65,7 @@ def _likelihood_row(problem: Problem, record: Record, of_item: dict[Key, float |
     by_choice = zip(*(scoring.likelihood_pairs(sample.choices) for sample in record.samples), strict=True)
     resps = [[[_finite(logprob), greedy] for logprob, greedy in pairs] for pairs in by_choice]
     return {
-        "target": LABELS.index(problem.answer),
+        "target": LETTERS.index(problem.answer),
         "resps": resps,
         "filtered_resps": [_alone(each) for each in resps],
         "filter": "none",

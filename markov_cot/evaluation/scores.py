@@ -13,7 +13,7 @@ from markov_cot.evaluation.extractors import Extractor, extract
 from markov_cot.evaluation.numerals import parse_number
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample
 from markov_cot.evaluation.statistics import majority, pass_at_k
-from markov_cot.tasks.problem import LABELS, Problem
+from markov_cot.tasks.problem import LETTERS, Problem
 
 Key = str
 ACCURACY = "exact_match"
@@ -134,7 +134,7 @@ def _is_highest(problem: Problem, values: Sequence[float]) -> float:
     if any(math.isnan(value) for value in values):
         return math.nan
     # The first of equals, as numpy's argmax.
-    return float(max(range(len(values)), key=values.__getitem__) == LABELS.index(problem.answer))
+    return float(max(range(len(values)), key=values.__getitem__) == LETTERS.index(problem.answer))
 
 
 def _mean(values: Sequence[int | float]) -> float:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from markov_cot.errors import UserError
 from markov_cot.settings import Group, Positive, PositiveFloat, Seed
 from markov_cot.tasks.benchmarks import nearest
-from markov_cot.yaml_files import packaged_folder, read_yaml
+from markov_cot.tasks.own import own_name
+from markov_cot.yaml_files import packaged_folder, read_text_file, read_yaml
 
 SUITES = ("markov_cot.suites", "eval")
 
@@ -39,8 +40,7 @@ class SuiteTask(Group):
     @property
     def title(self) -> str:
         """`name`, or what it is by default."""
-        stem = Path(self.dataset).name.removesuffix(".gz").removesuffix(".jsonl")
-        parts = (stem, self.subset, None if self.split == "test" else self.split)
+        parts = (own_name(self.dataset), self.subset, None if self.split == "test" else self.split)
         return self.name or "_".join(part for part in parts if part)
 
 
@@ -62,9 +62,7 @@ def read_suite(name_or_path: str) -> Suite:
     """An installed suite (by name) or a YAML file (by path). Raises `UserError` naming the key that is wrong."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UserError(f"suite {path}: does not exist")
-        text, where = path.read_text(encoding="utf-8"), f"suite {path}"
+        text, where = read_text_file(path, "suite"), f"suite {path}"
     elif name_or_path in suite_names():
         text = (packaged_folder(*SUITES) / f"{name_or_path}.yaml").read_text(encoding="utf-8")
         where = f"suite {name_or_path}"

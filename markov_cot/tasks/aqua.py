@@ -21,7 +21,9 @@ from markov_cot.tasks.fields import (
 from markov_cot.tasks.hub import Hub
 from markov_cot.tasks.problem import LABELS, Problem
 
-_OPTION = re.compile(r"([A-Z])\s*\)\s*(.*)", re.DOTALL)
+_OPTION = re.compile(r"\(?([A-Z])\s*\)\s*(.*)", re.DOTALL)
+# A few questions have each label twice: "A)A)59".
+_REPEATED = [re.compile(rf"(?:\(?[{letter}{letter.lower()}]\s*\)\s*)+(?=\S)") for letter in LABELS]
 
 
 def from_row(row: Any, place: Place) -> Problem:
@@ -47,7 +49,7 @@ def options(labelled: list[Any]) -> list[str]:
             raise RowError(f"options: {shown(option)} does not start with a label such as 'A)'")
         if match[1] != LABELS[position : position + 1]:
             raise RowError(f"options: number {position + 1} is labelled {match[1]}; expected A, B, C ... up to E")
-        bare.append(match[2])
+        bare.append(_REPEATED[position].sub("", match[2]))
     return bare
 
 
@@ -55,7 +57,7 @@ def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
     return split_files(
         folder,
         ("train", "train", ("train.json", "train.jsonl")),
-        ("dev", "validation", ("dev.json", "dev.jsonl")),
+        ("dev", "validation", ("dev.json", "dev.jsonl", "validation.json", "validation.jsonl")),
         ("test", "test", ("test.json", "test.jsonl")),
     )
 

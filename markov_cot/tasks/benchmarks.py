@@ -14,7 +14,7 @@ from markov_cot.tasks.benchmark import Benchmark, Found
 from markov_cot.tasks.gsm8k import GSM8K
 from markov_cot.tasks.mathqa import MATHQA
 from markov_cot.tasks.mmlu import MMLU
-from markov_cot.tasks.reading import is_dir, is_file
+from markov_cot.tasks.reading import as_path, is_dir, is_file
 from markov_cot.tasks.svamp import SVAMP
 from markov_cot.tasks.wiki import WIKI
 
@@ -42,23 +42,20 @@ def find_local(bench: Benchmark, data_dir: str | None, subsets: tuple[str, ...])
     first, then `$MARKOV_COT_DATA`."""
     folders = []
     if data_dir:
-        given = Path(data_dir).expanduser()
+        given = as_path(data_dir)
         if is_file(given):
             raise UserError(f"--data-dir {data_dir}: is a file, not a folder; name the folder that holds it")
-        folders += [given / bench.folder, given]
+        folders += [*(given / name for name in bench.folders), given]
     if environment := os.environ.get(ENVIRONMENT):
-        folders.append(Path(environment).expanduser() / bench.folder)
-    for folder in folders:
-        if found := bench.files(folder, subsets):
-            return folder, found
-    return None
+        folders += [as_path(environment) / name for name in bench.folders]
+    return next((found for folder in folders if (found := bench.find(folder, subsets))), None)
 
 
 def where_looked(bench: Benchmark, data_dir: str | None) -> str:
     """The two local places, and why each had nothing."""
-    given = f"--data-dir ({_state(Path(data_dir).expanduser())})" if data_dir else "--data-dir (not given)"
+    given = f"--data-dir ({_state(as_path(data_dir))})" if data_dir else "--data-dir (not given)"
     environment = os.environ.get(ENVIRONMENT)
-    state = _state(Path(environment).expanduser() / bench.folder) if environment else f"{ENVIRONMENT} is not set"
+    state = _state(as_path(environment) / bench.folder) if environment else f"{ENVIRONMENT} is not set"
     return f"{given}, ${ENVIRONMENT}/{bench.folder} ({state})"
 
 

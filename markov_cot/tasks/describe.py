@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from markov_cot.errors import UserError
-from markov_cot.tasks.benchmark import Benchmark
+from markov_cot.tasks.benchmark import Benchmark, Found
 from markov_cot.tasks.benchmarks import BENCHMARKS, find_local
 from markov_cot.tasks.generated import KINDS, SIZES
 from markov_cot.tasks.problem import Kind
+from markov_cot.tasks.tables import table_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,14 @@ def _listing(bench: Benchmark, data_dir: str | None, subset: str | None) -> List
         return Listing(bench.name, bench.kind, subset, f"hub: {bench.hub(subsets)} (not tried)")
     folder, found = local
     try:
-        rows = {split.label: sum(1 for path in split.paths for _ in bench.file_rows(path)) for split in found}
+        rows = {split.label: _count(bench, split) for split in found}
     except UserError as error:
         return Listing(bench.name, bench.kind, subset, str(folder), fault=str(error))
     return Listing(bench.name, bench.kind, subset, str(folder), rows)
+
+
+def _count(bench: Benchmark, found: Found) -> int:
+    if found.is_hub_form and bench.hub_rows is iter:
+        found.check()
+        return sum(table_count(path) for path in found.paths)
+    return sum(1 for _ in bench.rows(found))

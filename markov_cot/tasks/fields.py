@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from markov_cot.tasks.problem import LABELS
+from markov_cot.tasks.problem import LABELS, LETTERS
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3})?(?:\.[0-9]*)?")
 _JSON_NAMES = {dict: "an object", list: "a list", tuple: "a list", str: "text", type(None): "nothing (null)"}
@@ -95,11 +95,12 @@ def number_text(value: Any, name: str) -> str:
     return "0" if plain == "-0" else plain
 
 
-def choice_texts(values: Sequence[Any], name: str, fewest: int = 3) -> tuple[str, ...]:
-    """The options' texts, at least `fewest` and at most as many as there are labels."""
-    if not fewest <= len(values) <= len(LABELS):
-        raise RowError(f"{name}: expected {fewest} to {len(LABELS)} choices, got {len(values)}")
-    return tuple(text_or_number(value, f"{name}: choice {label}") for label, value in zip(LABELS, values, strict=False))
+def choice_texts(values: Sequence[Any], name: str, fewest: int = 3, most: int = len(LABELS)) -> tuple[str, ...]:
+    """The options' texts, `fewest` to `most` of them."""
+    if not fewest <= len(values) <= most:
+        raise RowError(f"{name}: expected {fewest} to {most} choices, got {len(values)}")
+    named = zip(LETTERS, values, strict=False)
+    return tuple(text_or_number(value, f"{name}: choice {letter}") for letter, value in named)
 
 
 def choice_letter(label: Any, labels: Sequence[str], name: str) -> str:
@@ -107,7 +108,7 @@ def choice_letter(label: Any, labels: Sequence[str], name: str) -> str:
     known = list(labels)
     if label not in known:
         raise RowError(f"{name} {shown(label)} is not among the choices' labels {', '.join(known)}")
-    return LABELS[known.index(label)]
+    return LETTERS[known.index(label)]
 
 
 def shown(value: Any) -> str:

@@ -38,7 +38,7 @@ GSM8K = Benchmark(
     kind="numeric",
     folder="gsm8k",
     files=_files,
-    hub=lambda subsets: Hub(("openai/gsm8k",), "main", {"train": "train", "test": "test"}),
+    hub=lambda subsets: Hub(("openai/gsm8k",), "main", {"train": "train", "test": "test"}, ("socratic",)),
     original=one(from_row),
     hub_form=one(from_row),
 )

@@ -24,6 +24,8 @@ class Hub:
     """Tried in order."""
     config: str | None
     splits: Mapping[str, Role]
+    other_configs: tuple[str, ...] = ()
+    """With the same problems: read from disk where `config` is not there."""
 
     def __str__(self) -> str:
         return self.ids[0] + (f" ({self.config})" if self.config else "")

@@ -70,7 +70,7 @@ def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
     return split_files(
         folder,
         ("train", "train", ("train.json",)),
-        ("dev", "validation", ("dev.json",)),
+        ("dev", "validation", ("dev.json", "validation.json")),
         ("test", "test", ("test.json",)),
     )
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markov_cot.tasks.benchmark import Benchmark, Found, Place, one
+from markov_cot.tasks.benchmark import Benchmark, Found, Place, hub_files, one
 from markov_cot.tasks.fields import RowError, as_object, choice_letter, choice_texts, clean_text, shown, text, texts
+from markov_cot.tasks.folders import tables_in
 from markov_cot.tasks.hub import Hub
 from markov_cot.tasks.problem import LABELS, Problem
 from markov_cot.tasks.reading import csv_rows
@@ -52,6 +53,8 @@ def from_original(row: Any, place: Place) -> Problem:
 def from_hub(row: Any, place: Place) -> Sequence[Problem]:
     """`subject`, `choices` and `answer`, the right choice's position from 0. Nothing for subjects not chosen."""
     row = as_object(row)
+    if set(row) == {"train"}:  # as the hub's file of the auxiliary training set alone has them
+        row = as_object(row["train"])
     subject = "" if place.split == AUXILIARY else text(row, "subject")
     if subject and place.subsets and subject not in place.subsets:
         return ()
@@ -80,6 +83,20 @@ def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
     return found
 
 
+def _hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, list[Found]] | None:
+    """The hub has all subjects together, and each in a folder of its own. There the auxiliary set is called train."""
+    if together := hub_files(folder, hub, SUBJECTS):
+        return together
+    paths: dict[str, list[Path]] = {label: [] for label in hub.splits}
+    for subject in subsets or SUBJECTS:
+        for label, files in tables_in(folder / subject, hub.splits).items():
+            if label in paths:
+                paths[label] += files
+    paths[AUXILIARY] += tables_in(folder / AUXILIARY, ("train",)).get("train", ())
+    found = [Found(label, hub.splits[label], tuple(files), True) for label, files in paths.items() if files]
+    return (folder, found) if found else hub_files(folder, hub, ())
+
+
 MMLU = Benchmark(
     name="mmlu",
     kind="choice",
@@ -91,6 +108,7 @@ MMLU = Benchmark(
     original=one(from_original),
     hub_form=from_hub,
     file_rows=csv_rows,
+    hub_files=_hub_files,
     subsets=SUBJECTS,
     several_subsets=True,
 )

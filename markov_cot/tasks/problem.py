@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Literal
 
 Kind = Literal["numeric", "choice", "continuation"]
 
-LABELS = "ABCDE"
+LETTERS = ascii_uppercase
+"""Of the choices, in their order; a problem has at most as many."""
+LABELS = LETTERS[:5]
+"""Of the published datasets, and where the number of choices is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Problem:
     """What the answerer should write: a number, a choice's letter, or the continuation's text."""
     kind: Kind
     choices: tuple[str, ...] = ()
-    """Texts of the options in the order of `LABELS`; empty unless `kind` is "choice"."""
+    """Texts of the options in the order of `LETTERS`; empty unless `kind` is "choice"."""
     passage: str = ""
     """Text that comes before the question; for continuations, the context to be continued."""
     group: str = ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from typing import Any
 from markov_cot.errors import UserError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+LFS_POINTER = b"version https://git-lfs"
 _BOM = b"\xef\xbb\xbf"
+_WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +33,39 @@ class Row:
     value: Any = None
     fault: str = ""
     """Why the row could not even be parsed; `value` is then None."""
+    place: str = ""
+    """Where it is, where `number` counts the rows of several files."""
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """Rows of a JSONL file (blank lines are passed over) or of a file that is one JSON list."""
+    """Rows of a JSONL file (blank lines are passed over), or of a file that is one JSON list or {"data": [...]}."""
     data = read_bytes(path)
     if data.lstrip().startswith(b"["):
-        yield from _list_rows(path, data)
+        yield from _numbered(_whole(path, data))
+        return
+    if (rows := _rows_of_object(data)) is not None:
+        yield from _numbered(rows)
         return
     # Not splitlines(): a JSON string may hold U+2028 and its like, which it takes for line ends.
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
             try:
-                yield Row(number, "line", json.loads(line.decode()))
+                yield _row(number, "line", parse_json(line.decode()))
             except UnicodeDecodeError as error:
                 yield Row(number, "line", fault=f"not UTF-8 (byte {error.start + 1})")
             except (ValueError, RecursionError) as error:
                 yield Row(number, "line", fault=_json_fault(error))
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, where an object that has a key twice comes back as a `Twice`."""
+    return json.loads(text, object_pairs_hook=_object)
+
+
+class Twice(dict[str, Any]):
+    """A JSON object in which a key is there twice, or one that holds such an object."""
+
+    key = ""
 
 
 def csv_rows(path: Path) -> Iterator[Row]:
@@ -58,7 +78,7 @@ def csv_rows(path: Path) -> Iterator[Row]:
                 yield Row(start, "line", columns)
             start = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path} line {start}: not CSV ({error}); mend the file") from None
+        raise UserError(f"{path} line {start}: not CSV ({error}); correct the file") from None
 
 
 def table_rows(table: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
@@ -85,7 +105,24 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: does not exist; check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    check_not_pointer(path, data)
+    if data.startswith(_WIDE_BOMS) or b"\0" in data[:4]:
+        raise UserError(f"{path}: is UTF-16 or UTF-32 text, or no text at all; save the file as UTF-8")
     return data.removeprefix(_BOM)
+
+
+def check_not_pointer(path: Path, beginning: bytes) -> None:
+    """Raises `UserError` for what `git clone` leaves in the place of a large file where Git LFS is not installed."""
+    if beginning.startswith(LFS_POINTER):
+        raise UserError(f"{path}: is a Git LFS pointer, not the data; fetch it with `git lfs pull` or `hf download`")
+
+
+def as_path(text: str) -> Path:
+    """A path that a user gave, with "~" read as the home folder where there is one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~" and a name that is no user
+        return Path(text)
 
 
 def is_file(path: Path) -> bool:
@@ -104,20 +141,62 @@ def is_dir(path: Path) -> bool:
         return False
 
 
-def _list_rows(path: Path, data: bytes) -> Iterator[Row]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Python takes the last of two equal keys in silence."""
+    made = dict(pairs)
+    twice = next((value.key for value in made.values() if isinstance(value, Twice)), "")
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+    if not twice:
+        return made
+    marked = Twice(made)
+    marked.key = twice
+    return marked
+
+
+def _row(number: int, unit: str, value: Any) -> Row:
+    if isinstance(value, Twice):
+        return Row(number, unit, fault=f"the key {value.key!r} is there twice")
+    return Row(number, unit, value)
+
+
+def _numbered(values: Iterable[Any]) -> Iterator[Row]:
+    return (_row(number, "row", value) for number, value in enumerate(values, 1))
+
+
+def _whole(path: Path, data: bytes) -> Any:
+    text = _decode(path, data)
     try:
-        values = json.loads(_decode(path, data))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(text)
+    except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
-        raise UserError(f"{path} line {line}: {_json_fault(error)}; mend the file") from None
-    for number, value in enumerate(values, 1):
-        yield Row(number, "row", value)
+        raise UserError(f"{path} line {line}: {_json_fault(error)}; correct the file") from None
+
+
+def _rows_of_object(data: bytes) -> list[Any] | None:
+    """The rows of a file that is one JSON object: those in its `data`, or itself if it is on several lines."""
+    if not data.lstrip().startswith(b"{"):
+        return None
+    try:
+        text = data.decode().strip()
+        value, end = json.JSONDecoder(object_pairs_hook=_object).raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if end < len(text):
+        return None
+    if isinstance(value.get("data"), list) and "question" not in value:
+        rows: list[Any] = value["data"]
+        return rows
+    return [value] if "\n" in text else None
 
 
 def _json_fault(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON (column {error.colno}: {error.msg})"
-    return "not JSON (nested too deeply)" if isinstance(error, RecursionError) else f"not JSON ({error})"
+    if isinstance(error, RecursionError):
+        return "not JSON (nested too deeply)"
+    return f"holds a number of more than {sys.get_int_max_str_digits()} digits"
 
 
 def _decode(path: Path, data: bytes) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from markov_cot.config import Data
 from markov_cot.errors import UserError
-from markov_cot.tasks import jsonl
-from markov_cot.tasks.benchmark import Benchmark, Convert, Found, Place, Tokenizer, one
+from markov_cot.tasks.benchmark import Benchmark, Found, Tokenizer
 from markov_cot.tasks.benchmarks import BENCHMARKS, choose_subsets, find_local, nearest, where_looked
-from markov_cot.tasks.fields import RowError
 from markov_cot.tasks.generated import KINDS, load_generated
 from markov_cot.tasks.hub import HubError, OpenHub, open_first, open_hub
-from markov_cot.tasks.problem import Problem
-from markov_cot.tasks.reading import Row, json_rows
+from markov_cot.tasks.own import is_path, load_own
+from markov_cot.tasks.reader import Reader
+from markov_cot.tasks.reading import as_path, table_rows
 from markov_cot.tasks.splits import Published, Splits, assign
 
 
@@ -31,16 +29,19 @@ def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub 
         UserError: unknown dataset or subset, data not found, a file or row that is broken.
     """
     name = config.dataset
-    if name.endswith(jsonl.SUFFIXES):
-        return _load_jsonl(config)
+    if name not in dataset_names():
+        if not is_path(name):
+            known = nearest(name, dataset_names())
+            raise UserError(f"dataset {name!r}: not known{known}; a file or folder of your own is given by its path")
+        return load_own(config)
+    if config.validation or config.test:
+        setting = "data.validation" if config.validation else "data.test"
+        raise UserError(f"{setting}: goes with training data of your own, and {name} has its own; leave it out")
     if name in KINDS:
         if config.subset:
             raise UserError(f"data.subset {config.subset!r}: {name} has no subsets; leave the setting out")
         return load_generated(config)
-    if name in BENCHMARKS:
-        return _load_benchmark(BENCHMARKS[name], config, tokenizer, open_hub)
-    known = nearest(name, dataset_names())
-    raise UserError(f"dataset {name!r}: not known{known}; the path of your own file must end in .jsonl or .jsonl.gz")
+    return _load_benchmark(BENCHMARKS[name], config, tokenizer, open_hub)
 
 
 def dataset_names() -> list[str]:
@@ -48,57 +49,9 @@ def dataset_names() -> list[str]:
     return [*BENCHMARKS, *KINDS]
 
 
-class _Reader:
-    """Turns rows into problems under one set of settings, and counts the broken rows it leaves out."""
-
-    def __init__(self, config: Data, subsets: tuple[str, ...] = (), tokenizer: Tokenizer | None = None) -> None:
-        self.skipped = 0
-        self._config, self._subsets, self._tokenizer = config, subsets, tokenizer
-        self._first_fault = ""
-
-    def read(
-        self, rows: Iterable[Row], convert: Convert, split: str, file: str, where: str, suffix: str = ""
-    ) -> list[Problem]:
-        """The problems of `rows`. A message names a row as `where`, "line 3", `suffix`."""
-        problems: list[Problem] = []
-        for row in rows:
-            place = Place(split, row.number, file, self._subsets, self._config, self._tokenizer)
-            try:
-                if row.fault:
-                    raise RowError(row.fault)
-                problems += convert(row.value, place)
-            except RowError as error:
-                message = f"{where} {row.unit} {row.number}{suffix}: {error}"
-                if not self._config.skip_bad_rows:
-                    raise UserError(f"{message}; mend the row or pass --skip-bad-rows") from None
-                self.skipped += 1
-                self._first_fault = self._first_fault or message
-        return problems
-
-    def published(self, found: Published, where: str, advice: str = "") -> Published:
-        """`found`, which must not be empty, once all its rows are read."""
-        if not found.problems:
-            reason = f"every row is broken, the first: {self._first_fault}" if self._first_fault else advice
-            raise UserError(f"{where}: gives no problem; {reason or 'is it the right file?'}")
-        self._first_fault = ""
-        return found
-
-
-def _load_jsonl(config: Data) -> Splits:
-    path = Path(config.dataset).expanduser()
-    if config.subset:
-        raise UserError(f"data.subset {config.subset!r}: a JSONL file has no subsets; leave the setting out")
-    reader = _Reader(config)
-    label = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    problems = reader.read(json_rows(path), one(jsonl.from_row), label, path.name, str(path))
-    only = reader.published(Published(label, "train", problems), str(path))
-    splits = assign([only])
-    return Splits(label, splits.train, splits.validation, splits.test, str(path), reader.skipped, splits.note)
-
-
 def _load_benchmark(bench: Benchmark, config: Data, tokenizer: Tokenizer | None, open_hub: OpenHub) -> Splits:
     subsets = choose_subsets(bench, config.subset)
-    reader = _Reader(config, subsets, tokenizer)
+    reader = Reader(config, subsets, tokenizer)
     if local := find_local(bench, config.data_dir, subsets):
         folder, files = local
         source = str(folder)
@@ -111,16 +64,19 @@ def _load_benchmark(bench: Benchmark, config: Data, tokenizer: Tokenizer | None,
     return Splits(bench.name, splits.train, splits.validation, splits.test, source, reader.skipped, note)
 
 
-def _from_files(bench: Benchmark, reader: _Reader, found: Found) -> Published:
-    problems: list[Problem] = []
-    for path in found.paths:
-        problems += reader.read(bench.file_rows(path), bench.original, found.label, path.name, str(path))
+def _from_files(bench: Benchmark, reader: Reader, found: Found) -> Published:
     where = found.paths[0] if len(found.paths) == 1 else found.paths[0].parent
+    if found.is_hub_form:
+        problems = reader.read(bench.rows(found), bench.hub_form, found.label, "", str(where))
+    else:
+        problems = []
+        for path in found.paths:
+            problems += reader.read(bench.file_rows(path), bench.original, found.label, path.name, str(path))
     return reader.published(Published(found.label, found.role, problems), str(where), bench.when_empty)
 
 
 def _from_hub(
-    bench: Benchmark, reader: _Reader, config: Data, subsets: tuple[str, ...], open_hub: OpenHub
+    bench: Benchmark, reader: Reader, config: Data, subsets: tuple[str, ...], open_hub: OpenHub
 ) -> tuple[str, list[Published]]:
     hub = bench.hub(subsets)
     looked = where_looked(bench, config.data_dir)
@@ -134,7 +90,7 @@ def _from_hub(
     published = []
     for label, role in hub.splits.items():
         if label in tables:
-            rows = bench.hub_rows(tables[label])
+            rows = bench.hub_rows(table_rows(tables[label]))
             problems = reader.read(rows, bench.hub_form, label, "", source, f" of split {label}")
             split = Published(label, role, problems)
             published.append(reader.published(split, f"{source} split {label}", bench.when_empty))
@@ -147,7 +103,6 @@ def _ignored_folder(bench: Benchmark, config: Data, source: str) -> str:
     """Says so when `--data-dir` was given but another place was read."""
     if not config.data_dir:
         return ""
-    given = Path(config.data_dir).expanduser()
-    if source in (str(given), str(given / bench.folder)):
+    if Path(source).is_relative_to(as_path(config.data_dir)):
         return ""
     return f"--data-dir {config.data_dir} holds no files of {bench.name}, so {source} was read"

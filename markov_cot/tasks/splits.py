@@ -1,4 +1,4 @@
-"""Which problems are trained on, validated on and tested on. One rule for every dataset.
+"""Which problems are trained on, validated on and tested on. One rule for every published dataset.
 
 * test: the published test split, else the published validation split, else 30 % hashed out of the only split;
 * train: the published training split, else the next split that is not the test split;
@@ -6,6 +6,8 @@
 
 Hashes are of the question, not of the row's number, so copies of a question are never on two sides. A published
 split that repeats a question of another loses it: first train, then validation, never test.
+
+Files of one's own for several splits are used as they are named; see `assign_own`.
 """
 
 from __future__ import annotations
@@ -107,21 +109,59 @@ def assign(published: Sequence[Published], key: Callable[[Problem], str] = quest
     else:
         training = _without(train, testing, test.label, key, notes)
         training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key)
-        notes.append(f"for want of a published validation split, {VALIDATION_PERCENT} % of {train.label} is held out")
+        notes.append(f"there is no published validation split, so {VALIDATION_PERCENT} % of {train.label} is held out")
     return Assigned(training, validating, list(test.problems), "; ".join(notes))
+
+
+def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = question_key) -> Assigned:
+    """Makes the three splits out of someone's own files, which are used as they are named.
+
+    A single training file gives all three. Otherwise validation, if there is no file for it, comes out of the training
+    file, and nothing takes the place of a test file.
+    """
+    by_role = {split.role: split for split in published}
+    train, validation, test = (by_role.get(role) for role in ("train", "validation", "test"))
+    notes: list[str] = []
+    if train and not validation and not test:
+        training, validating, testing = _three(train.problems, key)
+        note = (
+            f"{TEST_PERCENT} % of the questions of {train.label} are held out for test and {VALIDATION_PERCENT} % of "
+            "the rest for validation"
+        )
+        return Assigned(training, validating, testing, note)
+    tested = set(map(key, test.problems)) if test else set()
+    validating = _without(validation, tested, "test", key, notes) if validation else []
+    training = []
+    if train:
+        held_out = tested | set(map(key, validating))
+        training = _without(train, held_out, "test" if not validation else "validation or test", key, notes)
+        if not validation:
+            training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key)
+            notes.append(f"there is no validation file, so {VALIDATION_PERCENT} % of train is held out")
+    missing = [role for role, split in (("training", train), ("test", test)) if not split]
+    notes += [f"there is no {role} file" for role in missing]
+    return Assigned(training, validating, list(test.problems) if test else [], "; ".join(notes))
 
 
 def _from_only_split(only: Published, key: Callable[[Problem], str]) -> Assigned:
     if only.role == "test":
         note = f"only the published test split ({only.label}) was found; there is nothing to train on"
         return Assigned([], [], list(only.problems), note)
-    rest, test = _hash_out(only.problems, TEST_PERCENT, 1, key)
-    train, validation = _hash_out(rest, VALIDATION_PERCENT, 100, key)
+    train, validation, test = _three(only.problems, key)
     note = (
         f"only one published split ({only.label}) was found; {TEST_PERCENT} % of it is held out for test "
         f"and {VALIDATION_PERCENT} % of the rest for validation"
     )
     return Assigned(train, validation, test, note)
+
+
+def _three(
+    problems: Sequence[Problem], key: Callable[[Problem], str]
+) -> tuple[list[Problem], list[Problem], list[Problem]]:
+    """Training, validation and test problems out of one split."""
+    rest, test = _hash_out(problems, TEST_PERCENT, 1, key)
+    train, validation = _hash_out(rest, VALIDATION_PERCENT, 100, key)
+    return train, validation, test
 
 
 def _first(published: Sequence[Published], roles: Sequence[Role]) -> Published:

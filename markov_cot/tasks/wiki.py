@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,13 @@ def _file_rows(path: Path) -> Iterator[Row]:
     return articles(read_text(path).split("\n"), "line")
 
 
-def _hub_rows(table: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+def _hub_rows(rows: Iterable[Row]) -> Iterator[Row]:
     """The hub has one row for each line."""
     lines = []
-    for number, row in enumerate(table, 1):
-        line = row.get("text")
+    for row in rows:
+        line = row.value.get("text") if isinstance(row.value, Mapping) else None
         if not isinstance(line, str):
-            yield Row(number, "row", fault=f"text: expected text, got {kind_of(line)}")
+            yield replace(row, fault=row.fault or f"text: expected text, got {kind_of(line)}")
         lines.append(line.rstrip("\n") if isinstance(line, str) else "")
     yield from articles(lines, "row")
 
@@ -135,6 +136,7 @@ WIKI = Benchmark(
         ("Salesforce/wikitext",),
         "wikitext-2-raw-v1",
         {"train": "train", "validation": "validation", "test": "test"},
+        ("wikitext-2-v1",),
     ),
     original=from_article,
     hub_form=from_article,

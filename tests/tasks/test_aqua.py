@@ -28,6 +28,27 @@ def test_a_row_becomes_a_problem(place: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        ["A)A)59", "B)B)69", "C)C)79"],
+        ["A) A) 59", "B) B ) 69", "C)C)C) 79"],
+        ["A)(A)59", "(B)(B) 69", "C)c) 79"],
+        ["A)59", "B)B)69", "C)79"],
+    ],
+)
+def test_doubled_labels(place: Any, options: list[str]) -> None:
+    row = {**ROW, "options": options}
+    assert aqua.from_row(row, place()).choices == ("59", "69", "79")
+
+
+def test_what_only_looks_like_a_doubled_label_stays(place: Any) -> None:
+    options = ["A)B)59", "B)(b + c)", "C)C) ", "D)(d)"]
+    with pytest.raises(RowError, match="choice A"):
+        aqua.from_row({**ROW, "options": ["A) ", "B)2", "C)3"]}, place())
+    assert aqua.from_row({**ROW, "options": options}, place()).choices == ("B)59", "(b + c)", "C)", "(d)")
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"correct": "F"}, "correct 'F' is not among the choices' labels A, B, C, D, E"),

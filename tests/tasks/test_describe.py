@@ -44,7 +44,7 @@ def test_local_files_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert found["arc", "easy"].splits == {"Dev": 2} and found["arc", "easy"].source == str(folder / "arc")
     assert found["arc", "challenge"].source.startswith("hub: ")
     assert found["svamp", None].fault.endswith(
-        "SVAMP.json line 1: not JSON (column 3: Expecting property name enclosed in double quotes); mend the file"
+        "SVAMP.json line 1: not JSON (column 3: Expecting property name enclosed in double quotes); correct the file"
     )
 
 

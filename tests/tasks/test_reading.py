@@ -49,20 +49,59 @@ def test_broken_lines_become_faults(tmp_path: Path) -> None:
     assert rows[1].fault == "not JSON (column 8: Expecting ',' delimiter)"
     assert rows[2].fault == "not UTF-8 (byte 8)"
     assert rows[3].fault == "not JSON (nested too deeply)"
-    assert rows[4].fault.startswith("not JSON (Exceeds the limit")
+    assert rows[4].fault == "holds a number of more than 4300 digits"
     assert rows[5].value == {"a": 1} and not rows[5].fault
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'[{"a": 1},\n{"a": }]', r"f.json line 2: not JSON \(column 7: Expecting value\); mend the file"),
+        (b'[{"a": 1},\n{"a": }]', r"f.json line 2: not JSON \(column 7: Expecting value\); correct the file"),
+        (
+            b'[{"a": 1},\n{"a": ' + b"9" * 5000 + b"}]",
+            "f.json line 1: holds a number of more than 4300 digits; correct",
+        ),
         (b'[{"a": 1},\n{"a": "\xff"}]', r"f.json line 2: not UTF-8 \(byte 8\); save the file as UTF-8"),
     ],
 )
 def test_a_broken_json_list_names_the_line(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
         list(json_rows(write(tmp_path / "f.json", content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        (b'{"data": [{"a": 1}, {"a": 2}]}', [{"a": 1}, {"a": 2}]),
+        (b'\n{\n"version": "1",\n"data": [\n{"a": 1}]}\r\n', [{"a": 1}]),
+        (b'{\n"a": 1,\n"b": 2\n}', [{"a": 1, "b": 2}]),  # one row on several lines
+        (b'{"question": "q", "data": [1]}', [{"question": "q", "data": [1]}]),
+        (b'{"data": [1]}\n{"data": [2]}', [{"data": [1]}, {"data": [2]}]),
+        (b'{"data": []}', []),
+        (b"[]", []),
+        (b"\r\n \n", []),
+    ],
+)
+def test_objects_around_the_rows(tmp_path: Path, content: bytes, values: list[object]) -> None:
+    assert [row.value for row in json_rows(write(tmp_path / "f.json", content))] == values
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1, "b": {"c": 1, "c": 2}}\n{"a": 1}', b'[{"c": 1, "c": 2}, {"a": 1}]'])
+def test_a_key_given_twice_breaks_its_row(tmp_path: Path, content: bytes) -> None:
+    rows = list(json_rows(write(tmp_path / "f.json", content)))
+    assert [(row.number, row.fault, row.value) for row in rows] == [
+        (1, "the key 'c' is there twice", None),
+        (2, "", {"a": 1}),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_wide_encodings_are_refused_as_such(tmp_path: Path, encoding: str) -> None:
+    for name, read in (("f.jsonl", json_rows), ("f.csv", csv_rows)):
+        with pytest.raises(
+            UserError, match=r"f\.\w+: is UTF-16 or UTF-32 text, or no text at all; save the file as UTF"
+        ):
+            list(read(write(tmp_path / name, '{"a": 1}\n'.encode(encoding))))
 
 
 def test_csv_rows_are_numbered_by_the_line_they_start_on(tmp_path: Path) -> None:

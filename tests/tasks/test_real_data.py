@@ -59,6 +59,14 @@ def test_every_row_is_read(name: str, subset: str | None, offline: Any) -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_aqua_options_lose_all_labels(offline: Any) -> None:
+    splits = load(Data(dataset="aqua", data_dir=FOLDER), open_hub=offline)
+    [doubled] = [problem for problem in splits.test if problem.choices == ("59", "69", "79", "89", "99")]
+    assert doubled.kind == "choice"
+    for problem in (*splits.train, *splits.validation, *splits.test):
+        assert not any(choice.startswith(f"{letter})") for letter in LABELS for choice in problem.choices), problem
+
+
 def test_mathqa_options_lose_all_labels(offline: Any) -> None:
     splits = load(Data(dataset="mathqa", data_dir=FOLDER), open_hub=offline)
     for problem in (*splits.train, *splits.validation, *splits.test):

@@ -84,7 +84,7 @@ def test_data_dir_that_is_a_file(tmp_path: Path, offline: Any) -> None:
         ("GSM8K", "there are|did you mean gsm8k"),
         ("arithmetics", "did you mean arithmetic"),
         ("zzz", "there are gsm8k, svamp, aqua, arc, mmlu, mathqa, wiki, arithmetic, words, choices"),
-        ("mine.json", "must end in .jsonl or .jsonl.gz"),
+        ("mine", "a file or folder of your own is given by its path"),
     ],
 )
 def test_unknown_datasets(name: str, hint: str, offline: Any) -> None:

@@ -33,7 +33,7 @@ def test_validation_is_hashed_out_of_train() -> None:
     made = assign([published("train", numbered("q", 2000)), published("test", ["t"])])
     assert len(made.train) + len(made.validation) == 2000
     assert 0.08 < len(made.validation) / 2000 < 0.12
-    assert made.note == "for want of a published validation split, 10 % of train is held out"
+    assert made.note == "there is no published validation split, so 10 % of train is held out"
 
 
 def test_without_a_test_split_validation_is_evaluated_on() -> None:

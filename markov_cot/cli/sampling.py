@@ -18,6 +18,8 @@ from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.text import visible
 
+INVALID = "(no valid answer)"
+
 
 def start(
     question: str | None,
@@ -57,12 +59,18 @@ def _table(shown: Shown) -> Table:
     for each in shown.written:
         table.add_column(visible(each.writer), overflow="fold")
     table.add_row("CoT", *(visible(each.cot.strip()) for each in shown.written))
-    table.add_row("answer from the CoT alone", *(visible(each.answer) or "-" for each in shown.written))
+    table.add_row("answer from the CoT alone", *map(_answer, shown.written))
     if shown.answer is not None:
         table.add_row("log-prob of the true answer", *map(_logprob, shown.written))
         table.caption = f"true answer: {visible(shown.answer)}"
         table.caption_justify = "left"
     return table
+
+
+def _answer(written: Written) -> str:
+    if written.is_valid is None:
+        return "-"
+    return visible(written.answer) if written.is_valid else f"{visible(written.answer)} {INVALID}".lstrip()
 
 
 def _logprob(written: Written) -> str:

@@ -168,7 +168,7 @@ class Alarms(Group):
     """What is watched while training, and what happens when an alarm is critical."""
 
     action: Literal["continue", "stop", "rollback"] = "stop"
-    """stop: save, explain, exit code 3. rollback: continue from the last healthy checkpoint at a lower learning rate."""
+    """stop: save, explain, exit code 3. rollback: return to the last healthy checkpoint with a lower learning rate."""
     rollback_lr_factor: Fraction = 0.2
     """The learning rate is multiplied by it at each rollback. A rate that brings a run down is seldom wrong by 2."""
     rollback_limit: NotNegative = 3

@@ -136,7 +136,8 @@ class RunState:
         with self._processes.together():
             self._restore(origin)
         if self._session.goes_back:
-            self.progress.rollbacks, self.progress.returns = self.progress.rollbacks + 1, self.progress.returns + 1
+            self.progress.rollbacks += 1
+            self.progress.returns += 1
             self.progress.rolled_back_to = self.progress.step
         if self._processes.is_first:
             if self._session.goes_back:
@@ -160,11 +161,11 @@ class RunState:
         steps = self._processes.agree(self._healthy_steps(critical))
         if rollbacks - self.progress.returns >= config.alarms.rollback_limit or not steps:
             return False
-        lr_scale = self.progress.lr_scale * config.alarms.rollback_lr_factor
+        lr_scale, returns = self.progress.lr_scale * config.alarms.rollback_lr_factor, self.progress.returns
         with self._processes.together():  # so that nothing is discarded before all have read
             self._restore(self._session.folders.checkpoints / f"adapter_{steps[-1]}")
         self.progress.rollbacks, self.progress.lr_scale = rollbacks + 1, lr_scale
-        self.progress.rolled_back_to = self.progress.step
+        self.progress.returns, self.progress.rolled_back_to = returns, self.progress.step
         # In this order, so that a crash in between leads back to the alarm, and from there here again.
         if self._processes.is_first:
             checkpoints.discard_after(self.folder.parent, self.progress.step)

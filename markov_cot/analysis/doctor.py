@@ -14,7 +14,6 @@ from markov_cot.config import Config, build_config, flatten, read_recipe
 from markov_cot.errors import UserError
 from markov_cot.manifest import NAME
 from markov_cot.run_names import newest_run, run_names
-from markov_cot.tasks.benchmarks import nearest
 
 LOG, CONFIG, SAMPLES = "log.jsonl", "config.yaml", "samples.jsonl"
 KNOWN = (*FINITE, "cot/", "leak/", "eval/")
@@ -145,8 +144,8 @@ def find_log(name: str, runs_dir: Path) -> Path:
     if given.is_dir():
         raise UserError(f"folder {name}: has no {LOG}; give a run's folder")
     runs = run_names(runs_dir, LOG)
-    there = nearest(name, runs) if runs else "; it has no runs"
-    raise UserError(f"{name}: is no file, no folder, and no run in {runs_dir}/{there}")
+    there = f"there are {', '.join(runs)}" if runs else "it has no runs"
+    raise UserError(f"{name}: is no file, no folder, and no run in {runs_dir}/ ({there})")
 
 
 def _settings_beside(log: Path) -> tuple[dict[str, Any], Alarms]:

@@ -33,7 +33,8 @@ def config_command(recipe: str | None, as_json: bool) -> None:
         click.echo(json.dumps([asdict(setting) for setting in list_settings(config)], indent=2))
         return
     of = f"of {recipe}" if recipe else "at their defaults"
-    click.echo(visible(f"# All settings, {of}. markov-cot train FILE.yaml reads this."))
+    click.echo(visible(f"# All settings, {of}."))
+    click.echo("# markov-cot train FILE.yaml reads what is printed here.")
     for each in walk(config):
         click.echo(visible("\n".join(_lines(each))))
 

@@ -91,7 +91,8 @@ def open_session(
     """
     processes = join(cpu=config.model.device == "cpu")
     _check_processes(config, processes)
-    folders = _folders(config, processes.agree(run or f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"))
+    name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}" if run is None else run
+    folders = _folders(config, processes.agree(name))
     lock = RunLock(folders.run)
     found, changed = None, False
     with contextlib.ExitStack() as on_failure:

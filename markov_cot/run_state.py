@@ -24,7 +24,7 @@ from markov_cot.origin import abandon_after
 from markov_cot.resuming import software
 from markov_cot.rewards import Baseline
 from markov_cot.session import Session
-from markov_cot.tracking import Tracker
+from markov_cot.tracking import ALARMS, Tracker, most_rollbacks
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +136,7 @@ class RunState:
         with self._processes.together():
             self._restore(origin)
         if self._session.goes_back:
-            self.progress.rollbacks += 1
-            self.progress.returns += 1
-            self.progress.rolled_back_to = self.progress.step
+            self._count_return()
         if self._processes.is_first:
             if self._session.goes_back:
                 abandon_after(origin.parent, self.progress.step)
@@ -173,6 +171,14 @@ class RunState:
         tracker.rewind(self.progress.step, self.progress.rollbacks)
         self.save(tracker)
         return True
+
+    def _count_return(self) -> None:
+        """Numbers the run's next stretch above all that its alarms are from, so that none of them is taken for it."""
+        before = self.progress.rollbacks
+        logged = self._processes.agree(most_rollbacks(self._session.folders.run / ALARMS))
+        self.progress.rollbacks = max(before, logged) + 1
+        self.progress.returns += self.progress.rollbacks - before
+        self.progress.rolled_back_to = self.progress.step
 
     def _healthy_steps(self, critical: Sequence[Event]) -> list[int]:
         """Steps of the kept checkpoints that the run may go back to, the best one last."""

@@ -227,6 +227,26 @@ def test_going_back_does_not_use_up_rollbacks(tmp_path: Path) -> None:
     assert (made.progress.rollbacks, made.progress.returns) == (2, 1)
 
 
+def test_going_back_twice_and_further_keeps_all_alarms(tmp_path: Path) -> None:
+    config = config_of(tmp_path, steps=5, checkpoint={"keep": 9})
+    run(config)
+    alarms = tmp_path / "runs" / "r" / "alarms.jsonl"
+    for name in ("adapter_3", "adapter_1"):
+        made = start(config, resume=True, checkpoint=name)
+        count = made.progress.rollbacks
+        with made._open_tracker() as tracker:
+            tracker.alarms([Event("kl", "warn", 4, 4, {}, name)])
+            made.state.save(tracker)
+        made.session.lock.release()
+        assert made.progress.returns == count
+    made = start(config, resume=True)
+    with made._open_tracker():
+        rows = [json.loads(line) for line in alarms.read_text().splitlines() if '"diagnosis": "adapter' in line]
+    # The first is from before the second return; the second is of a step that the run has not come to again.
+    assert [(row["diagnosis"], row["rollbacks"]) for row in rows] == [("adapter_3", 1)]
+    assert made.progress.rollbacks == 2
+
+
 def test_the_newest_checkpoint_by_name_is_a_plain_resume(tmp_path: Path) -> None:
     config = config_of(tmp_path, steps=3)
     run(config)

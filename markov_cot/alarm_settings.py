@@ -17,8 +17,11 @@ class Levels(Group):
     """Of one alarm."""
 
     enabled: bool = True
+    """false switches the alarm off."""
     warn: PositiveFloat
+    """Level of a warning."""
     critical: PositiveFloat
+    """Level at which the run should not continue like this."""
     patience: Positive
     """Rows in a row (of those that have the metric) at a level before it counts."""
 
@@ -51,14 +54,17 @@ class RatioLevels(HardLevels):
     hard: PositiveFloat = 2.3
     patience: Positive = 3
     mean_warn: PositiveFloat = 0.2
-    """|ln ppo/ratio_mean|, nats."""
+    """Of |ln ppo/ratio_mean|, nats, for a warning."""
     mean_critical: PositiveFloat = 0.7
+    """The same for critical."""
     max_warn: PositiveFloat = 30.0
-    """ppo/ratio_max."""
+    """Of ppo/ratio_max, for a warning."""
     max_critical: PositiveFloat = 1000.0
+    """The same for critical."""
     clip_warn: PositiveFloat = 0.35
-    """ppo/clip_fraction."""
+    """Of ppo/clip_fraction, for a warning."""
     clip_critical: PositiveFloat = 0.7
+    """The same for critical."""
 
 
 class RewardLevels(HardLevels):
@@ -90,9 +96,11 @@ class EntropyLevels(HardLevels):
     hard: PositiveFloat = 5.5
     patience: Positive = 5
     rise_warn: PositiveFloat = 0.75
-    """Rise above its start, nats per CoT token."""
+    """Rise above its start, nats per CoT token, for a warning."""
     rise_critical: PositiveFloat = 1.5
+    """The same for critical."""
     rise_hard: PositiveFloat = 3.0
+    """The same for one row that suffices."""
 
 
 class KlLevels(HardLevels):
@@ -105,8 +113,9 @@ class KlLevels(HardLevels):
     pace: PositiveFloat = 0.01
     """Nats per step by which it may rise for as long as it likes..."""
     rise_warn: PositiveFloat = 0.15
-    """...and nats by which its moving average may be above that."""
+    """...and nats by which its moving average may be above that before a warning."""
     rise_critical: PositiveFloat = 0.3
+    """The same for critical."""
 
 
 class DeadGroupsLevels(Levels):
@@ -148,8 +157,9 @@ class LeakLevels(Levels):
     critical: PositiveFloat = 0.9
     patience: Positive = 20
     kept_warn: PositiveFloat = 0.8
-    """Share of the gain over the base that is left with the reasoning cut away."""
+    """Share of the gain over the base that is left with the reasoning cut away, for a warning."""
     kept_critical: PositiveFloat = 0.95
+    """The same for critical."""
     gain: PositiveFloat = 0.5
     """Nats of gain over the base from which the share is worth judging."""
 
@@ -158,7 +168,7 @@ class Alarms(Group):
     """What is watched while training, and what happens when an alarm is critical."""
 
     action: Literal["continue", "stop", "rollback"] = "stop"
-    """stop: save, explain, exit code 3. rollback: go on from the last healthy checkpoint with a lower learning rate."""
+    """stop: save, explain, exit code 3. rollback: return to the last healthy checkpoint with a lower learning rate."""
     rollback_lr_factor: Fraction = 0.2
     """The learning rate is multiplied by it at each rollback. A rate that brings a run down is seldom wrong by 2."""
     rollback_limit: NotNegative = 3

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,19 +125,20 @@ def find_newest(run_folder: Path) -> Found | None:
             faults.append((folder, fault))
             continue
         for damaged, _ in faults:
-            _set_aside(damaged)
+            set_aside(damaged, "damaged")
         return Found(folder, manifest, [fault for _, fault in faults])
     if faults:
         raise UserError(f"{faults[0][1]}, of which there is none; start another --run")
     return None
 
 
-def _set_aside(folder: Path) -> None:
-    target, count = folder.with_name(f"damaged_{folder.name}"), 1
+def set_aside(folder: Path, why: str) -> Path:
+    """Renames a checkpoint to `why`_adapter_<step>, under which it is no longer one of the run's. The new path."""
+    target, count = folder.with_name(f"{why}_{folder.name}"), 1
     while target.exists():
         count += 1
-        target = folder.with_name(f"damaged_{folder.name}_{count}")
-    folder.rename(target)
+        target = folder.with_name(f"{why}_{folder.name}_{count}")
+    return folder.rename(target)
 
 
 def point(link: Path, folder: Path) -> None:
@@ -168,10 +169,15 @@ def point_again(run_folder: Path, latest: Path, best_step: int) -> None:
         (run_folder / BEST).unlink()
 
 
-def prune(run_folder: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints and those that `latest` and `best` point to."""
+def prune(run_folder: Path, keep: int, bounds: Iterable[int] = ()) -> None:
+    """Deletes all but the newest `keep` checkpoints and those that `latest` and `best` point to.
+
+    For each of `bounds`, the newest checkpoint up to that step is kept too.
+    """
+    folders = list_steps(run_folder)
     kept = {follow(run_folder, LATEST), follow(run_folder, BEST)}
-    for folder in list_steps(run_folder)[:-keep]:
+    kept |= {max((f for f in folders if step_of(f) <= bound), key=step_of, default=None) for bound in bounds}
+    for folder in folders[:-keep]:
         if folder not in kept:
             _delete(folder)
 

@@ -65,9 +65,11 @@ class Model(Group):
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of the base's weights; auto: bfloat16 on a GPU, else float32. Adapters are float32, or float64 as the base."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: the fastest there is."""
     four_bit: bool = False
     """Load the base in 4 bits through bitsandbytes (CUDA only)."""
     gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
     shard: bool = False
     """Spread the base's layers over the processes (FSDP2), for one that does not fit one GPU; docs/scaling.md."""
     trust_remote_code: bool = False
@@ -78,8 +80,11 @@ class Lora(Group):
     """The actor's adapter. Its dropout is 0: sampling and scoring must use one distribution."""
 
     rank: Positive = 8
+    """Of the update's two factors: more learn more and cost more memory."""
     alpha: PositiveFloat = 16
+    """The update is scaled by alpha / rank."""
     target_modules: str | tuple[str, ...] = "all-linear"
+    """The layers that get one: all-linear, or names such as [q_proj, v_proj]."""
 
 
 class Prompt(Group):
@@ -101,6 +106,7 @@ class Rollout(Group):
     length: Positive = 100
     """L: tokens of every CoT."""
     temperature: PositiveFloat = 1.0
+    """Of sampling; CoTs are scored at the same one."""
 
 
 class Reward(Group):
@@ -121,11 +127,13 @@ class Algorithm(Group):
     """group: GRPO. normalized: the reward less the baseline. raw: the reward. ema: less a moving average.
     expert: 1 for rewards far above their history, 0 for the rest (expert iteration)."""
     loss: Literal["policy_gradient", "ppo"] = "policy_gradient"
+    """policy_gradient: advantage times log-prob. ppo: the clipped ratio, for more than one update a step."""
     sigma_floor: PositiveFloat = 1e-3
     """Nats. A group whose rewards deviate less is dead: it gets no policy gradient."""
     resample_dead: NotNegative = 0
-    """Times the CoTs of dead groups are sampled anew before a step goes on (dynamic sampling)."""
+    """Times the CoTs of dead groups are sampled again before a step continues (dynamic sampling)."""
     ema_decay: Fraction = 0.9
+    """Of the moving average that advantage `ema` subtracts."""
     expert_threshold: Weight = 1.0
     """k: expert iteration keeps rewards above mean + k standard deviations of their history."""
     expert_warmup: NotNegative = 25
@@ -145,7 +153,7 @@ class Algorithm(Group):
     actor_reward_ramp: NotNegative = 0
     """Steps in which w rises linearly to its value."""
     entropy_weight: Weight = 0.0
-    """eta."""
+    """eta: how much entropy is rewarded."""
     kl: Literal["full", "k1", "k3"] = "full"
     """Exact over the vocabulary, or a sample estimator."""
     kl_weight: Weight = 0.1
@@ -158,11 +166,15 @@ class Optim(Group):
     """AdamW."""
 
     lr: PositiveFloat = 1e-4
+    """Learning rate after the warm-up."""
     warmup_steps: NotNegative = 0
+    """Steps in which the learning rate rises linearly to its value."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: constant, or falling to zero at the last step."""
     weight_decay: Weight = 0.0
+    """AdamW's, of the adapter's matrices."""
     grad_clip: PositiveFloat = 1.0
+    """Longest gradient (2-norm); a longer one is scaled down to it."""
     micro_batch_tokens: Positive = 16384
     """Most tokens (sequences x padded length) in one forward with gradient; the gradient does not depend on it."""
 
@@ -171,8 +183,9 @@ class Validation(Group):
     """Held-out accuracy while training (validation split): greedy CoT by the actor, greedy answer by the answerer."""
 
     every: NotNegative = 100
-    """Steps; 0 switches it off."""
+    """Steps between validations; 0 switches them off."""
     problems: Positive = 100
+    """How many problems of the validation split, the same ones each time."""
     final_problems: Positive = 500
     """For the table at the end, on the same split, before and after training."""
     batch: Positive = 128
@@ -185,9 +198,13 @@ class Checkpoint(Group):
     """What is kept on disk. The best by held-out accuracy is always kept."""
 
     every: Positive = 500
+    """Steps between checkpoints. There is one of step 0, of the best so far, and of where the run ends, too."""
     keep: Positive = 3
+    """How many of the newest are kept, besides the best and the last from before an alarm began."""
     runs_dir: str = "runs"
+    """Folder with a folder for each run's logs."""
     checkpoints_dir: str = "checkpoints"
+    """Folder with a folder for each run's checkpoints."""
 
 
 class Tracking(Group):
@@ -201,7 +218,9 @@ class Config(Group):
     """Everything a run depends on."""
 
     seed: Seed = 0
+    """Of sampling, the order of the data and the adapter's first values."""
     steps: Positive = 1000
+    """Steps of training: questions, CoTs, rewards, update."""
     data: Data = Data()
     model: Model = Model()
     lora: Lora = Lora()

@@ -17,6 +17,18 @@ LOCK = ".lock"
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains the run in `folder` now. False where that cannot be known."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 class RunLock:
     """Held within a `with` block, or from `acquire` on."""
 

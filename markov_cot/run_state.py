@@ -13,16 +13,18 @@ import torch
 
 from markov_cot import checkpoints
 from markov_cot.advantages import History
-from markov_cot.alarms.monitor import Event, Monitor
+from markov_cot.alarms.gauge import CRITICAL
+from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.config import flatten
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
 from markov_cot.manifest import STATE, Manifest, read_manifest
 from markov_cot.memory import TokenBudgets
+from markov_cot.origin import abandon_after
 from markov_cot.resuming import software
 from markov_cot.rewards import Baseline
 from markov_cot.session import Session
-from markov_cot.tracking import Tracker
+from markov_cot.tracking import ALARMS, Tracker, most_rollbacks
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class Progress:
     lr_scale: float = 1.0
     """Product of the factors of all rollbacks."""
     rollbacks: int = 0
+    returns: int = 0
+    """Those of them that the user asked for, which the limit does not count."""
     rolled_back_to: int | None = None
     """Step the last rollback went to."""
     history: History = field(default_factory=History)
@@ -104,7 +108,9 @@ class RunState:
             checkpoints.point(folder.with_name(checkpoints.LATEST), folder)
             if self.progress.best is not None and self.progress.best_step == self.progress.step:
                 checkpoints.point(folder.with_name(checkpoints.BEST), folder)
-            checkpoints.prune(folder.parent, session.config.checkpoint.keep)
+            # An alarm that is on its way may turn critical, and one may begin with the next step.
+            onsets = {self.progress.step + 1, *self.monitor.onsets()}
+            checkpoints.prune(folder.parent, session.config.checkpoint.keep, map(healthy_until, onsets))
         except OSError as error:
             logger.warning("%s: %s (%s); training goes on, earlier checkpoints are kept", folder, fault, error.strerror)
 
@@ -120,33 +126,44 @@ class RunState:
                     )
 
     def resume(self) -> None:
-        """Goes on from the session's origin, or from the start when no checkpoint was written yet."""
+        """Continues from the session's origin, or from the start when no checkpoint was written yet.
+
+        Where the run goes back, the later checkpoints are set aside. As after a rollback, the alarms from before stay.
+        """
         origin = self._session.origin
-        if origin:
-            with self._processes.together():
-                self._restore(origin)
-            if self._processes.is_first:
-                checkpoints.point_again(origin.parent, origin, self.progress.best_step)
+        if not origin:
+            return
+        with self._processes.together():
+            self._restore(origin)
+        if self._session.goes_back:
+            self._count_return()
+        if self._processes.is_first:
+            if self._session.goes_back:
+                abandon_after(origin.parent, self.progress.step)
+            checkpoints.point_again(origin.parent, origin, self.progress.best_step)
+
+    def last_healthy(self, critical: Sequence[Event]) -> Path | None:
+        """The checkpoint to go back to: the last one from before what the critical alarms saw began.
+
+        One further back when the run went back to that one already. None when no checkpoint that old is kept.
+        """
+        steps = self._healthy_steps(critical)
+        return self.folder.with_name(f"adapter_{steps[-1]}") if steps else None
 
     def roll_back(self, critical: Sequence[Event], tracker: Tracker) -> bool:
-        """Goes back to the last checkpoint from before what the alarms saw began; further back the next time.
+        """Goes back to the last healthy checkpoint; further back the next time.
 
         False when the limit is reached, or when no checkpoint that old is kept.
         """
         config, rollbacks = self._session.config, self.progress.rollbacks
-        folders = checkpoints.list_steps(self._session.folders.checkpoints)
-        # A step's metrics are of the policy that sampled, which is the one saved a step before.
-        last = max(0, min(event.since for event in critical) - 2)
-        steps = self._processes.agree([step for step in map(checkpoints.step_of, folders) if step <= last])
-        if len(steps) > 1 and steps[-1] == self.progress.rolled_back_to:
-            steps.pop()  # the rot began before it
-        if rollbacks == config.alarms.rollback_limit or not steps:
+        steps = self._processes.agree(self._healthy_steps(critical))
+        if rollbacks - self.progress.returns >= config.alarms.rollback_limit or not steps:
             return False
-        lr_scale = self.progress.lr_scale * config.alarms.rollback_lr_factor
+        lr_scale, returns = self.progress.lr_scale * config.alarms.rollback_lr_factor, self.progress.returns
         with self._processes.together():  # so that nothing is discarded before all have read
             self._restore(self._session.folders.checkpoints / f"adapter_{steps[-1]}")
         self.progress.rollbacks, self.progress.lr_scale = rollbacks + 1, lr_scale
-        self.progress.rolled_back_to = self.progress.step
+        self.progress.returns, self.progress.rolled_back_to = returns, self.progress.step
         # In this order, so that a crash in between leads back to the alarm, and from there here again.
         if self._processes.is_first:
             checkpoints.discard_after(self.folder.parent, self.progress.step)
@@ -154,6 +171,23 @@ class RunState:
         tracker.rewind(self.progress.step, self.progress.rollbacks)
         self.save(tracker)
         return True
+
+    def _count_return(self) -> None:
+        """Numbers the run's next stretch above all that its alarms are from, so that none of them is taken for it."""
+        before = self.progress.rollbacks
+        logged = self._processes.agree(most_rollbacks(self._session.folders.run / ALARMS))
+        self.progress.rollbacks = max(before, logged) + 1
+        self.progress.returns += self.progress.rollbacks - before
+        self.progress.rolled_back_to = self.progress.step
+
+    def _healthy_steps(self, critical: Sequence[Event]) -> list[int]:
+        """Steps of the kept checkpoints that the run may go back to, the best one last."""
+        last = healthy_until(min({event.since for event in critical} | self.monitor.onsets(CRITICAL)))
+        folders = checkpoints.list_steps(self._session.folders.checkpoints)
+        steps = [step for step in map(checkpoints.step_of, folders) if step <= last]
+        if len(steps) > 1 and steps[-1] == self.progress.rolled_back_to:
+            steps.pop()  # the rot began before it
+        return steps
 
     def _restore(self, folder: Path) -> None:
         """Takes adapter, optimizer, progress and alarms from a checkpoint."""

@@ -16,12 +16,13 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from markov_cot import models
-from markov_cot.checkpoints import Found, check_base, find_newest, list_steps
+from markov_cot.checkpoints import Found, check_base, list_steps
 from markov_cot.config import Config, dump_config
 from markov_cot.data import Shuffle, sample
 from markov_cot.errors import UserError
 from markov_cot.files import replace_file
 from markov_cot.locking import RunLock
+from markov_cot.origin import find_origin, later_than
 from markov_cot.policy import Policy
 from markov_cot.processes import Processes, join
 from markov_cot.prompts import Prompts
@@ -67,22 +68,31 @@ class Session:
     """Checkpoint that the run goes on from."""
     changed: bool
     """Whether settings or data are not the origin's, as far as they decide what is computed."""
+    goes_back: bool
+    """Whether the run has later checkpoints than its origin, which was chosen by name."""
     processes: Processes
     sharding: Sharding | None
     """Of the base over the processes; None where each has the whole of it."""
 
 
 def open_session(
-    config: Config, run: str | None, recipe: str, *, resume: bool, accept_changes: bool = False
+    config: Config,
+    run: str | None,
+    recipe: str,
+    *,
+    resume: bool,
+    accept_changes: bool = False,
+    checkpoint: str | None = None,
 ) -> Session:
     """Loads data and model, checks that they fit together, and makes the run's folders.
 
-    To resume is to go on from the run's newest checkpoint that is whole; settings and data must be as they were then,
-    unless `accept_changes`. Raises `UserError` for everything the user can mend.
+    To resume is to continue from `checkpoint`, by default the run's newest that is whole; settings and data must be as
+    they were then, unless `accept_changes`. Raises `UserError` for everything the user can mend.
     """
     processes = join(cpu=config.model.device == "cpu")
     _check_processes(config, processes)
-    folders = _folders(config, processes.agree(run or f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"))
+    name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}" if run is None else run
+    folders = _folders(config, processes.agree(name))
     lock = RunLock(folders.run)
     found, changed = None, False
     with contextlib.ExitStack() as on_failure:
@@ -90,7 +100,7 @@ def open_session(
         with processes.together():
             if processes.is_first:
                 _check_folders(folders, resume)
-                found = _find_origin(folders, lock) if resume else None
+                found = _find_origin(folders, lock, checkpoint) if resume else None
                 changed = found is not None and check_settings(found, config, accept=accept_changes)
         with processes.together():
             tokenizer = models.load_tokenizer(config.model)
@@ -112,7 +122,8 @@ def open_session(
             if processes.is_first:
                 _make_folders(folders, config, lock, resume)
         on_failure.pop_all()
-    origin, changed = processes.agree((str(found.folder) if found else None, changed))
+    goes_back = checkpoint is not None and found is not None and bool(later_than(found))
+    origin, changed, goes_back = processes.agree((str(found.folder) if found else None, changed, goes_back))
     return Session(
         config=config,
         folders=folders,
@@ -126,6 +137,7 @@ def open_session(
         lock=lock,
         origin=Path(origin) if origin else None,
         changed=changed,
+        goes_back=goes_back,
         processes=processes,
         sharding=sharding,
     )
@@ -141,15 +153,11 @@ def _check_processes(config: Config, processes: Processes) -> None:
         raise UserError("model.shard: needs several processes; start them with torchrun, or set model.shard=false")
 
 
-def _find_origin(folders: Folders, lock: RunLock) -> Found | None:
-    """Locks the run and finds the newest checkpoint that is whole, naming those that are not."""
+def _find_origin(folders: Folders, lock: RunLock, checkpoint: str | None) -> Found | None:
+    """Locks the run and finds the checkpoint it continues from."""
     with _writing(folders):
         lock.acquire()
-        found = find_newest(folders.checkpoints)
-    if found:
-        for fault in found.damaged:
-            logger.warning("%s. It was set aside, and %s is used", fault, found.folder.name)
-    return found
+        return find_origin(folders.checkpoints, checkpoint)
 
 
 def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Splits, dict[str, str]]:

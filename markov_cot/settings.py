@@ -25,7 +25,8 @@ def _is_numeric(annotation: Any) -> bool:
 class Group(BaseModel):
     """Base of every group of settings: frozen, no unknown keys, no booleans where numbers belong."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # The texts below the fields are their descriptions, which `markov-cot config` prints.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -185,6 +185,17 @@ def _keep_steps(path: Path, last: int, rollbacks: int) -> None:
         replace_file(path, kept)
 
 
+def most_rollbacks(path: Path) -> int:
+    """How many rollbacks there were before the last of a log's lines; 0 where no line says."""
+    most = 0
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            most = max(most, json.loads(line)[ROLLBACKS])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # torn or damaged, as `_keep_steps` drops them
+    return most
+
+
 def _stays(line: bytes, last: int, rollbacks: int) -> bool:
     try:
         row = json.loads(line)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from markov_cot.alarms.monitor import Event
 from markov_cot.collection import Collector, Experience
@@ -82,9 +83,11 @@ class Trainer:
         with lock, self._open_tracker() as tracker:
             if not self.progress.started:
                 self._start(tracker)
+            elif self.session.goes_back:
+                self.state.save(tracker)  # so that a crash leads back to here, and not to the run as it was
             while self.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
                 started = time.perf_counter()
-                metrics, example = self.step(tracker)
+                metrics, samples = self.step(tracker)
                 metrics["perf/step_seconds"] = time.perf_counter() - started
                 is_best = False
                 if self._due(config.validation.every):
@@ -92,10 +95,12 @@ class Trainer:
                     is_best = self.progress.note(score)
                     metrics |= score.metrics(name)
                 metrics = self.processes.agree(metrics)
-                events = self.state.monitor.update(self.progress.step, metrics, example)
+                events = self.state.monitor.update(self.progress.step, metrics, samples[0]["cot"])
                 with phase("logging"):
                     tracker.scalars(self.progress.step, metrics | self.state.monitor.scalars())
                     tracker.alarms(events)
+                    if self._shows_samples() or any(event.is_raised for event in events):
+                        tracker.samples(self.progress.step, samples)
                 watch(self.progress.step, metrics, events)
                 critical = [event for event in events if event.is_critical]
                 if critical and config.alarms.action == "rollback" and self.state.roll_back(critical, tracker):
@@ -123,7 +128,10 @@ class Trainer:
         return tracker
 
     def _start(self, tracker: Tracker) -> None:
-        """What is done before the first step: the base's held-out score, and a checkpoint to roll back to."""
+        """What is done before the first step: the base's held-out score, and a checkpoint to go back to.
+
+        A rollback needs that checkpoint; without rollbacks a disk that refuses it is only a warning.
+        """
         if self.session.config.validation.every:
             metrics = self._validate().metrics(self.session.splits.name)
             self.state.monitor.update(0, metrics)
@@ -131,6 +139,8 @@ class Trainer:
         self.progress.started = True
         if self.session.config.alarms.action == "rollback":
             self.state.make_sure_of_saving(tracker)
+        else:
+            self.state.save(tracker)
 
     def _conclude(self, tracker: Tracker, stop_requested: Callable[[], bool]) -> Outcome:
         """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
@@ -148,8 +158,8 @@ class Trainer:
         )
         return Outcome(base=base, trained=trained)
 
-    def step(self, tracker: Tracker) -> tuple[dict[str, float], str]:
-        """One step: questions -> CoTs -> rewards -> advantages -> loss -> parameters. Its metrics and one CoT."""
+    def step(self, tracker: Tracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """One step: questions -> CoTs -> rewards -> advantages -> loss -> parameters. Its metrics and samples."""
         session, config, progress = self.session, self.session.config, self.progress
         problems = session.shuffle.batch(progress.step, config.rollout.problems)
         experience, progress.history, metrics = self.collector.collect(problems, progress.step, progress.history)
@@ -164,31 +174,32 @@ class Trainer:
         if config.algorithm.kl_target:
             progress.kl_weight = adapted_kl_weight(weights.kl, metrics["policy/kl"], config.algorithm.kl_target)
         progress.step += 1
-        return metrics, self._show(tracker, problems, experience)[0]
+        return metrics, self._show(tracker, problems, experience)
 
-    def _show(self, tracker: Tracker, problems: Sequence[Problem], experience: Experience) -> list[str]:
-        """The first CoT of each of the first problems; together with their rewards in the run's files when due."""
-        samples = experience.rollouts.samples
-        cots = experience.rollouts.cot_BL[::samples][:SAMPLES_SHOWN].tolist()
-        texts: list[str] = self.session.policy.tokenizer.batch_decode(cots)
-        if self._due(self.session.config.tracking.samples_every) or self.progress.step == 1:
+    def _show(self, tracker: Tracker, problems: Sequence[Problem], experience: Experience) -> list[dict[str, Any]]:
+        """The first CoT of each of the first problems with its reward; histograms of the step when due."""
+        if self._shows_samples():
             histograms = {
                 "reward/histogram": experience.reward_B,
                 "advantage/histogram": experience.advantages.advantage_B,
             }
             tracker.histograms(self.progress.step, histograms)
-            rewards = experience.reward_B[::samples].tolist()
-            rows = [
-                {
-                    "question": problem.question or problem.passage,
-                    "answer": problem.answer,
-                    "cot": text,
-                    "answer_logprob": round(reward, 4),
-                }
-                for problem, text, reward in zip(problems, texts, rewards, strict=False)
-            ]
-            tracker.samples(self.progress.step, rows)
-        return texts
+        samples = experience.rollouts.samples
+        cots = experience.rollouts.cot_BL[::samples][:SAMPLES_SHOWN].tolist()
+        texts: list[str] = self.session.policy.tokenizer.batch_decode(cots)
+        rewards = experience.reward_B[::samples].tolist()
+        return [
+            {
+                "question": problem.question or problem.passage,
+                "answer": problem.answer,
+                "cot": text,
+                "answer_logprob": round(reward, 4),
+            }
+            for problem, text, reward in zip(problems, texts, rewards, strict=False)
+        ]
+
+    def _shows_samples(self) -> bool:
+        return self._due(self.session.config.tracking.samples_every) or self.progress.step == 1
 
     def _weights(self) -> Weights:
         """Coefficients of the loss's terms at the current step."""

@@ -79,6 +79,16 @@ def packaged_folder(package: str, in_checkout: str) -> Traversable:
         return Path(__file__).parent.parent / in_checkout
 
 
+def write_value(value: Any) -> str:
+    """`value` as YAML on one line, as after `key: `.
+
+    >>> write_value([4, 4]), write_value("3e-5"), write_value(None)
+    ('[4, 4]', "'3e-5'", 'null')
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
+    return text.splitlines()[0]
+
+
 def write_yaml(value: Any) -> str:
     """`value` as YAML that `read_yaml` reads back to the same."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False)

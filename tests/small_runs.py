@@ -48,9 +48,12 @@ def config_of(folder: Path, algorithm: str = "group", /, **overrides: Any) -> Co
     return build_config(values, "test")
 
 
-def start(config: Config, *, resume: bool = False, accept_changes: bool = False) -> Trainer:
+def start(
+    config: Config, *, resume: bool = False, accept_changes: bool = False, checkpoint: str | None = None
+) -> Trainer:
     """A trainer of run "r"."""
-    made = Trainer(open_session(config, "r", "test", resume=resume, accept_changes=accept_changes))
+    session = open_session(config, "r", "test", resume=resume, accept_changes=accept_changes, checkpoint=checkpoint)
+    made = Trainer(session)
     if resume:
         made.resume()
     return made

@@ -366,7 +366,7 @@ def test_scalars_are_levels() -> None:
 def test_texts_name_only_settings_there_are() -> None:
     keys = flatten(Config().model_dump())
     for text in TEXTS.values():
-        for part in text.change.split("<")[1:] + text.cause.split("<")[1:]:
+        for part in " ".join([*text.changes, text.cause]).split("<")[1:]:
             assert part.split(">")[0] in keys
 
 

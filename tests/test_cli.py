@@ -75,7 +75,9 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["trian"], "No such command"),
+        (["trian"], "No such command 'trian'; did you mean train?"),
+        (["nothing"], "No such command"),
+        (["train", "--run", ""], "not a plain name"),
         (["train", "--stepz", "3"], "No such option"),
         (["train", "--steps", "many"], "'many' is not a valid integer"),
         (["train", "quickstrat"], "did you mean quickstart?"),
@@ -90,7 +92,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
         (["train", "--steps", "0"], "steps: "),
         (["train", "--set", "seed=true"], "seed: expected a number, got true"),
         (["train", "--run", "../up"], "not a plain name"),
-        (["train", "--resume"], "needs the run's name"),
+        (["train", "--resume"], "there are no runs in runs/; leave it out"),
         (["train", "--resume", "--run", "none"], "there is no runs/none/config.yaml"),
         (["train", "--dataset", "gsm8k", "--model", "nano"], "MARKOV_COT_DATA"),
         (["train", "--dataset", "no.jsonl", "--model", "nano"], "no.jsonl: does not exist"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -188,18 +189,48 @@ def test_text_and_truth_values_are_no_metrics() -> None:
 
 def test_examples_come_from_the_samples_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("run/log.jsonl"), own(ARC))
-    samples = [{"step": 1, "cot": "fine"}, {"step": 900, "cot": "\x1b[31m444"}, {"step": 1000, "cot": "late"}]
+    samples = [{"step": 900, "cot": "fine"}, {"step": 999, "cot": "\x1b[31m444"}, {"step": 1000, "cot": "late"}]
     write(Path("run/samples.jsonl"), samples)
     run("run")
     out = capsys.readouterr().out
     assert 'Example CoT: "\\x1b[31m444"' in out and "\x1b" not in out
 
 
+def test_another_steps_sample_is_no_evidence(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Path("run/log.jsonl"), own(ARC))
+    write(Path("run/samples.jsonl"), [{"step": 1, "cot": "healthy"}, {"step": 2999, "cot": "later"}])
+    run("run")
+    out = capsys.readouterr().out
+    assert "There is no sample CoT of step 999 to quote." in out
+    assert "healthy" not in out and "Example CoT" not in out
+
+
+def test_advice_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Path("log.jsonl"), published(ARC))
+    assert run("log.jsonl") == 3
+    out = capsys.readouterr().out
+    assert out.count("Lower optim.lr (now 0.0001), raise algorithm.kl_weight (now 0.1).") == 1
+    assert out.count("This run used the published code's PPO") == 1
+
+
+def test_without_a_name_it_is_the_newest_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "there are no runs in runs/; train first" in capsys.readouterr().err
+    for name, age in (("new", 0), ("old", 100)):
+        log = write(Path(f"runs/{name}/log.jsonl"), own(GSM8K))
+        os.utime(log, (1e9 - age, 1e9 - age))
+    Path("runs/newer-but-no-run/eval").mkdir(parents=True)
+    assert run() == 0
+    captured = capsys.readouterr()
+    assert captured.err == "the newest run is new\n"
+    assert "runs/new/log.jsonl: 4 rows" in captured.out
+
+
 def test_broken_samples_go_unused(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text('{"step": 1, "cot": "a"}\nnot json\n{"step": "x", "cot": "b"}\n[1]\n{"step": 5, "cot": "c"}\n')
     example = read_examples(path)
-    assert [example(step) for step in (0, 1, 4, 5, 99)] == ["", "a", "a", "c", "c"]
+    assert [example(step) for step in (0, 1, 4, 5, 99)] == ["", "a", "", "c", ""]
     assert read_examples(tmp_path / "none")(3) == ""
 
 

@@ -195,7 +195,7 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
     folder = made.folder.parent
     assert (folder / "best").resolve().name == "adapter_2"
     assert (folder / "latest").resolve().name == "adapter_6"
-    assert [f.name for f in checkpoints.list_steps(folder)] == ["adapter_2", "adapter_6"]
+    assert [f.name for f in checkpoints.list_steps(folder)] == ["adapter_2", "adapter_5", "adapter_6"]
 
 
 def test_a_score_that_is_not_a_number_is_never_the_best() -> None:

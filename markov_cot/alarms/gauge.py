@@ -39,6 +39,11 @@ class Gauge:
     calm_rows: int = 0
     """Below the share of the level that `release` names."""
 
+    @property
+    def is_raised(self) -> bool:
+        """Whether it is at a level, or on its way to one."""
+        return bool(self.level or self.warn_rows)
+
     def update(self, step: int, reading: Reading, patience: int, release: float, clear_rows: int) -> None:
         """Takes in one row."""
         value = reading.value

@@ -35,6 +35,11 @@ class Event:
         """Whether the run should not go on like this."""
         return self.level == LEVELS[CRITICAL]
 
+    @property
+    def is_raised(self) -> bool:
+        """Whether it did not clear."""
+        return self.level != LEVELS[OK]
+
     def as_json(self) -> dict[str, Any]:
         """A row of alarms.jsonl."""
         return asdict(self)
@@ -57,8 +62,10 @@ class Monitor:
         }
         self._gauges: dict[str, dict[str, Gauge]] = {name: {} for name in self._contexts}
 
-    def update(self, step: int, metrics: Row, example: str = "") -> list[Event]:
-        """Takes in one step's metrics; `example` is a CoT of it for the diagnosis. Returns what changed.
+    def update(self, step: int, metrics: Row, example: str | None = "") -> list[Event]:
+        """Takes in one step's metrics; `example` is a CoT of it for the diagnosis, None says that there is none.
+
+        Returns what changed.
 
         Missing metrics are not judged. None stands for NaN or infinity. Steps may be far apart: patience counts rows.
         """
@@ -76,6 +83,11 @@ class Monitor:
     def level(self, name: str) -> int:
         """0, 1 (warn) or 2 (critical)."""
         return max((gauge.level for gauge in self._gauges[name].values()), default=OK)
+
+    def onsets(self, level: int = OK) -> set[int]:
+        """Steps at which what is raised began: of gauges at `level` or above, by default also of those on their way."""
+        gauges = [gauge for of_one in self._gauges.values() for gauge in of_one.values()]
+        return {gauge.since for gauge in gauges if gauge.is_raised and gauge.level >= level}
 
     def scalars(self) -> dict[str, float]:
         """`alarm/<name>`: the level of every alarm that is enabled."""
@@ -108,7 +120,7 @@ class Monitor:
             gauge = gauges.setdefault(reading.measure, Gauge())
             gauge.update(step, reading, levels.patience, alarms.release, alarms.clear_rows)
 
-    def _event(self, name: str, step: int, readings: list[Reading], before: int, example: str) -> Event:
+    def _event(self, name: str, step: int, readings: list[Reading], before: int, example: str | None) -> Event:
         """Explained by the readings at the alarm's new level."""
         level, gauges = self.level(name), self._gauges[name]
         telling = [reading for reading in readings if gauges[reading.measure].level == level]
@@ -124,3 +136,11 @@ class Monitor:
         else:
             text = diagnose(name, telling, step, since, example, self._settings)
         return Event(name, LEVELS[level], step, since, values, text)
+
+
+def healthy_until(onset: int) -> int:
+    """The last step whose checkpoint has nothing of what was seen from step `onset` on.
+
+    A step's metrics are of the policy that sampled, which is the one saved a step before.
+    """
+    return max(0, onset - 2)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarm_settings import Alarms
-from markov_cot.alarms.monitor import Event, Monitor
+from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.alarms.rules import FINITE, RULES
 from markov_cot.analysis.training_log import Log, read_examples
-from markov_cot.config import build_config, flatten, read_recipe
+from markov_cot.config import Config, build_config, flatten, read_recipe
 from markov_cot.errors import UserError
+from markov_cot.manifest import NAME
+from markov_cot.run_names import newest_run, run_names
 
 LOG, CONFIG, SAMPLES = "log.jsonl", "config.yaml", "samples.jsonl"
 KNOWN = (*FINITE, "cot/", "leak/", "eval/")
@@ -84,7 +86,7 @@ def examine(path: Path) -> Report:
             report.first_step = entry.step
         report.rows, report.last_step = report.rows + 1, entry.step
         known = known or any(key.startswith(KNOWN) for key in entry.metrics)
-        report.events += monitor.update(entry.step, entry.metrics, entry.example or example(entry.step))
+        report.events += monitor.update(entry.step, entry.metrics, entry.example or example(entry.step) or None)
     if monitor is None:
         raise UserError(f"log {path}: has no rows; was the run stopped before its first step?")
     if not known:
@@ -97,6 +99,42 @@ def examine(path: Path) -> Report:
     return report
 
 
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """From where a run with critical alarms can be continued."""
+
+    run: str
+    config: Config
+    checkpoint: str
+    """Name of its last one from before what the alarms saw began."""
+
+
+def find_way_back(report: Report) -> WayBack | None:
+    """None where the log is not in a run's own folder, or no checkpoint that old is kept."""
+    folder = report.log.parent
+    if report.is_healthy or not (folder / CONFIG).is_file():
+        return None
+    try:
+        config = build_config(read_recipe(str(folder / CONFIG)), CONFIG)
+    except UserError:  # of another version, which the log can be judged without
+        return None
+    run = folder.resolve().name
+    if Path(config.checkpoint.runs_dir, run).resolve() != folder.resolve():
+        return None
+    last = healthy_until(min(event.since for event in report.critical))
+    matches = [NAME.fullmatch(path.name) for path in Path(config.checkpoint.checkpoints_dir, run).glob("adapter_*")]
+    steps = [int(match[1]) for match in matches if match and int(match[1]) <= last]
+    return WayBack(run, config, f"adapter_{max(steps)}") if steps else None
+
+
+def find_newest_log(runs_dir: Path) -> Path:
+    """The log of the newest run in `runs_dir`."""
+    run = newest_run(runs_dir, LOG)
+    if run is None:
+        raise UserError(f"there are no runs in {runs_dir}/; train first, or give a run's folder or its {LOG}")
+    return runs_dir / run / LOG
+
+
 def find_log(name: str, runs_dir: Path) -> Path:
     """The log that `name` stands for: a file, a run's folder, or a run in `runs_dir`."""
     given = Path(name).expanduser()
@@ -105,7 +143,7 @@ def find_log(name: str, runs_dir: Path) -> Path:
             return path
     if given.is_dir():
         raise UserError(f"folder {name}: has no {LOG}; give a run's folder")
-    runs = sorted(path.parent.name for path in runs_dir.glob(f"*/{LOG}"))
+    runs = run_names(runs_dir, LOG)
     there = f"there are {', '.join(runs)}" if runs else "it has no runs"
     raise UserError(f"{name}: is no file, no folder, and no run in {runs_dir}/ ({there})")
 

@@ -14,7 +14,7 @@ from markov_cot.analysis.evaluate import Request, Track, Workbench, file_name, r
 from markov_cot.analysis.locate import BASE, Located, find_run
 from markov_cot.analysis.subject import Source, read_source
 from markov_cot.analysis.workload import Workload
-from markov_cot.checkpoints import list_steps, step_of
+from markov_cot.checkpoints import BEST, follow, list_steps, step_of
 from markov_cot.errors import UserError
 from markov_cot.evaluation.outcome import Measure, Outcome
 from markov_cot.evaluation.records import Record
@@ -32,6 +32,19 @@ class Point:
     answer_logprob: Measure
 
 
+@dataclass(frozen=True, slots=True)
+class RunBest:
+    """The checkpoint that a run's link `best` names, which is what `--checkpoint best` stands for."""
+
+    step: int
+    by: str
+    """By what the run chose it."""
+
+    def describe(self) -> str:
+        """A sentence beside another choice."""
+        return f"the run's own best (--checkpoint best): step {self.step}, by {self.by}, while training."
+
+
 @dataclass(frozen=True)
 class Curve:
     """One dataset's scores over the steps of a run."""
@@ -42,6 +55,8 @@ class Curve:
     """Key of the score: accuracy, or log-prob per token for continuations."""
     points: list[Point]
     plot: Path
+    run_best: RunBest | None
+    """The best by the run's own account; None where it has none."""
 
     @property
     def best(self) -> Point | None:
@@ -52,8 +67,15 @@ class Curve:
     def notes(self) -> list[str]:
         """Sentences to be read beside the numbers."""
         small = small_sample_note(self.points[0].score.n, is_share=self.measure != PER_TOKEN)
-        chosen = "The best was chosen on the test split, so its score flatters it; choose with --split validation."
-        return [note for note in (small, chosen if self.split == "test" else None) if note]
+        best = None if self.best is None else f"best here: step {self.best.step}, by {self.best_by}."
+        flattered = "The best was chosen on the test split, so its score flatters it; choose with --split validation."
+        own = None if self.run_best is None else self.run_best.describe()
+        return [note for note in (small, best, own, flattered if self.split == "test" else None) if note]
+
+    @property
+    def best_by(self) -> str:
+        """By what the best was chosen."""
+        return f"{self.measure} on {self.points[0].score.n:,} items of the {self.split} split"
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -63,6 +85,9 @@ class Curve:
             "split": self.split,
             "points": [asdict(point) for point in self.points],
             "best": None if best is None else best.step,
+            "best_by": self.best_by,
+            "run_best": None if self.run_best is None else self.run_best.step,
+            "run_best_by": None if self.run_best is None else self.run_best.by,
             "plot": str(self.plot),
             "notes": self.notes(),
         }
@@ -74,7 +99,11 @@ def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> 
     run = find_run(request.run, folder)
     if request.run is None:
         say(f"the newest run is {run}")
-    steps = [Located(step.name, step.resolve(), run) for step in list_steps(folder / run)]
+    # The checkpoint of step 0 is the base, which is measured anyway.
+    kept = [step for step in list_steps(folder / run) if step_of(step) > 0]
+    if not kept:
+        raise UserError(f"run {run}: has no checkpoint of a trained step yet; train on, or pass --checkpoint base")
+    steps = [Located(step.name, step.resolve(), run) for step in kept]
     sources = [read_source(step, request.wishes) for step in steps]
     if plain := [step for step in steps if not step.has_manifest]:
         raise UserError(f"checkpoint {plain[0].folder}: has no manifest to tell its settings; move it elsewhere")
@@ -84,7 +113,8 @@ def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> 
     by_step: dict[int, list[Outcome]] = {0: _outcomes(bench, of_base)}
     for source in sources:
         by_step[step_of(Path(source.located.name))] = _outcomes(bench, _run(bench, source, track, of_base))
-    curves = [_curve(bench, work, i, by_step) for i, work in enumerate(bench.workloads)]
+    own = _run_best(folder / run, sources)
+    curves = [_curve(bench, work, i, by_step, own) for i, work in enumerate(bench.workloads)]
     _log(request.wishes.folder("runs_dir") / run, curves)
     return run, curves
 
@@ -99,12 +129,25 @@ def _outcomes(bench: Workbench, records: Sequence[list[Record]]) -> list[Outcome
     return [bench.outcome(*pair) for pair in zip(bench.workloads, records, strict=True)]
 
 
-def _curve(bench: Workbench, work: Workload, number: int, by_step: dict[int, list[Outcome]]) -> Curve:
+def _run_best(run_folder: Path, sources: Sequence[Source]) -> RunBest | None:
+    folder = follow(run_folder, BEST)
+    of_best = [source for source in sources if folder is not None and source.located.name == folder.name]
+    if folder is None or not of_best:
+        return None
+    config = of_best[0].config(of_best[0].default_task())
+    return RunBest(
+        step_of(folder), f"held-out score on {config.validation.problems:,} problems of the validation split"
+    )
+
+
+def _curve(
+    bench: Workbench, work: Workload, number: int, by_step: dict[int, list[Outcome]], own: RunBest | None
+) -> Curve:
     outcomes = {step: outcomes[number] for step, outcomes in by_step.items()}
     key = outcomes[0].primary
     points = [Point(step, each.measures[key], each.measures[LOGPROB]) for step, each in outcomes.items()]
     name = file_name(work.task.title)
-    curve = Curve(work.task.title, work.task.split, key, points, bench.folder / f"accuracy_{name}.png")
+    curve = Curve(work.task.title, work.task.split, key, points, bench.folder / f"accuracy_{name}.png", own)
     plot(curve)
     return curve
 

@@ -11,6 +11,7 @@ from markov_cot.analysis.subject import Source, Subject
 from markov_cot.analysis.workload import fits_model, make_prompts, prepare
 from markov_cot.config import Config
 from markov_cot.errors import UserError
+from markov_cot.evaluation.extractors import PRIMARY, extract
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import Runner
 from markov_cot.evaluation.suites import SuiteTask
@@ -29,6 +30,8 @@ class Written:
     cot: str
     answer: str
     """Empty for continuations, which are scored, not written."""
+    is_valid: bool | None
+    """Whether an answer can be read out of it, by the extractor that counts; None for continuations."""
     answer_logprob: float | None
     """Of the true answer, nats; None for a typed question, which has none."""
 
@@ -87,5 +90,12 @@ def _write(subject: Subject, source: Source, task: SuiteTask, seed: int, items: 
     for item in items:
         sample = runner.records([item])[0].samples[0]
         logprob = sample.answer_logprob if item.problem.answer else None
-        written.append(Written(source.located.name, sample.cot, sample.answer, logprob))
+        valid = _is_valid(item.problem, sample.answer)
+        written.append(Written(source.located.name, sample.cot, sample.answer, valid, logprob))
     return written
+
+
+def _is_valid(problem: Problem, answer: str) -> bool | None:
+    if problem.kind == "continuation":
+        return None
+    return extract(PRIMARY[problem.kind], answer, problem.choices) is not None

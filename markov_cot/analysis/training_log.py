@@ -7,7 +7,6 @@ A published log has the hyper-parameters on its first line and then one entry a 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +135,7 @@ class Log:
 
 
 def read_examples(path: Path) -> Callable[[int], str]:
-    """From a run's samples.jsonl: a CoT of the last samples at or before a step, or nothing where there are none."""
+    """From a run's samples.jsonl: a CoT of a step, or nothing where it has none. Another step's is no evidence."""
     samples: dict[int, str] = {}
     try:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -147,13 +146,7 @@ def read_examples(path: Path) -> Callable[[int], str]:
                 continue  # an example is an extra: a broken row only goes unused
     except OSError:
         pass
-    steps = sorted(samples)
-
-    def at(step: int) -> str:
-        place = bisect_right(steps, step)
-        return samples[steps[place - 1]] if place else ""
-
-    return at
+    return lambda step: samples.get(step, "")
 
 
 def _is_entry(row: Mapping[str, Any]) -> bool:

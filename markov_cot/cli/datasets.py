@@ -46,7 +46,6 @@ def _lines(listing: Listing) -> str:
 _NAME, _KIND = 17, 14
 """Columns."""
 _OWN = (
-    "A path of your own works too: a .jsonl, .json, .csv, .tsv or .parquet file, or a
-"
+    "A path of your own works too: a .jsonl, .json, .csv, .tsv or .parquet file, or a\n"
     "folder of train, validation and test files (question, answer, optional choices)."
 )

@@ -13,20 +13,27 @@ HEALTHY, CRITICAL = 0, 3
 
 
 @click.command("doctor")
-@click.argument("run", metavar="RUN|FOLDER|LOG.jsonl")
+@click.argument("run", metavar="[RUN|FOLDER|LOG.jsonl]", required=False)
 @click.option("--runs-dir", default="runs", show_default=True, metavar="DIR", help="Where RUN is looked up.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead, with every change of every alarm.")
-def doctor_command(run: str, runs_dir: str, as_json: bool) -> int:
+def doctor_command(run: str | None, runs_dir: str, as_json: bool) -> int:
     """Replay a run's log through the alarms: healthy, or what went wrong and at which step.
 
-    Reads this program's log.jsonl, and the logs of the published Markovian Transformers code. The alarms are set as in
-    the config.yaml beside the log, if there is one. Exit code 0 is healthy, 3 is critical.
+    Without a name, it is the newest run's. Reads this program's log.jsonl, and the logs of the published Markovian
+    Transformers code. The alarms are set as in the config.yaml beside the log, if there is one. Exit code 0 is healthy,
+    3 is critical.
     """
     from pathlib import Path
 
-    from markov_cot.analysis.doctor import examine, find_log
+    from markov_cot.analysis.doctor import examine, find_log, find_newest_log
+    from markov_cot.text import visible
 
-    report = examine(find_log(run, Path(runs_dir)))
+    if run is None:
+        log = find_newest_log(Path(runs_dir))
+        click.echo(visible(f"the newest run is {log.parent.name}"), err=True)
+    else:
+        log = find_log(run, Path(runs_dir))
+    report = examine(log)
     if report.torn:
         click.echo("the log's last line was cut off, and is left out", err=True)
     if as_json:
@@ -39,7 +46,10 @@ def doctor_command(run: str, runs_dir: str, as_json: bool) -> int:
 
 
 def _print(report: Report) -> None:
+    from markov_cot.alarms.advice import Advice
     from markov_cot.alarms.rules import RULES
+    from markov_cot.analysis.doctor import find_way_back
+    from markov_cot.cli.alarm_lines import way_back
     from markov_cot.text import visible
 
     warned = ", ".join(f"{event.alarm} at step {event.step}" for event in report.warnings)
@@ -48,8 +58,13 @@ def _print(report: Report) -> None:
     else:
         verdict = "critical: " + ", ".join(f"{event.alarm} at step {event.step}" for event in report.critical)
     click.echo(verdict)
+    advice = Advice()
     for event in [*report.critical, *report.warnings]:
-        click.echo(f"\n[{event.level}] {event.alarm}, step {event.step}: {visible(event.diagnosis)}")
+        text = advice.shorten(event.step, event.diagnosis)
+        click.echo(f"\n[{event.level}] {event.alarm}, step {event.step}: {visible(text)}")
+    if back := find_way_back(report):
+        names = [event.alarm for event in report.critical]
+        click.echo(visible("\n" + "\n".join(way_back(back.run, back.config, back.checkpoint, names))))
     silent = ", ".join(name for name in RULES if name not in report.judged)
     click.echo(f"\n{visible(str(report.log))}: {report.rows:,} rows, steps {report.first_step} to {report.last_step}")
     click.echo(f"judged: {', '.join(report.judged)}" + (f"; no data for: {silent}" if silent else ""))

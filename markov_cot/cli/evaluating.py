@@ -20,6 +20,7 @@ from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.tables import print_table
 from markov_cot.errors import UserError
 from markov_cot.evaluation import scores
+from markov_cot.evaluation.meanings import meaning
 from markov_cot.evaluation.outcome import Measure
 from markov_cot.evaluation.report import TaskReport
 from markov_cot.evaluation.statistics import PairedComparison
@@ -30,6 +31,7 @@ GREEDY = 0.0
 BAR = 20
 BAR_AND_TIMES = BAR + len(" 00:00:00 left 00:00:00 ")
 """Columns."""
+COUNTS = "*"
 ACCURACY = f"{scores.ACCURACY},"
 
 
@@ -108,6 +110,8 @@ def print_report(report: Report) -> None:
     for task in report.tasks:
         title = f"{task.name}, {task.settings['split']} split: {task.n:,} of {task.original:,} items"
         print_table(console, _table(report.subject, task), visible(title))
+        for line in legend(task):
+            console.print(visible(line), soft_wrap=True)
         console.print()
         if task.outcome.groups:
             title = f"{task.name} by group, {task.outcome.primary}"
@@ -131,7 +135,7 @@ def print_curves(run: str, curves: list[Curve], *, as_json: bool) -> None:
         table = _plain("step", f"{curve.measure} [95 %]", "answer log-prob")
         for point in curve.points:
             step = "0 (base)" if point.step == 0 else str(point.step)
-            best = " best" if point is curve.best else ""
+            best = " best here" if point is curve.best else ""
             table.add_row(step + best, _cell(point.score), _number(point.answer_logprob.mean))
         print_table(console, table, visible(title))
         for note in [*curve.notes(), f"plot: {curve.plot}"]:
@@ -145,7 +149,7 @@ def _table(subject: str, task: TaskReport) -> Table:
     primary = task.outcome.primary
     rows = shown_keys(task)
     for key, following in zip(rows, [*rows[1:], ""], strict=True):
-        row = [_label(key), _cell(task.outcome.measures[key])]
+        row = [label(key, primary), _cell(task.outcome.measures[key])]
         if task.reference:
             row += [_number(task.reference.measures[key].mean), *_difference(task.paired.get(key))]
         is_last_accuracy = key.startswith(ACCURACY) and not following.startswith(ACCURACY)
@@ -188,11 +192,31 @@ def _groups(task: TaskReport) -> Table:
     return table
 
 
-def _label(key: str) -> str:
+def label(key: str, primary: str) -> str:
+    """A row's name; the one that counts has a star."""
     name, of = key.split(",")
-    if f"{name}," == ACCURACY:
-        return of
-    return f"{name}, by letter" if of == "letter" else name
+    text = of if f"{name}," == ACCURACY else f"{name}, by letter" if of == "letter" else name
+    return f"{text} {COUNTS}" if key == primary else text
+
+
+def legend(task: TaskReport) -> list[str]:
+    """What each row is, which one counts, and which extractors found nothing; at most 80 columns wide."""
+    primary, kind = task.outcome.primary, task.outcome.kind
+    rows = {label(key, primary): _meaning(task, key) for key in shown_keys(task)}
+    width = max(map(len, rows))
+    lines = [f"{name:<{width}}  {text}" for name, text in rows.items() if text]
+    if kind == "continuation":
+        return lines
+    return [*lines, f"{COUNTS} is the one that counts; the others read the same answers by other rules"]
+
+
+def _meaning(task: TaskReport, key: str) -> str:
+    text = meaning(task.outcome.kind, key)
+    name, of = key.split(",")
+    answers = task.n * int(task.settings["samples"])
+    if f"{name}," == ACCURACY and task.outcome.invalid[of] == answers:
+        return f"{text}: none here" if text else "none here"
+    return text
 
 
 def _cell(measure: Measure) -> str:

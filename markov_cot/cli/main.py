@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
@@ -16,6 +17,9 @@ COMMANDS = {
     "train": "Train a LoRA actor to write a chain of thought that carries the answer.",
     "eval": "Measure accuracy on unseen problems, with error bars, against the base or another checkpoint.",
     "sample": "Show questions, chains of thought and answers, side by side for base and checkpoint.",
+    "runs": "List the runs: how far each is, its best accuracy, and whether an alarm sounded.",
+    "recipes": "List the recipes: what each is for, and which settings it changes.",
+    "config": "Print every setting with its value, default, type and meaning.",
     "datasets": "List what can be trained and evaluated on, and where it is read from.",
     "grade": "Grade stored outputs again, with any extractor.",
     "doctor": "Replay a run's log through the alarms: healthy, or what went wrong and at which step.",
@@ -35,6 +39,14 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"markov_cot.cli.{cmd_name}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args[0] not in COMMANDS else []
+        if near:
+            ctx.fail(f"No such command {args[0]!r}; did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -21,12 +21,16 @@ SKIPPED, WARM_UP, ACTIVE = 1, 1, 3
 FOLDER = "profile"
 
 
+def check_steps(left: int) -> None:
+    """Raises `UserError` when fewer steps are left than a profile needs."""
+    if left < SKIPPED + WARM_UP + ACTIVE:
+        raise UserError(f"--profile: needs {SKIPPED + WARM_UP + ACTIVE} steps, and {left} are left; raise --steps")
+
+
 @contextlib.contextmanager
 def profiled(console: Console, trainer: Trainer, watch: Watcher) -> Iterator[Watcher]:
     """`watch`, which within it also tells a profiler of each step. The trace goes into the run's folder."""
-    left = trainer.session.config.steps - trainer.progress.step
-    if left < SKIPPED + WARM_UP + ACTIVE:
-        raise UserError(f"--profile: needs {SKIPPED + WARM_UP + ACTIVE} steps, and {left} are left; raise --steps")
+    check_steps(trainer.session.config.steps - trainer.progress.step)
     folder = trainer.session.folders.run / FOLDER
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the tracer writes lines of its own to the screen
 

@@ -18,6 +18,8 @@ from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.text import visible
 
+INVALID = "(no valid answer)"
+
 
 def start(
     question: str | None,
@@ -59,7 +61,7 @@ def _table(shown: Shown) -> Table:
     for each in shown.written:
         table.add_column(visible(each.writer), overflow="fold")
     table.add_row("CoT", *(visible(each.cot.strip()) for each in shown.written))
-    table.add_row("answer", *(visible(each.answer) or "-" for each in shown.written))
+    table.add_row("answer", *map(_answer, shown.written))
     if shown.answer is not None:
         table.add_row("log-prob", *map(_logprob, shown.written))
     return table
@@ -68,6 +70,12 @@ def _table(shown: Shown) -> Table:
 def _legend(shown: Shown) -> str:
     answer = "answer: given from the CoT alone"
     return answer if shown.answer is None else f"{answer}; log-prob: of the true answer, which is {shown.answer}"
+
+
+def _answer(written: Written) -> str:
+    if written.is_valid is None:
+        return "-"
+    return visible(written.answer) if written.is_valid else f"{visible(written.answer)} {INVALID}".lstrip()
 
 
 def _logprob(written: Written) -> str:

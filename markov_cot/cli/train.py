@@ -11,7 +11,8 @@ import click
 @click.option("--model", help="nano (bundled), a local folder, or a hub id.")
 @click.option("--steps", type=int, help="Optimizer steps.")
 @click.option("--run", help="Name of the run (default: the recipe and the time).")
-@click.option("--resume", is_flag=True, help="Go on with the run named by --run.")
+@click.option("--resume", is_flag=True, help="Continue the run named by --run, or the newest.")
+@click.option("--checkpoint", metavar="NAME", help="With --resume: continue from adapter_STEP or best, not the newest.")
 @click.option("--accept-changes", is_flag=True, help="Resume although settings or data are not what they were.")
 @click.option("--seed", type=int, help="Seed of sampling, data order and adapter.")
 @click.option("--data-dir", help="Folder with the dataset's original files.")
@@ -25,6 +26,7 @@ def train_command(
     steps: int | None,
     run: str | None,
     resume: bool,
+    checkpoint: str | None,
     accept_changes: bool,
     seed: int | None,
     data_dir: str | None,
@@ -48,4 +50,13 @@ def train_command(
     from markov_cot.cli.training import start
 
     given = {k: v for k, v in options.items() if v is not None}
-    return start(config, given, settings, run, resume=resume, accept_changes=accept_changes, profile=profile)
+    return start(
+        config,
+        given,
+        settings,
+        run,
+        resume=resume,
+        accept_changes=accept_changes,
+        checkpoint=checkpoint,
+        profile=profile,
+    )

@@ -14,21 +14,26 @@ from rich.table import Table
 from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
+from markov_cot.cli.alarm_lines import advice_so_far, one_line
 from markov_cot.cli.launched import is_first
-from markov_cot.cli.profiling import profiled
+from markov_cot.cli.outcome import after_alarms, after_interruption, after_the_end
+from markov_cot.cli.profiling import check_steps, profiled
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
-from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
+from markov_cot.config import Checkpoint, Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
 from markov_cot.processes import leave, noticing_loss
 from markov_cot.resuming import ACCEPT
+from markov_cot.run_names import newest_run, run_names
 from markov_cot.session import Session, check_run_name, open_session
+from markov_cot.tasks.benchmarks import nearest
 from markov_cot.tasks.own import own_name
 from markov_cot.text import visible
-from markov_cot.tracking import CONFIG
+from markov_cot.tracking import ALARMS, CONFIG
 from markov_cot.trainer import Outcome, Trainer
+from markov_cot.unstarted import undone_if_it_never_starts
 
 DONE, STOPPED, INTERRUPTED = 0, 3, 130
 QUICKSTART = "quickstart"
@@ -67,23 +72,32 @@ def start(
     *,
     resume: bool,
     accept_changes: bool = False,
+    checkpoint: str | None = None,
     profile: bool = False,
 ) -> int:
     """Trains as asked. Returns the exit code."""
     console = Console(stderr=True, markup=False, highlight=False, quiet=not is_first())
     quiet_libraries()
-    if accept_changes and not resume:
-        raise UserError(f"{ACCEPT}: has a meaning only with --resume")
+    _check_options(resume=resume, accept_changes=accept_changes, checkpoint=checkpoint)
     with stop_on_signal() as stop, noticing_loss():
-        saved = _saved_config(run, options, settings) if resume else None
-        config, name = resolve_config(recipe, options, settings, saved)
-        session = open_session(config, run, name, resume=resume, accept_changes=accept_changes)
-        _introduce(console, session)
-        trainer = Trainer(session)
+        saved = None
         if resume:
-            trainer.resume()
-            console.print(f"resuming at step {trainer.progress.step}")
+            run, saved = _saved_config(console, run, options, settings)
+            if recipe is not None:
+                console.print(visible(f"{recipe} is not read: a resumed run has settings of its own"), soft_wrap=True)
+        config, name = resolve_config(recipe, options, settings, saved)
+        if profile:
+            check_steps(config.steps)
+        session = open_session(config, run, name, resume=resume, accept_changes=accept_changes, checkpoint=checkpoint)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(undone_if_it_never_starts(session, resume=resume))
+            _introduce(console, session)
+            trainer = Trainer(session)
+            if resume:
+                trainer.resume()
+                console.print(f"resuming at step {trainer.progress.step}")
+                if session.goes_back:
+                    console.print("the log loses what is of later steps; alarms.jsonl keeps it", soft_wrap=True)
             watch = stack.enter_context(_progress(console, trainer))
             if profile:
                 watch = stack.enter_context(profiled(console, trainer, watch))
@@ -97,27 +111,40 @@ def start(
 def _report(console: Console, trainer: Trainer, outcome: Outcome) -> int:
     """Says how the run ended. Returns the exit code."""
     if outcome.alarms:
-        names = ", ".join(event.alarm for event in outcome.alarms)
-        where = f"saved {trainer.folder}" if trainer.folder.exists() else "this step could not be saved"
-        console.print(visible(f"stopped by a critical alarm ({names}); {where}"), soft_wrap=True)
+        _say(console, *after_alarms(trainer, outcome))
         return STOPPED
     if outcome.interrupted:
-        again = f"markov-cot train --run {trainer.session.folders.run.name} --resume"
-        console.print(visible(f"interrupted; saved {trainer.folder}. Go on with: {again}"), soft_wrap=True)
+        _say(console, *after_interruption(trainer))
         return INTERRUPTED
     _conclude(trainer, outcome)
     return DONE
 
 
-def _saved_config(run: str | None, options: Mapping[str, Any], settings: tuple[str, ...]) -> Path:
+def _check_options(*, resume: bool, accept_changes: bool, checkpoint: str | None) -> None:
+    for given, option in ((accept_changes, ACCEPT), (checkpoint is not None, "--checkpoint")):
+        if given and not resume:
+            raise UserError(f"{option}: has a meaning only with --resume")
+
+
+def _saved_config(
+    console: Console, run: str | None, options: Mapping[str, Any], settings: tuple[str, ...]
+) -> tuple[str, Path]:
+    """Name and config of the run to resume: the newest, unless it is named."""
+    if run is not None:
+        check_run_name(run)
+    runs_dir = Path(read_overrides(options, settings).get("checkpoint.runs_dir", Checkpoint().runs_dir))
     if run is None:
-        raise UserError("--resume: needs the run's name; pass --run NAME")
-    check_run_name(run)
-    overrides = read_overrides(options, settings)
-    path = Path(overrides.get("checkpoint.runs_dir", "runs"), run, CONFIG)
+        run = newest_run(runs_dir, CONFIG)
+        if run is None:
+            raise UserError(f"--resume: there are no runs in {runs_dir}/; leave it out to start one")
+        console.print(visible(f"resuming {run}, the newest run"), soft_wrap=True)
+    path = runs_dir / run / CONFIG
     if not path.is_file():
-        raise UserError(f"run {run}: there is no {path} to resume from; leave out --resume to start the run")
-    return path
+        there = f"there is no {path} to resume from"
+        others = run_names(runs_dir, CONFIG)
+        hint = nearest(run, others).rstrip("?") if others else ""
+        raise UserError(f"run {run}: {there}{hint}; leave out --resume to start the run")
+    return run, path
 
 
 def read_overrides(options: Mapping[str, Any], settings: tuple[str, ...]) -> dict[str, Any]:
@@ -166,6 +193,7 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
     accuracy_key = f"eval/{trainer.session.splits.name}/"
     latest: dict[str, float] = {}
     rollbacks = trainer.progress.rollbacks
+    advice = advice_so_far(trainer.session.folders.run / ALARMS)
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=total, completed=trainer.progress.step, shown="")
 
@@ -176,10 +204,7 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
                 scale = f"{trainer.progress.lr_scale:g} times the learning rate"
                 console.print(f"rolled back to step {step - 1}, and on with {scale}")
             for event in events:
-                console.print(
-                    Text(visible(f"{event.alarm}, step {event.step}, {event.level}: {event.diagnosis}")),
-                    style=STYLES[event.level],
-                )
+                console.print(Text(visible(one_line(event, advice))), style=STYLES[event.level])
             latest.update(metrics)
             held_out = latest.get(accuracy_key + "accuracy", latest.get(accuracy_key + "answer_logprob"))
             shown = [
@@ -198,7 +223,7 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
 def _conclude(trainer: Trainer, outcome: Outcome) -> None:
     """Base and trained score on unseen problems, where the checkpoint is, and what to type next."""
     assert outcome.base and outcome.trained
-    run, console = trainer.session.folders.run, Console(markup=False, highlight=False, quiet=not is_first())
+    console = Console(markup=False, highlight=False, quiet=not is_first())
     title = visible(f"{trainer.session.splits.name}: {outcome.base.n} unseen problems (validation split)")
     table = Table()
     for column in ("policy", "accuracy", "95 % interval", "answer log-prob (nats)"):
@@ -208,11 +233,12 @@ def _conclude(trainer: Trainer, outcome: Outcome) -> None:
     print_table(console, table, title)
     if too_long := len(trainer.session.shuffle.too_long):
         console.print(f"skipped {too_long} training problems that are too long for the model's context")
-    console.print(visible(f"checkpoint: {trainer.folder}"), soft_wrap=True)
-    if trainer.progress.best_step not in (0, trainer.progress.step):
-        best = trainer.folder.with_name("best")
-        console.print(visible(f"best while training: step {trainer.progress.best_step}, {best}"), soft_wrap=True)
-    console.print(visible(f"next: tensorboard --logdir {run}"), soft_wrap=True)
+    _say(console, *after_the_end(trainer, outcome.trained))
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(visible(line), soft_wrap=True)
 
 
 def _cells(score: Score) -> tuple[str, str, str]:

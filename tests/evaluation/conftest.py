@@ -17,7 +17,7 @@ LENGTH = 12
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs/r and checkpoints/r/adapter_2, adapter_4: four steps on sums of two or three terms."""
+    """A folder with runs/r and checkpoints/r/adapter_0, _2, _4: four steps on sums of two or three terms."""
     from markov_cot.config import build_config
     from markov_cot.session import open_session
     from markov_cot.trainer import Trainer

@@ -126,6 +126,66 @@ def test_every_checkpoint_of_a_run(workplace: Path, cli: Cli) -> None:
     assert " best" in out
 
 
+def test_the_best_says_by_what_it_was_chosen(workplace: Path, cli: Cli) -> None:
+    """The run chooses on its validation problems, --all-checkpoints on what it evaluates: they may disagree."""
+    link = Path("checkpoints/r/best")
+    link.unlink(missing_ok=True)
+    link.symlink_to("adapter_2")
+    code, out, _ = cli("eval", "--all-checkpoints", "--limit", "6", "--json")
+    curve = json.loads(out)["datasets"]["arithmetic"]
+    assert code == 0
+    assert curve["best_by"] == "exact_match,anchor on 6 items of the test split"
+    assert (curve["run_best"], curve["run_best_by"]) == (2, "held-out score on 4 problems of the validation split")
+    assert f"best here: step {curve['best']}, by {curve['best_by']}." in curve["notes"]
+    own = "the run's own best (--checkpoint best): step 2, by held-out score on 4 problems of the validation split"
+    assert f"{own}, while training." in curve["notes"]
+    _, out, _ = cli("eval", "--all-checkpoints", "--limit", "6")
+    assert own in out and " best here" in out
+    link.unlink()
+    _, out, _ = cli("eval", "--all-checkpoints", "--limit", "6", "--json")
+    assert json.loads(out)["datasets"]["arithmetic"]["run_best"] is None
+
+
+def test_the_table_says_what_each_row_is_and_which_one_counts(
+    workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = cli("eval", "--limit", "8", "--checkpoint", "latest")
+    lines = out.splitlines()
+    table = lines[: lines.index("")]
+    assert code == 0
+    assert max(map(len, table)) <= 80 and "…" not in out
+    rows = {line.split("  ")[0]: line for line in table[-10:-1]}
+    assert rows["anchor *"].endswith("what follows the last answer label, else the last number")
+    assert rows["strict-match"].endswith("only what follows ####, as in lm-evaluation-harness: none here")
+    assert rows["boxed"].endswith("only what stands in \\boxed{...}: none here")
+    assert not rows["flexible-extract"].endswith("none here")
+    assert table[-1] == "* is the one that counts; the others read the same answers by other rules"
+    assert len(rows) == 9, "every row of the table has its line"
+
+
+def test_every_extractor_and_metric_has_a_meaning(workplace: Path, cli: Cli) -> None:
+    from markov_cot.evaluation.extractors import extractor_names
+    from markov_cot.evaluation.meanings import EXTRACTORS, meaning
+
+    for kind in ("numeric", "choice"):
+        assert [name for name in extractor_names(kind) if (kind, name) not in EXTRACTORS] == []
+    command = (
+        "eval",
+        "--dataset",
+        "choices.jsonl",
+        "--split",
+        "validation",
+        "--limit",
+        "2",
+        "--samples",
+        "2",
+        "--json",
+    )
+    measures = json.loads(cli(*command)[1])["markov_cot"]["choices_validation"]["metrics"]
+    assert [key for key in measures if not meaning("choice", key)] == []
+
+
 def test_a_suite(workplace: Path, cli: Cli) -> None:
     Path("s.yaml").write_text("tasks:\n  - {dataset: words, limit: 3}\n  - {dataset: choices, limit: 90}\n")
     code, out, _ = cli("eval", "--suite", "s.yaml", "--limit", "2", "--checkpoint", "latest", "--json")
@@ -146,7 +206,10 @@ def test_too_long_problems_are_counted(workplace: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--checkpoint", "adapter_9"], "adapter_9: not found in any run in checkpoints/; r has adapter_2, adapter_4"),
+        (
+            ["--checkpoint", "adapter_9"],
+            "adapter_9: not found in any run in checkpoints/; r has adapter_0, adapter_2, adapter_4",
+        ),
         (["--checkpoint", "adapter_9", "--run", "r"], "adapter_9: not found in run r"),
         (["--checkpoint", "bset"], "did you mean best"),
         (["--checkpoint", "no/such/folder"], "no/such/folder: is no folder"),
@@ -225,7 +288,9 @@ def test_without_a_best_the_latest_is_the_default(workplace: Path) -> None:
     checkpoints, best = Path("checkpoints"), Path("checkpoints/r/best")
     best.unlink(missing_ok=True)
     assert default_name(None, checkpoints) == "latest"
-    with pytest.raises(UserError, match=r"run r has none \(no validation since step 0, .*; it has adapter_2, "):
+    with pytest.raises(
+        UserError, match=r"run r has none \(no validation since step 0, .*; it has adapter_0, adapter_2, "
+    ):
         locate("best", None, checkpoints)
     best.symlink_to("adapter_2")
     assert default_name("r", checkpoints) == "best"

@@ -42,6 +42,27 @@ def test_choices_and_the_base_alone(workplace: Path, cli: Cli) -> None:
     assert shown["answer"] is None
 
 
+@pytest.mark.parametrize(("answer", "valid"), [("I cannot say", False), ("", False), ("= 12", True)])
+def test_an_answer_that_is_none_is_marked(
+    workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, answer: str, valid: bool
+) -> None:
+    from dataclasses import replace
+
+    from markov_cot.evaluation import answering
+
+    original = answering.answer_from_cots
+    monkeypatch.setattr(
+        "markov_cot.evaluation.runner.answer_from_cots",
+        lambda *args, **kwargs: [replace(each, text=answer) for each in original(*args, **kwargs)],
+    )
+    command = ("sample", "What is 2+3?", "--checkpoint", "base", "--set", "rollout.length=4")
+    written = json.loads(cli(*command, "--json")[1])[0]["written"][0]
+    assert (written["answer"], written["is_valid"]) == (answer, valid)
+    code, out, _ = cli(*command)
+    assert code == 0
+    assert (f"{answer} (no valid answer)".strip() in out) is not valid
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -1,0 +1,43 @@
+"""What `markov-cot train` says at its end: how to continue, and what to type next."""
+
+from __future__ import annotations
+
+from markov_cot.cli.again import beside_python, diagnose, look_at, train_again
+from markov_cot.cli.alarm_lines import way_back
+from markov_cot.evaluation.validation import Score
+from markov_cot.trainer import Outcome, Trainer
+
+
+def after_interruption(trainer: Trainer) -> list[str]:
+    """Where the run is saved, and the command that continues it."""
+    run, config = trainer.session.folders.run.name, trainer.session.config
+    return [f"interrupted; saved {trainer.folder}. To continue: {train_again(run, config)}"]
+
+
+def after_alarms(trainer: Trainer, outcome: Outcome) -> list[str]:
+    """What stopped the run, and the command that continues from before it with a setting changed."""
+    run, config = trainer.session.folders.run.name, trainer.session.config
+    names = [event.alarm for event in outcome.alarms]
+    where = f"saved {trainer.folder}" if trainer.folder.exists() else "this step could not be saved"
+    stopped = f"stopped by a critical alarm ({', '.join(names)}); {where}"
+    healthy = trainer.state.last_healthy(outcome.alarms)
+    if healthy is None:
+        return [stopped, "No checkpoint from before it is kept; start another --run with what is advised."]
+    return [stopped, *way_back(run, config, healthy.name, names)]
+
+
+def after_the_end(trainer: Trainer, score: Score) -> list[str]:
+    """Where the checkpoints are, and what to type next. `score` is one of the final ones."""
+    folder, config = trainer.session.folders.run, trainer.session.config
+    lines = [f"checkpoint: {trainer.folder}"]
+    if best := trainer.progress.best_step:
+        count = min(config.validation.problems, len(trainer.session.held_out))
+        chosen = f"by {score.measure} on {count} of the validation problems"
+        lines.append(f"best while training, {chosen}: step {best}, {trainer.folder.with_name('best')}")
+    return [
+        *lines,
+        f"test split:  {look_at('eval', folder.name, config)}",
+        f"samples:     {look_at('sample', folder.name, config)}",
+        f"alarms:      {diagnose(folder.name, config)}",
+        f"curves:      {beside_python('tensorboard')} --logdir {folder.parent}",
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from markov_cot.errors import UserError
-from markov_cot.evaluation import extractors_choice, extractors_numeric
+from markov_cot.evaluation import extractors_anchor, extractors_choice, extractors_numeric
 from markov_cot.evaluation.graders import exact_match, letters_equal, numbers_equal
 from markov_cot.evaluation.math_verify_extractor import math_verify
 from markov_cot.tasks.problem import Kind
@@ -39,7 +39,7 @@ def _numeric(name: str, rule: Callable[[str], str | None], matches: Callable[[st
 
 
 _ALL = (
-    _numeric("anchor", extractors_numeric.anchor, numbers_equal),
+    _numeric("anchor", extractors_anchor.anchor, numbers_equal),
     _numeric("simple", extractors_numeric.simple, numbers_equal),
     _numeric("strict-match", extractors_numeric.strict_match, exact_match),
     _numeric("flexible-extract", extractors_numeric.flexible_extract, exact_match),

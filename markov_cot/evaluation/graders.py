@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from string import ascii_uppercase
 
-from markov_cot.evaluation.numerals import parse_number
+from markov_cot.numerals import parse_number
 from markov_cot.tasks.problem import LABELS, Kind
 
 _GOLD_LETTER = re.compile(r"\s*[(\[]?\s*([A-Za-z])\s*[)\].:]*\s*")

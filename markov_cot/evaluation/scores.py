@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markov_cot.evaluation.extractors import Extractor, extract
-from markov_cot.evaluation.numerals import parse_number
+from markov_cot.numerals import parse_number
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample
 from markov_cot.evaluation.statistics import majority, pass_at_k
 from markov_cot.tasks.problem import LABELS, Problem

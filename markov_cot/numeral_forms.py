@@ -38,8 +38,9 @@ class Form:
 
 ENGLISH = Form(".", ",")
 _COMMA_AND_POINTS, _COMMA_AND_SPACES = Form(",", "."), Form(",", _SPACES)
-_APOSTROPHES, _UNDERSCORES, _POINT_AND_SPACES = Form(".", "'’"), Form(".", "_"), Form(".", _SPACES)
-_FORMS = (_COMMA_AND_POINTS, _COMMA_AND_SPACES, _APOSTROPHES, _UNDERSCORES, _POINT_AND_SPACES)
+_APOSTROPHES, _POINT_AND_SPACES = Form(".", "'’"), Form(".", _SPACES)
+_FORMS = (Form(",", f".'’{_SPACES}"), _APOSTROPHES, _POINT_AND_SPACES, Form(".", "_"))
+"""Those that a number may show by itself."""
 
 _BY_LANGUAGE = {
     **dict.fromkeys("en ja ko zh th he hi ms es-mx es-us".split(), ENGLISH),
@@ -109,8 +110,8 @@ def in_english(text: str, form: Form = ENGLISH) -> str:
 def own_form(text: str) -> Form | None:
     """The form in which the one number of `text` is written; None when that is the English one, or cannot be told.
 
-    >>> own_form("3,5") == form_of_locale("de"), own_form("1,234"), own_form("1'234").groups
-    (True, None, "'’")
+    >>> own_form("3,5").decimal, own_form("1,234"), own_form("1'234").decimal
+    (',', None, '.')
     """
     runs = _RUN.findall(text)
     if len(runs) != 1 or _converted(runs[0], ENGLISH) != NO_VALUE:

@@ -70,7 +70,7 @@ def boxed(text: str, form: Form = ENGLISH) -> str | None:
     >>> boxed("\\boxed{2\\sqrt{3}}"), boxed("\\boxed{3, 5}"), boxed("18")
     (None, None, None)
     """
-    content = _last_boxed(prepared(text, form)) if "\\boxed" in text or "\\fbox" in text else None
+    content = last_box(text, form)
     if content is None:
         return None
     content = _WORDS.sub(_keep_digits, content)
@@ -84,6 +84,11 @@ def boxed(text: str, form: Form = ENGLISH) -> str | None:
 def _keep_digits(words: re.Match[str]) -> str:
     r"""`\text{18 eggs}` holds the answer, `\text{eggs}` a unit."""
     return f" {words[1]} " if any("0" <= c <= "9" for c in words[1]) else " "
+
+
+def last_box(text: str, form: Form = ENGLISH) -> str | None:
+    r"""Contents of the last complete `\boxed{...}` of a response; None where there is none."""
+    return _last_boxed(prepared(text, form)) if "\\boxed" in text or "\\fbox" in text else None
 
 
 def _last_boxed(text: str) -> str | None:

@@ -22,8 +22,12 @@ _LONGEST_EXPANDED = 40
 _WRAPPERS = re.compile(
     r"\\(?:boxed|fbox|text|textbf|textit|mathbf|mathrm|mbox|operatorname)\s?\{([^{}]*)\}|\\[()\[\]]|(?<!\\)\$(?![0-9.-])|(?<=[^\s$])\$\Z"
 )
-_LATEX_NOISE = re.compile(r"\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?=[%$ ])|\\(?:left|right|quad|displaystyle|degrees?)\b|~|°")
-_UNIT_POWER = re.compile(r"\b(mm|cm|dm|km|m|ft|in|yd|mi|s|units?|inch(?:es)?|feet|met(?:er|re)s?)(?:\s?\^\s?\{?[23]\}?|[²³])")
+_LATEX_NOISE = re.compile(
+    r"\^\s?\{?\s?(?:\\circ|°)\s?\}?|\\(?=[%$ ])|\\(?:left|right|quad|displaystyle|degrees?)\b|~|°"
+)
+_UNIT_POWER = re.compile(
+    r"\b(mm|cm|dm|km|m|ft|in|yd|mi|s|units?|inch(?:es)?|feet|met(?:er|re)s?)(?:\s?\^\s?\{?[23]\}?|[²³])"
+)
 _NAME = re.compile(r"\A[^0-9=]{0,30}=")
 _SYMBOLIC = re.compile(
     r"\\[A-Za-z]|[\^*+<>≤≥√∞|{}±]|\0!|/\s*\0|\0\s?/(?!\s?[A-Za-z])|(?-i:[α-λν-ωΑ-Ψ])"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 
-_SMALL = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-}
-_TENS = {
-    word: 10 * i for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-} | {"fourty": 40}
+_UP_TO_NINETEEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_BY_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL = {word: value for value, word in enumerate(_UP_TO_NINETEEN.split())}
+_TENS = {word: 10 * i for i, word in enumerate(_BY_TENS.split(), 2)} | {"fourty": 40}
 _SCALES = {"hundred": 100, "thousand": 1000}
 _WORD = "|".join(sorted((*_SMALL, *_TENS, *_SCALES), key=len, reverse=True))
 _PHRASE = re.compile(
@@ -29,9 +26,15 @@ _NOT_THE_NUMBER = re.compile(
     r"|dozens?|millions?|billions?|trillions?|hundreds?|thousands?|point)\b",
     re.IGNORECASE,
 )
-_PRONOUN = re.compile(r"\s(?:of|that|which|who|thing|can|could|must|should|would|might|may|another)\b|['’]", re.IGNORECASE)
-_BEFORE_A_LONE_ONE = re.compile(r"(?:\A|[:=]|\b(?:is|are|was|be|equals|exactly|only|just|or|not|but|to))[\s*_`\"'(]{0,6}\Z", re.I)
-_PART = re.compile(r"(?<=[0-9]) and (?:(?:a|one) (half|quarter|third)|([0-9]{1,3}/[0-9]{1,3})|(three quarters|two thirds))\b")
+_PRONOUN = re.compile(
+    r"\s(?:of|that|which|who|thing|can|could|must|should|would|might|may|another)\b|['’]", re.IGNORECASE
+)
+_BEFORE_A_LONE_ONE = re.compile(
+    r"(?:\A|[:=]|\b(?:is|are|was|be|equals|exactly|only|just|or|not|but|to))[\s*_`\"'(]{0,6}\Z", re.I
+)
+_PART = re.compile(
+    r"(?<=[0-9]) and (?:(?:a|one) (half|quarter|third)|([0-9]{1,3}/[0-9]{1,3})|(three quarters|two thirds))\b"
+)
 _PARTS = {"half": "1/2", "quarter": "1/4", "third": "1/3", "three quarters": "3/4", "two thirds": "2/3"}
 
 

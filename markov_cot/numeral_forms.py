@@ -42,12 +42,13 @@ _APOSTROPHES, _POINT_AND_SPACES = Form(".", "'’"), Form(".", _SPACES)
 _FORMS = (Form(",", f".'’{_SPACES}"), _APOSTROPHES, _POINT_AND_SPACES, Form(".", "_"))
 """Those that a number may show by itself."""
 
-_BY_LANGUAGE = {
-    **dict.fromkeys("en ja ko zh th he hi ms es-mx es-us".split(), ENGLISH),
-    **dict.fromkeys("de es it pt nl da id tr el ro hr sl sr vi is ca".split(), _COMMA_AND_POINTS),
-    **dict.fromkeys("fr ru uk pl cs sk sv nb no fi hu bg et lv lt".split(), _COMMA_AND_SPACES),
-    **dict.fromkeys("de-ch fr-ch it-ch de-li".split(), _APOSTROPHES),
+_LANGUAGES = {
+    "en ja ko zh th he hi ms es-mx es-us": ENGLISH,
+    "de es it pt nl da id tr el ro hr sl sr vi is ca": _COMMA_AND_POINTS,
+    "fr ru uk pl cs sk sv nb no fi hu bg et lv lt": _COMMA_AND_SPACES,
+    "de-ch fr-ch it-ch de-li": _APOSTROPHES,
 }
+_BY_LANGUAGE = {tag: form for tags, form in _LANGUAGES.items() for tag in tags.split()}
 LOCALES = tuple(_BY_LANGUAGE)
 """Language tags that are known; any other region goes by its language."""
 

@@ -35,7 +35,7 @@ def choice_text(text: str, choices: tuple[str, ...]) -> str | None:
 
 
 def written_choice(text: str, choices: tuple[str, ...], begins_with: str | None = None) -> str | None:
-    """As `choice_text`, of text that is all visible; first of all it may say the option with the letter `begins_with`."""
+    """As `choice_text`, of text that is all visible; it may first repeat the option with the letter `begins_with`."""
     if refused := refusal(text):
         text = text if any(refusal(choice) for choice in choices) else text[refused.end() :]
     for mark in reversed(corrections(text)):

@@ -27,7 +27,9 @@ _LABEL = re.compile(
     re.VERBOSE,
 )
 _LEAD = re.compile(r"[\s*_`\"'’:{(\[\\$]{0,20}")
-_ABOUT = re.compile(r"(?:(?:now|then|therefore|about|approximately|around|roughly|exactly|only|just|probably|simply)\s){0,3}", re.I)
+_ABOUT = re.compile(
+    r"(?:(?:now|then|therefore|about|approximately|around|roughly|exactly|only|just|probably|simply)\s){0,3}", re.I
+)
 _BOUND = re.compile(
     r"(?:(?:a\s(?:bit|little)|slightly|much|far)\s)?(?:more|less|fewer|greater|larger|smaller|higher|lower)\sthan\b|[<>≤≥]",
     re.IGNORECASE,
@@ -44,6 +46,7 @@ _COPULA = re.compile(
     r"|\b(?:should|must)\s(?:actually\s|have\s)?be(?:en)?\s|\bmake\s(?:that|it)\s|\bmeant\s",
     re.IGNORECASE,
 )
+_NOT = re.compile(r"not\b", re.IGNORECASE)
 _AT_ONCE = re.compile(r"[\s,:;.!—–*_\"'(-]{0,8}")
 _BOLD = re.compile(r"\*\*\s?(?=[^*\n]{1,40}\*\*)")
 _SUBJECT = re.compile(
@@ -56,7 +59,9 @@ _ACTOR = re.compile(
     r"(?:needs?|requires?|costs?|earns?|takes?|makes?|saves?|spends?|gets?|uses?|has|have|had)\s"
     r"(?:a\stotal\sof\s|only\s|about\s|exactly\s|at\sleast\s)?[*_]{0,2}"
 )
-_PREDICATE = re.compile(r"[*_]{0,2}(?:\s[A-Za-z-]{1,20}){0,4}?\s(?:is|are|was|were|remain|remains|(?:will|would|must)\sbe)\b")
+_PREDICATE = re.compile(
+    r"[*_]{0,2}(?:\s[A-Za-z-]{1,20}){0,4}?\s(?:is|are|was|were|remain|remains|(?:will|would|must)\sbe)\b"
+)
 _ADJUNCT = re.compile(
     r"\b(?:for|after|because|since|per|every|each|when|if|among|between|from|out\sof|(?:to|can)\s\w{1,12}|in|on|with|of|by|at|into)\s"
     r"(?:(?:the|a|all|his|her|their|those|these|each|every|only|other)\s){0,2}[$]?\Z",
@@ -186,8 +191,7 @@ def _number_at(text: str, start: int) -> str | None:
     begin = lead.match(text, about.end() if about else start)
     at = begin.end() if begin else start
     if not (_ANY_DIGIT.match(text, at) or _IMMEDIATE.match(text, at) or begins_with_words(text, at)):
-        negated = re.compile(r"not\b|n['’]t\b").match(text, at)
-        if not negated:
+        if not _NOT.match(text, at):
             return None
     sentence = _SENTENCE_END.search(text, at, at + _REACH)
     end = sentence.start() if sentence else min(len(text), at + _REACH)

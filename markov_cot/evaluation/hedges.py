@@ -17,14 +17,14 @@ _JOINT = re.compile(
     (?P<unit>{_UNIT}?) [\s*_`"')\]]{{0,4}}
     (?: (?P<other>,?\s?\b(?:and/)?or\b | [,;(]?\s?(?=\b(?:maybe|perhaps|possibly|alternatively)\b))
       | (?P<range>\b(?:to|through|up\sto)\b | [–—~-]) | (?P<both>\band\b) | (?P<comma>,) )
-    \s? (?: (?:maybe|perhaps|possibly|alternatively|even|also|about|around|maybe\seven|it\s(?:is|could\sbe|might\sbe|may\sbe)
+    \s? (?: (?:maybe|perhaps|possibly|alternatively|even|also|about|around|it\s(?:is|(?:could|might|may)\sbe)
             | [a-z]\s?=),?\s? ){{0,3}}
     [\s*_`"'(\[]{{0,4}}
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _UNIT_AFTER = re.compile(r"[\s-]?([A-Za-z%°]{1,14})")
-_NO_UNIT = frozenset("is are was were and or but so because since as for in of to the it if when per with".split())
+_NO_UNIT = re.compile(r"is|are|was|were|and|or|but|so|because|since|as|for|in|of|to|the|it|if|when|per|with")
 _CHANGE = re.compile(r"\b(?P<range>rang\w{1,4}\s|anywhere\s|somewhere\s)?(?:from|add(?:s|ed|ing)?)\s\Z", re.IGNORECASE)
 _LIST_END = re.compile(r"[\s*_)\]}$]{0,4}(?:[.!?;,\n]|\Z|(?:or|and)\b)")
 _TWO_SIGNS_BEFORE = re.compile(r"(?:[±∓]|\\pm|\+/-)\s?\Z")
@@ -38,7 +38,7 @@ def is_ruled_out(text: str, span: Span) -> bool:
 
 
 def is_open(text: str, span: Span, *, begins_a_list: bool = False) -> bool:
-    """Whether the number is one of several that the response leaves open: "5 or 6", "10 to 12", "between 5 and 6", "±5".
+    """Whether the number is one of several that are left open: "5 or 6", "10 to 12", "between 5 and 6", "±5".
 
     The same amount twice is one answer: "1/2 or 0.5", "3/4, or 75%", "120 minutes or 2 hours".
     With `begins_a_list`, "2, 3" is open too.
@@ -90,7 +90,7 @@ def _grows(first: Span, second: Span) -> bool:
 def _unit_after(text: str, end: int) -> str:
     match = _UNIT_AFTER.match(text, end)
     unit = match[1].lower() if match else ""
-    return "" if unit in _NO_UNIT else unit
+    return "" if _NO_UNIT.fullmatch(unit) else unit
 
 
 def _singular(unit: str) -> str:

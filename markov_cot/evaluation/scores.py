@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from markov_cot.evaluation.extractors import Extractor
 from markov_cot.evaluation.extractors import grade as grade_response
-from markov_cot.numerals import parse_number
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample
 from markov_cot.evaluation.statistics import majority, pass_at_k
+from markov_cot.numerals import parse_number
 from markov_cot.tasks.problem import LABELS, Problem
 
 Key = str

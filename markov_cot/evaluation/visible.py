@@ -39,7 +39,8 @@ def visible(text: str) -> str:
         return _final_channel(text)
     if "<" not in text and "[" not in text and "◁" not in text:
         return text
-    kept, depth, start = [], 0, 0
+    kept: list[str] = []
+    depth = start = 0
     for tag in _TAG.finditer(text):
         if tag["close"] or tag["end"] or tag["square_close"] or tag["odd_close"]:
             if depth <= 1:

@@ -85,11 +85,11 @@ def number_text(value: Any, name: str) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         raise RowError(f"{name} {value} is not a number")
     if isinstance(value, str):
-        value = clean_text(value, name)
-        if is_symbolic(value):
+        value = gold = clean_text(value, name)
+        if is_symbolic(gold):
             if not can_compare():
-                raise RowError(f"{name} {shown(value)} is not a number but an expression; {NEEDS_MATH_VERIFY}")
-            return value
+                raise RowError(f"{name} {shown(gold)} is not a number but an expression; {NEEDS_MATH_VERIFY}")
+            return gold
     try:
         return gold_number(value)
     except GoldError as error:

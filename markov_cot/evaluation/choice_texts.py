@@ -6,7 +6,7 @@ import re
 from string import ascii_uppercase
 
 from markov_cot.evaluation.visible import before_next_turn, visible
-from markov_cot.evaluation.wording import corrections, refusal
+from markov_cot.evaluation.wording import corrections, end_of_refusal, refusal
 from markov_cot.numeral_forms import ascii_digits
 
 _THOUSANDS = re.compile(r",(?<=[0-9],)(?=[0-9]{3})")
@@ -37,7 +37,7 @@ def choice_text(text: str, choices: tuple[str, ...]) -> str | None:
 def written_choice(text: str, choices: tuple[str, ...], begins_with: str | None = None) -> str | None:
     """As `choice_text`, of text that is all visible; it may first repeat the option with the letter `begins_with`."""
     if refused := refusal(text):
-        text = text if any(refusal(choice) for choice in choices) else text[refused.end() :]
+        text = text if any(refusal(choice) for choice in choices) else text[end_of_refusal(refused) :]
     for mark in reversed(corrections(text)):
         if letter := _only(text[mark.end() :], choices, None):
             return letter

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from markov_cot.evaluation.hedges import is_open, is_ruled_out
 from markov_cot.evaluation.visible import before_next_turn, next_question, visible
-from markov_cot.evaluation.wording import confirms, corrections, refusal
+from markov_cot.evaluation.wording import confirms, corrections, end_of_refusal, refusal
 from markov_cot.number_words import begins_with_words, join_parts, words_to_digits
 from markov_cot.numeral_forms import ENGLISH, NO_VALUE, Form, ascii_digits, in_english
 from markov_cot.numerals import MAX_DIGITS, Span, find_spans, last_spans, plain_value, tidy_latex
@@ -136,8 +136,9 @@ def _taken_up(text: str, mark: re.Match[str]) -> str | None:
 
 def _despite(text: str, refused: re.Match[str]) -> str | None:
     """An answer given before a refusal, under a label, or after it; a number in passing is none."""
-    after = _labels(text, refused.end()) or _stated(text, refused.end())
-    return after or _after_last_equals(text, refused.end(), len(text)) or _labels(text, 0, refused.start())
+    start = end_of_refusal(refused)
+    after = _labels(text, refused.end()) or _copula(text, start) or _after_last_equals(text, start, len(text))
+    return after or _labels(text, 0, refused.start())
 
 
 def _labels(text: str, start: int = 0, end: int | None = None) -> str | None:
@@ -178,21 +179,23 @@ def _in_words(text: str, begin: int, end: int) -> str | None:
 
 
 def _stated(text: str, start: int) -> str | None:
-    """The number that follows at once, or the last "it is": how a correction is worded."""
-    for stated in reversed(list(_COPULA.finditer(text, start))):
-        if (number := _number_at(text, stated.end())) is not None:
-            return number
+    """The number that a correction states: after "it is", or at once."""
     at_once = _AT_ONCE.match(text, start)
-    return _number_at(text, at_once.end()) if at_once else None
+    return _copula(text, start) or (_number_at(text, at_once.end()) if at_once else None)
+
+
+def _copula(text: str, start: int) -> str | None:
+    """The number after the last "it is" that has one."""
+    found = (_number_at(text, stated.end()) for stated in reversed(list(_COPULA.finditer(text, start))))
+    return next((number for number in found if number is not None), None)
 
 
 def _number_at(text: str, start: int) -> str | None:
-    about, lead = _ABOUT.match(text, start), _LEAD
-    begin = lead.match(text, about.end() if about else start)
-    at = begin.end() if begin else start
-    if not (_ANY_DIGIT.match(text, at) or _IMMEDIATE.match(text, at) or begins_with_words(text, at)):
-        if not _NOT.match(text, at):
-            return None
+    about = _ABOUT.match(text, start)
+    lead = _LEAD.match(text, about.end() if about else start)
+    at = lead.end() if lead else start
+    if not (_IMMEDIATE.match(text, at) or begins_with_words(text, at) or _NOT.match(text, at)):
+        return None
     sentence = _SENTENCE_END.search(text, at, at + _REACH)
     end = sentence.start() if sentence else min(len(text), at + _REACH)
     return _in_words(text, at, end) or _number_between(text, start, end)

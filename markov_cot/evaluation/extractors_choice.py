@@ -14,7 +14,7 @@ from string import ascii_uppercase
 
 from markov_cot.evaluation.choice_texts import written_choice
 from markov_cot.evaluation.visible import before_next_turn, next_question, visible
-from markov_cot.evaluation.wording import confirms, corrections, refusal
+from markov_cot.evaluation.wording import confirms, corrections, end_of_refusal, refusal
 from markov_cot.numeral_forms import ascii_digits
 from markov_cot.tasks.problem import LABELS
 
@@ -61,7 +61,7 @@ _JOINT = re.compile(
 _HEADER_END = re.compile(r"[)\]]|[.:](?=\s|\Z)")
 # A star is an operator between two operands; beside only one it is markdown's.
 _OPERATOR_BEFORE = re.compile(r"[=+/^<]\s?\Z|[A-Za-z0-9)]\s?\*\s?\Z|[A-Za-z]\.\Z")
-_OPERATOR_AFTER = re.compile(r"\s?[=+/^<]|\s?\*\s?[A-Za-z0-9(]|\.[A-Z]")
+_OPERATOR_AFTER = re.compile(r"\s?[=+/^<]|\s?\*(?:[A-Za-z0-9(]|\s[A-Z0-9(])|\.[A-Z]")
 _NAMED = re.compile(r"\b(?:vitamins?|hepatitis|type|grade|point|appendix)\s\Z", re.IGNORECASE)
 _NEGATED_BEFORE = re.compile(
     r"[nNeErRiItTuU](?:(?<=\b.)(?i:ot|either|or|xcept|liminates?|xcludes?|ules?\sout|nstead\sof|han|nlike)|['’]t)"
@@ -201,7 +201,7 @@ def _lone(text: str, spots: list[int], closed: frozenset[int], count: int) -> li
     likely = (at for at in spots if text[at].upper() in options and at not in closed)
     found = [at for at in likely if _stands_alone(text, at)]
     refused = refusal(text) if found else None
-    return [at for at in found if at >= refused.end()] if refused else found
+    return [at for at in found if at >= end_of_refusal(refused)] if refused else found
 
 
 def _corrected(text: str, mark: re.Match[str], count: int) -> str | None:
@@ -252,14 +252,17 @@ def _labelled(text: str) -> Iterator[int]:
 
 def _stands_alone(text: str, at: int) -> bool:
     """Whether the letter is neither a word, nor a variable, nor part of a name, nor ruled out."""
-    if _OPERATOR_BEFORE.search(text, max(0, at - 4), at) or _NEGATED_AFTER.match(text, at + 1):
+    emphasised = text[max(0, at - 1) : at] == "*" == text[at + 1 : at + 2]
+    operand = not emphasised and _OPERATOR_BEFORE.search(text, max(0, at - 4), at)
+    if operand or _NEGATED_AFTER.match(text, at + 1):
         return False
     before = text[max(0, at - 30) : at]
     if _NEGATED_BEFORE.search(before):
         return False
     if text[at + 1 : at + 2] in (")", "]"):
         return True
-    return text[at] != "I" and not (_OPERATOR_AFTER.match(text, at + 1) or _NAMED.search(before) or _is_word(text, at))
+    operand = not emphasised and _OPERATOR_AFTER.match(text, at + 1)
+    return text[at] != "I" and not (operand or _NAMED.search(before) or _is_word(text, at))
 
 
 def _is_word(text: str, at: int) -> bool:

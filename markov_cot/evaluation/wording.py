@@ -51,6 +51,8 @@ _REFUSAL_WORDS = (
     *("no solution", "no answer", "more info", "more data", "more detail", "more context"),
 )
 
+_CLAUSE_ENDS = re.compile(r"[.!?](?=\s|\Z)|[;\n]|,?\s(?:but|however|so|yet|still)\b", re.IGNORECASE)
+
 _NEGATOR = (
     r"(?:\b(?:not|cannot|never|nor|neither|unlike|except|rather\sthan|instead\sof|other\sthan|ruled?\sout)"
     r"|\w{2,6}n['’]t)"
@@ -102,3 +104,9 @@ def refusal(text: str) -> re.Match[str] | None:
     for found in _REFUSAL.finditer(text):  # noqa: B007 - only the last one is wanted
         pass
     return found
+
+
+def end_of_refusal(refused: re.Match[str]) -> int:
+    """Where the clause that refuses ends: what it mentions is no answer, what comes after it may be one."""
+    ends = _CLAUSE_ENDS.search(refused.string, refused.end())
+    return ends.end() if ends else len(refused.string)

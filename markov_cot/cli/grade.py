@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @click.option(
     "--choices", type=click.IntRange(2, 26), metavar="N", help="Choices per question where rows do not say [5]."
 )
+@click.option(
+    "--locale", metavar="TAG", help="How numbers are written, e.g. de: 1.234,5; fr: 1 234,5; de-CH: 1'234.5 [en]."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--out", metavar="FILE", help="Write each row with what every extractor predicted (null is invalid).")
 def grade_command(
@@ -24,13 +27,15 @@ def grade_command(
     kind: Literal["numeric", "choice"],
     names: tuple[str, ...],
     choices: int | None,
+    locale: str | None,
     as_json: bool,
     out: str | None,
 ) -> None:
     """Grade stored outputs again, with any extractor.
 
     Each row of FILE.jsonl (or .jsonl.gz) has `response` and `gold`; for choices also, if you like, `choices`: the
-    options' texts or their number. Without --extractor, all that need no optional dependency are used.
+    options' texts or their number. A samples_<dataset>.jsonl that `eval` wrote will do as it is. Without --extractor,
+    all that need no optional dependency are used.
     """
     from pathlib import Path
 
@@ -38,19 +43,25 @@ def grade_command(
     from markov_cot.evaluation.extractors import default_extractors, get_extractor
     from markov_cot.evaluation.regrade import regrade
     from markov_cot.evaluation.row_writer import writing_rows
+    from markov_cot.numeral_forms import LOCALES, form_of_locale
 
     if choices and kind != "choice":
         raise UserError("--choices: only with --kind choice")
+    if locale and kind != "numeric":
+        raise UserError("--locale: only with --kind numeric")
+    form = form_of_locale(locale) if locale else None
+    if locale and form is None:
+        raise UserError(f"--locale {locale}: not known; there are {', '.join(LOCALES)}")
     extractors = [get_extractor(kind, name) for name in dict.fromkeys(names)] or default_extractors(kind)
     source = Path(file)
     if out is None:
-        report = regrade(source, kind, extractors, choices)
+        report = regrade(source, kind, extractors, choices, form=form)
     else:
         target = Path(out)
         if target.exists() and source.exists() and target.samefile(source):
             raise UserError(f"--out {out}: is the file that is graded; name another")
         with writing_rows(target) as write:
-            report = regrade(source, kind, extractors, choices, write)
+            report = regrade(source, kind, extractors, choices, write, form)
     if as_json:
         import json
 
@@ -77,5 +88,7 @@ def _print_table(report: Report, file: str) -> None:
         table.add_row(name, f"{summary.mean:.4f}", stderr, interval, f"{tally.invalid:,}")
     console = Console(markup=False, highlight=False)
     print_table(console, table, visible(f"{file}: {report.n:,} responses"))
+    if report.absent:
+        console.print(f"{report.absent:,} of the responses are null: counted as invalid.")
     if note := small_sample_note(report.n):
         console.print(note)

@@ -11,9 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from markov_cot.errors import UserError
-from markov_cot.evaluation import extractors_choice, extractors_numeric
+from markov_cot.evaluation import choice_texts, extractors_anchor, extractors_choice, extractors_numeric
 from markov_cot.evaluation.graders import exact_match, letters_equal, numbers_equal
 from markov_cot.evaluation.math_verify_extractor import math_verify
+from markov_cot.evaluation.visible import before_next_turn, visible
+from markov_cot.golds import is_symbolic
+from markov_cot.numeral_forms import ENGLISH, Form
+from markov_cot.symbolic import expression_in, expressions_equal
 from markov_cot.tasks.problem import Kind
 
 MOST_CHOICES = 26
@@ -26,30 +30,50 @@ class Extractor:
 
     name: str
     kind: Kind
-    rule: Callable[[str, tuple[str, ...]], str | None]
-    """(response, texts of the choices) -> the answer as text; None is invalid."""
+    rule: Callable[[str, tuple[str, ...], Form], str | None]
+    """(response, texts of the choices, how numbers are written) -> the answer as text; None is invalid."""
     matches: Callable[[str | None, str], bool]
     """(prediction, gold) -> right."""
+    expression: Callable[[str], str | None] | None = None
+    """(response) -> the expression in it, to be compared with a gold that is one."""
     extra: str | None = None
     """The extra of this package it needs, by its name in setup.cfg."""
 
 
-def _numeric(name: str, rule: Callable[[str], str | None], matches: Callable[[str | None, str], bool]) -> Extractor:
-    return Extractor(name, "numeric", lambda text, choices: rule(text), matches)
+def _text_rule(name: str, rule: Callable[[str], str | None], matches: Callable[[str | None, str], bool]) -> Extractor:
+    return Extractor(name, "numeric", lambda text, choices, form: rule(text), matches)
+
+
+def _choice(name: str, rule: Callable[[str, tuple[str, ...]], str | None]) -> Extractor:
+    return Extractor(name, "choice", lambda text, choices, form: rule(text, choices), letters_equal)
+
+
+def _expression(text: str) -> str | None:
+    return expression_in(before_next_turn(visible(text)))
 
 
 _ALL = (
-    _numeric("anchor", extractors_numeric.anchor, numbers_equal),
-    _numeric("simple", extractors_numeric.simple, numbers_equal),
-    _numeric("strict-match", extractors_numeric.strict_match, exact_match),
-    _numeric("flexible-extract", extractors_numeric.flexible_extract, exact_match),
-    _numeric("boxed", extractors_numeric.boxed, numbers_equal),
-    Extractor("math-verify", "numeric", lambda text, choices: math_verify(text), numbers_equal, extra="math-verify"),
-    Extractor("word-boundary", "choice", extractors_choice.word_boundary, letters_equal),
-    Extractor("anchor", "choice", extractors_choice.anchor, letters_equal),
-    Extractor("choice-text", "choice", extractors_choice.choice_text, letters_equal),
-    Extractor("legacy", "choice", extractors_choice.legacy, letters_equal),
-    Extractor("legacy-boundary", "choice", extractors_choice.legacy_boundary, letters_equal),
+    Extractor(
+        "anchor", "numeric", lambda text, _, form: extractors_anchor.anchor(text, form), numbers_equal, _expression
+    ),
+    _text_rule("simple", extractors_numeric.simple, numbers_equal),
+    _text_rule("strict-match", extractors_numeric.strict_match, exact_match),
+    _text_rule("flexible-extract", extractors_numeric.flexible_extract, exact_match),
+    Extractor(
+        "boxed",
+        "numeric",
+        lambda text, _, form: extractors_numeric.boxed(text, form),
+        numbers_equal,
+        lambda text: _expression(text) if extractors_numeric.last_box(text) is not None else None,
+    ),
+    Extractor(
+        "math-verify", "numeric", lambda text, _, form: math_verify(text), numbers_equal, _expression, "math-verify"
+    ),
+    _choice("word-boundary", extractors_choice.word_boundary),
+    _choice("anchor", extractors_choice.anchor),
+    _choice("choice-text", choice_texts.choice_text),
+    _choice("legacy", extractors_choice.legacy),
+    _choice("legacy-boundary", extractors_choice.legacy_boundary),
 )
 _BY_KIND_AND_NAME = {(extractor.kind, extractor.name): extractor for extractor in _ALL}
 
@@ -100,13 +124,32 @@ def get_extractor(kind: Kind, name: str) -> Extractor:
     return extractor
 
 
-def extract(extractor: Extractor, text: str, choices: tuple[str, ...] = ()) -> str | None:
+def extract(extractor: Extractor, text: str, choices: tuple[str, ...] = (), form: Form = ENGLISH) -> str | None:
     """What `extractor` reads out of `text`: a number or a letter as text; None is invalid.
 
     `choices` are the options' texts, in order; empty strings where only their number is known. A choice extractor
-    without choices finds every letter invalid.
+    without choices finds every letter invalid. `form` says how numbers are written.
 
     >>> extract(PRIMARY["numeric"], "so it costs $70,000."), extract(PRIMARY["choice"], "It is (c).", ("",) * 4)
     ('70000', 'C')
     """
-    return extractor.rule(text, choices)
+    return extractor.rule(text, choices, form)
+
+
+def grade(
+    extractor: Extractor, text: str | None, gold: str, choices: tuple[str, ...] = (), form: Form = ENGLISH
+) -> tuple[str | None, bool]:
+    r"""What `extractor` reads out of a response, and whether that is `gold`. No response (None) is invalid.
+
+    Where the gold is an expression, so is what is read, and math-verify compares them.
+
+    >>> grade(PRIMARY["numeric"], "It is 70,000.", "$70000"), grade(PRIMARY["numeric"], None, "7")
+    (('70000', True), (None, False))
+    """
+    if text is None:
+        return None, extractor.matches(None, gold)
+    if extractor.expression is not None and is_symbolic(gold):
+        expression = extractor.expression(text)
+        return expression, expressions_equal(expression, gold)
+    predicted = extractor.rule(text, choices, form)
+    return predicted, extractor.matches(predicted, gold)

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from string import ascii_uppercase
 
+from markov_cot.evaluation.choice_texts import written_choice
+from markov_cot.evaluation.visible import before_next_turn, next_question, visible
+from markov_cot.evaluation.wording import confirms, corrections, end_of_refusal, refusal
+from markov_cot.numeral_forms import ascii_digits
 from markov_cot.tasks.problem import LABELS
 
 _ALNUM = "A-Za-z0-9À-ÖØ-öø-ɏ"
@@ -46,7 +50,8 @@ _VERDICT = re.compile(
 )
 _JOINT = re.compile(
     r"""
-    [)\]]? (?: \s{0,3} (?P<word>(?:,\s{0,3})?\b(?:or|and|nor|to|through)\b|[/&–—-]) \s{0,3}
+    [)\]]? (?: \s{0,3} (?P<word>(?:,\s{0,3})?\b(?:(?:or|and|nor|to|through|maybe|perhaps|possibly)\b\s?){1,2}|[/&–—-])
+        \s{0,3} (?:(?:option|choice)\s)?
       | \s{0,3} (?P<comma>[,;]) \s{0,3}
       | \s{1,3}
     ) [(\[]?
@@ -54,8 +59,9 @@ _JOINT = re.compile(
     re.VERBOSE,
 )
 _HEADER_END = re.compile(r"[)\]]|[.:](?=\s|\Z)")
-_OPERATOR_BEFORE = re.compile(r"[=+*/^<]\s?\Z|[A-Za-z]\.\Z")
-_OPERATOR_AFTER = re.compile(r"\s?[=+/^<]|\s?\*(?!\*)|\.[A-Z]")
+# A star is an operator between two operands; beside only one it is markdown's.
+_OPERATOR_BEFORE = re.compile(r"[=+/^<]\s?\Z|[A-Za-z0-9)]\s?\*\s?\Z|[A-Za-z]\.\Z")
+_OPERATOR_AFTER = re.compile(r"\s?[=+/^<]|\s?\*(?:[A-Za-z0-9(]|\s[A-Z0-9(])|\.[A-Z]")
 _NAMED = re.compile(r"\b(?:vitamins?|hepatitis|type|grade|point|appendix)\s\Z", re.IGNORECASE)
 _NEGATED_BEFORE = re.compile(
     r"[nNeErRiItTuU](?:(?<=\b.)(?i:ot|either|or|xcept|liminates?|xcludes?|ules?\sout|nstead\sof|han|nlike)|['’]t)"
@@ -66,52 +72,62 @@ _NEGATED_AFTER = re.compile(
     r"(?:not|wrong|incorrect|false|impossible|too|out)\b|cannot\b|(?:is|ca|does|wo|was)n['’]t\b)",
     re.IGNORECASE,
 )
+_TAKES_BACK = re.compile(
+    r"""
+    [\s,:;.!—–*_"'(\[-]{0,8} (?: (?:no|wait|actually|sorry|rather)\b[\s,:;.!—–-]{0,4} ){0,3}
+    (?: (?: (?:it|that)(?:['’]s|\sis|\s(?:should|must)\sbe) | (?:should|must)\sbe | make\s(?:that|it)
+        | i\s(?:choose|pick|meant|say|go\swith|would\ssay|['’]?d\ssay) | i['’]d\ssay | i['’]ll\sgo\swith | so )\s )?
+    (?: (?:option|choice)\s )? [\s*_"'(\[]{0,4}
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 _NEXT_WORD = re.compile(r"\s+([A-Za-z]+)")
 _AFTER_A_LETTER = frozenset(
     ("is", "was", "because", "since", "as", "for", "and", "or", "but", "not", "would", "will", "must", "can", "cannot")
 ) | {"seems", "looks", "makes", "fits", "follows"}
-_THOUSANDS = re.compile(r",(?<=[0-9],)(?=[0-9]{3})")
-_PUNCTUATION = str.maketrans(dict.fromkeys(";!?()[]{}\"'’‘“”`*$_\\", " "))
-_NOT_IN_A_NUMBER = re.compile(r"[-.,:/](?:(?![0-9])|(?<=\w-)|(?<![0-9].)(?<!-))", re.DOTALL)
-_OPERATORS = "+=^<>%"
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """Every letter that may be the answer, upper-case and in order."""
 
-    only: str | None
-    """The letter of a response that is nothing but one letter."""
+    only: str | None = None
+    """The letter that is all there is, or all there is after a correction."""
     labelled: tuple[str, ...] = ()
     """Those after an "answer"-style label, or called correct."""
     lone: tuple[str, ...] = ()
     """Without those, the letters that stand by themselves."""
+    written: str | None = None
+    """Without any letter, that of the option whose text is written."""
 
 
 def word_boundary(text: str, choices: tuple[str, ...]) -> str | None:
     """The letter a response names: alone, after the last answer label, or else the first that stands by itself.
 
     Case-aware: a lone capital or a bracketed letter counts, the article "a" and the pronoun "I" do not. Letters that
-    enumerate the choices, and letters ruled out ("not B", "B is wrong"), are no answers.
+    enumerate the choices, and letters ruled out ("not B", "B is wrong"), are no answers. A correction counts before
+    what it corrects. Where no letter is named, the only option whose text is written is the answer.
 
     >>> four = ("",) * 4
     >>> word_boundary("It is a C", four), word_boundary("I'd say (b)", four), word_boundary("d", four)
     ('C', 'B', 'D')
     >>> word_boundary("A) 12 B) 15 C) 18", four), word_boundary("A dog", four), word_boundary("E", four)
     (None, None, None)
+    >>> word_boundary("<think>(A)?</think> B. Wait, no: C.", four), word_boundary("a cat", ("a dog", "a cat"))
+    ('C', 'B')
     """
-    reading = _read(text, len(choices))
-    return _own(reading.only or _last(reading.labelled) or next(iter(reading.lone), None), choices)
+    reading = _read(text, choices)
+    return _own(reading.only or _last(reading.labelled) or next(iter(reading.lone), reading.written), choices)
 
 
 def anchor(text: str, choices: tuple[str, ...]) -> str | None:
     """As `word_boundary`, but without a label the *last* lone letter wins, as suits reasoning before the answer.
 
-    >>> anchor("Perhaps B. On reflection C.", ("",) * 4), anchor("Answer: B. C is close.", ("",) * 4)
+    >>> anchor("Perhaps B. More likely C.", ("",) * 4), anchor("Answer: B. C is close.", ("",) * 4)
     ('C', 'B')
     """
-    reading = _read(text, len(choices))
-    return _own(reading.only or _last(reading.labelled) or _last(reading.lone), choices)
+    reading = _read(text, choices)
+    return _own(reading.only or _last(reading.labelled) or _last(reading.lone) or reading.written, choices)
 
 
 def legacy(text: str, choices: tuple[str, ...]) -> str | None:
@@ -135,25 +151,6 @@ def legacy_boundary(text: str, choices: tuple[str, ...]) -> str | None:
     return match[0] if match else None
 
 
-def choice_text(text: str, choices: tuple[str, ...]) -> str | None:
-    """The choice whose *text* the response writes, compared by words; invalid when it writes several or none.
-
-    An option inside a longer one that is also written does not count. Of several, the only one after the last
-    "answer" wins.
-
-    >>> options = ("an acid", "a base", "a strong base", "12")
-    >>> choice_text("It must be a strong base.", options), choice_text("12.5", options), choice_text("Acid", options)
-    ('C', None, 'A')
-    """
-    if not any(choices):
-        return None
-    words, *phrases = _words(text, *choices)
-    written = _written(words, phrases)
-    if len(written) > 1 and " answer " in words:
-        written = _written(words[words.rfind(" answer ") + len(" answer") :], phrases)
-    return ascii_uppercase[written[0]] if len(written) == 1 else None
-
-
 def _own(letter: str | None, choices: tuple[str, ...]) -> str | None:
     return letter if letter is not None and letter in ascii_uppercase[: len(choices)] else None
 
@@ -163,19 +160,80 @@ def _last(letters: tuple[str, ...]) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _read(text: str, count: int) -> _Reading:
+def _read(text: str, choices: tuple[str, ...]) -> _Reading:
     # Two extractors read each response one after the other, so remembering one reading halves the work.
+    text = ascii_digits(before_next_turn(visible(text)))
+    cut = next_question(text)
+    if cut is not None and (_letters(text[:cut]) or (any(choices) and written_choice(text[:cut], choices))):
+        text = text[:cut]
     if only := _ONLY_A_LETTER.fullmatch(text):
         return _Reading(only[1].upper())
+    marks = corrections(text)
+    for mark in reversed(marks):
+        if corrected := _corrected(text, mark, len(choices)):
+            return _Reading(corrected)
+    if marks and marks[-1]["retracts"]:
+        return _Reading(None, written=_written(text[marks[-1].end() :], [], choices))
+    return _of_part(text, choices)
+
+
+def _of_part(text: str, choices: tuple[str, ...]) -> _Reading:
+    """Every letter in a text that takes nothing back."""
     spots = _letters(text)
-    closed = _enumerated(text, spots)
-    labelled = [*_labelled(text), *(at for at in spots if text[at] != "I" and _VERDICT.match(text, at + 1))]
-    if labels := tuple(text[at].upper() for at in sorted(labelled) if at not in closed):
-        return _Reading(None, labelled=labels)
+    labelled = _labels(text, spots)
+    closed = _enumerated(text, spots, labelled)
+    if labels := tuple(text[at].upper() for at in labelled if at not in closed):
+        return _Reading(labelled=labels)
+    lone = tuple(text[at].upper() for at in _lone(text, spots, closed, len(choices)))
+    if _counts_up(lone):
+        return _Reading()
+    return _Reading(lone=lone) if lone else _Reading(written=_written(text, spots, choices))
+
+
+def _labels(text: str, spots: list[int]) -> list[int]:
+    """Positions of the letters that a label or a verdict marks as the answer."""
+    return sorted({*_labelled(text), *(at for at in spots if text[at] != "I" and _VERDICT.match(text, at + 1))})
+
+
+def _lone(text: str, spots: list[int], closed: frozenset[int], count: int) -> list[int]:
+    """Positions of the letters that stand by themselves; those before a refusal were only talked about."""
     options = ascii_uppercase[: max(count, len(LABELS))]  # an E among four choices is an answer, an invalid one
     likely = (at for at in spots if text[at].upper() in options and at not in closed)
-    lone = tuple(text[at].upper() for at in likely if _stands_alone(text, at))
-    return _Reading(None, lone=() if _counts_up(lone) else lone)
+    found = [at for at in likely if _stands_alone(text, at)]
+    refused = refusal(text) if found else None
+    return [at for at in found if at >= end_of_refusal(refused)] if refused else found
+
+
+def _corrected(text: str, mark: re.Match[str], count: int) -> str | None:
+    """The letter named after a correction: at once or under a label where it takes back a labelled one, else any."""
+    tail = text[mark.end() :]
+    spots = _letters(tail)
+    labelled = _labels(tail, spots)
+    closed = _enumerated(tail, spots, labelled)
+    if labels := [at for at in labelled if at not in closed]:
+        return tail[labels[-1]].upper()
+    lone = _lone(tail, spots, closed, count)
+    if not lone:
+        return None
+    if not (mark["retracts"] or mark["redoes"]):
+        if confirms(tail):
+            return None
+        was_labelled = next(_labelled(text[: mark.start()]), None) is not None
+        lone = [at for at in lone if _TAKES_BACK.fullmatch(tail, 0, at)] if was_labelled else lone
+    return tail[lone[-1]].upper() if lone else None
+
+
+def _written(text: str, spots: list[int], choices: tuple[str, ...]) -> str | None:
+    """The letter of the only option written, after a list of the options where there is one."""
+    if not any(choices):
+        return None
+    if spots and any(len(run) == 2 for run in _lists(text, spots)):
+        return None  # "B or C" is no answer, whatever is written beside it
+    headers = list(_headers(text, spots, []))
+    if not headers:
+        return written_choice(text, choices)
+    at = headers[-1][-1]
+    return written_choice(text[at + 1 :], choices, _own(text[at].upper(), choices))
 
 
 def _letters(text: str) -> list[int]:
@@ -194,14 +252,17 @@ def _labelled(text: str) -> Iterator[int]:
 
 def _stands_alone(text: str, at: int) -> bool:
     """Whether the letter is neither a word, nor a variable, nor part of a name, nor ruled out."""
-    if _OPERATOR_BEFORE.search(text, max(0, at - 2), at) or _NEGATED_AFTER.match(text, at + 1):
+    emphasised = text[max(0, at - 1) : at] == "*" == text[at + 1 : at + 2]
+    operand = not emphasised and _OPERATOR_BEFORE.search(text, max(0, at - 4), at)
+    if operand or _NEGATED_AFTER.match(text, at + 1):
         return False
     before = text[max(0, at - 30) : at]
     if _NEGATED_BEFORE.search(before):
         return False
     if text[at + 1 : at + 2] in (")", "]"):
         return True
-    return text[at] != "I" and not (_OPERATOR_AFTER.match(text, at + 1) or _NAMED.search(before) or _is_word(text, at))
+    operand = not emphasised and _OPERATOR_AFTER.match(text, at + 1)
+    return text[at] != "I" and not (operand or _NAMED.search(before) or _is_word(text, at))
 
 
 def _is_word(text: str, at: int) -> bool:
@@ -218,18 +279,18 @@ def _is_word(text: str, at: int) -> bool:
     return letter == "a" or not before or before[-1] in ".!?:;\n"
 
 
-def _enumerated(text: str, spots: list[int]) -> frozenset[int]:
+def _enumerated(text: str, spots: list[int], labelled: list[int]) -> frozenset[int]:
     """Which letters list the choices ("A) 12 B) 15", "A, B, C or D", "A-D") instead of naming one of them."""
     if len(spots) < 2:
         return frozenset()
-    return frozenset(at for run in (*_lists(text, spots), *_headers(text, spots)) for at in run)
+    return frozenset(at for run in (*_lists(text, spots), *_headers(text, spots, labelled)) for at in run)
 
 
 def _lists(text: str, spots: list[int]) -> Iterator[list[int]]:
     """Runs of letters joined by nothing but commas, spaces, dashes, "or" and the like."""
     run, word, comma = spots[:1], False, False
     for at in [*spots[1:], len(text)]:
-        joint = _JOINT.fullmatch(text, run[-1] + 1, at) if at - run[-1] < 16 and at < len(text) else None
+        joint = _JOINT.fullmatch(text, run[-1] + 1, at) if at - run[-1] < 24 and at < len(text) else None
         if joint:
             run.append(at)
             word, comma = word or joint["word"] is not None, comma or joint["comma"] is not None
@@ -239,11 +300,15 @@ def _lists(text: str, spots: list[int]) -> Iterator[list[int]]:
         run, word, comma = [at], False, False
 
 
-def _headers(text: str, spots: list[int]) -> Iterator[list[int]]:
-    """Runs of letters in alphabetical order, each marked as a heading: "A) 12 B) 15 C) 18"."""
+def _headers(text: str, spots: list[int], labelled: list[int]) -> Iterator[list[int]]:
+    """Runs of letters in alphabetical order, each marked as a heading: "A) 12 B) 15 C) 18".
+
+    A label before a later letter begins another run: "the answer is A. Then the answer is B." lists nothing.
+    """
     run: list[int] = []
+    labels = frozenset(labelled)
     for at in [*(at for at in spots if _HEADER_END.match(text, at + 1)), None]:
-        if at is not None and run and ord(text[at]) == ord(text[run[-1]]) + 1:
+        if at is not None and run and ord(text[at]) == ord(text[run[-1]]) + 1 and at not in labels:
             run.append(at)
             continue
         if len(run) > 2 or (len(run) == 2 and _begin_the_alphabet(text, run)):
@@ -263,28 +328,3 @@ def _counts_up(letters: tuple[str, ...]) -> bool:
 @lru_cache(maxsize=32)
 def _boundary_pattern(count: int) -> re.Pattern[str]:
     return re.compile(rf"\b[{ascii_uppercase[:count]}]\b")
-
-
-def _words(*texts: str) -> list[str]:
-    """Each text's lower-case words and numbers without articles, between single spaces: phrases match whole words."""
-    joined = "\n".join(text.replace("\n", " ") for text in texts)  # one pass over all is faster than one each
-    folded = _NOT_IN_A_NUMBER.sub(" ", _THOUSANDS.sub("", joined.casefold().translate(_PUNCTUATION)))
-    for operator in _OPERATORS:
-        if operator in folded:
-            folded = folded.replace(operator, f" {operator} ")
-    spaced = "\n".join(f" {' '.join(line.split())} " for line in folded.split("\n"))
-    return spaced.replace(" the ", " ").replace(" an ", " ").replace(" a ", " ").split("\n")
-
-
-def _written(words: str, phrases: list[str]) -> list[int]:
-    """Indices of the phrases in `words`, less those only inside a longer one; a single letter must be all there is."""
-    found = [i for i, phrase in enumerate(phrases) if len(phrase) > 2 and phrase in words]
-    found = [i for i in found if len(phrases[i]) > 3 or phrases[i].strip().isdigit() or phrases[i] == words]
-    if len({phrases[i] for i in found}) < len(found):
-        return []  # choices with the same text cannot be told apart
-    kept: list[int] = []
-    for i in sorted(found, key=lambda i: -len(phrases[i])):
-        if phrases[i] in words:
-            kept.append(i)
-            words = words.replace(phrases[i], " \0 ")
-    return kept

@@ -4,35 +4,9 @@ from __future__ import annotations
 
 import re
 
-from markov_cot.evaluation.numerals import (
-    MAX_DIGITS,
-    blank_numbers,
-    find_numbers,
-    last_number,
-    plain_value,
-    tidy_latex,
-)
-
-_REACH = 200
-"""Characters after a label or an equals sign in which its number must begin."""
-
-# Patterns begin with a set of characters where they can: the regex engine then skips ahead to the next of them.
-_CONNECTOR = r"(?: [:=≈→] | [-=]> | \b(?i:is|was|are|equals?|becomes|(?:should|would|will|must)\s+be|comes\s+to)\b )"
-_QUALIFIER = r"(?: \s{0,3}\([^()\n]{0,60}\) | ,?\s(?i:to|for|of|in)\b[^.!?\n:=]{0,80}? )"
-_LABEL = re.compile(
-    rf"""
-    [aA\#\\<] (?: (?<=\#)\#{{3}} | (?<=\\)boxed\b | (?<=<)(?i:answer)>
-    | (?<=\b[aA])(?i:nswers?|ns)\b (?: [*_`"'’)\].]{{0,4}} {_QUALIFIER}?
-        [*_`"'’,)\]]{{0,4}}\s{{0,3}} (?P<connector>{_CONNECTOR}) )? )
-    """,
-    re.VERBOSE,
-)
-_LEAD = re.compile(r"[\s*_`\"'’:{(\[\\$]{0,20}")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|\n")
-_CLAUSE_END = re.compile(r"[,;](?=\s)|\s\(|\b(?:because|since)\b", re.IGNORECASE)
-# The look-ahead leaves out signs without a digit before the next one, so that few need be tried.
-_EQUALS = re.compile(rf"[=≈](?<![<>!].)(?!>)(?=[^=≈]{{0,{_REACH}}}?[0-9½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞])")
-_IMMEDIATE = re.compile(r"[\s*_`\"'’:{(\[\\]{0,20}[-+−–]?\s?(?:\\?\$|[€£¥₹])?\s?[-−–]?(?:[0-9.½⅓⅔¼¾]|\\[dt]?frac)")
+from markov_cot.evaluation.extractors_anchor import prepared, usable
+from markov_cot.numeral_forms import ENGLISH, Form
+from markov_cot.numerals import blank_numbers, find_numbers
 
 _FLEXIBLE_RUN = re.compile(r"[-$0-9.,]+")
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -44,28 +18,6 @@ _WORDS = re.compile(r"\\(?:text|textbf|textit|mathbf|mathrm|mbox|operatorname)\s
 _BOXED_NOISE = re.compile(r"\^\s?\{?\s?\\circ\s?\}?|\\(?:%|quad|left|right|displaystyle)|\\[ ]|~")
 _UNIT_POWER = re.compile(r"[A-Za-z]\s?\^\s?\{?[0-9]\}?")
 _CHANGES_VALUE = re.compile(r"[0-9+*^]|\\[A-Za-z]|/\s*\0")
-
-
-def anchor(text: str) -> str | None:
-    r"""The number after the last "answer"-style label; else after the last `=`; else the last number.
-
-    Labels: `answer`, `answer is`, `Answer (in dollars):`, `ans =`, `####`, `\boxed`, `<answer>`. A label without a
-    number in its sentence is passed over. In "Answer: 9 * 2 = 18" the equals sign decides within the sentence.
-
-    >>> anchor("The answer is 5. No wait. The answer is $70,000.")
-    '70000'
-    >>> anchor("16 - 3 = 13, then 13 - 4 = 9 eggs"), anchor("3 hens, 4 ducks"), anchor("none")
-    ('9', '4', None)
-    """
-    text = tidy_latex(text)
-    stop = len(text)
-    for label in reversed(list(_LABEL.finditer(text))):
-        if (number := _labelled(text, label, stop)) is not None:
-            return _usable(number)
-        stop = label.start()
-    if (number := _after_last_equals(text, 0, len(text))) is not None:
-        return _usable(number)
-    return _usable(last_number(text))
 
 
 def simple(text: str) -> str | None:
@@ -110,7 +62,7 @@ def flexible_extract(text: str) -> str | None:
     return None
 
 
-def boxed(text: str) -> str | None:
+def boxed(text: str, form: Form = ENGLISH) -> str | None:
     r"""The number in the last complete `\boxed{...}`; invalid when it holds anything that would change its value.
 
     >>> boxed("so \\boxed{70{,}000 \\text{ dollars}}"), boxed("\\boxed{x = \\frac{1}{2}}")
@@ -118,15 +70,15 @@ def boxed(text: str) -> str | None:
     >>> boxed("\\boxed{2\\sqrt{3}}"), boxed("\\boxed{3, 5}"), boxed("18")
     (None, None, None)
     """
-    content = _last_boxed(text) if "\\boxed" in text or "\\fbox" in text else None
+    content = last_box(text, form)
     if content is None:
         return None
-    content = _WORDS.sub(_keep_digits, tidy_latex(content))
+    content = _WORDS.sub(_keep_digits, content)
     content = _UNIT_POWER.sub(" ", _BOXED_NOISE.sub(" ", content)).rpartition("=")[2]
     numbers = list(find_numbers(content))
     if len(numbers) != 1 or _CHANGES_VALUE.search(blank_numbers(content)):
         return None
-    return _usable(numbers[0])
+    return usable(numbers[0])
 
 
 def _keep_digits(words: re.Match[str]) -> str:
@@ -134,44 +86,9 @@ def _keep_digits(words: re.Match[str]) -> str:
     return f" {words[1]} " if any("0" <= c <= "9" for c in words[1]) else " "
 
 
-def _usable(number: str | None) -> str | None:
-    if number is not None and number.isdigit() and len(number) <= MAX_DIGITS:
-        return number
-    return number if number is not None and plain_value(number) is not None else None
-
-
-def _labelled(text: str, label: re.Match[str], stop: int) -> str | None:
-    """The number that belongs to `label`: in its sentence, before `stop`, where the next label begins."""
-    is_word = text[label.start()] not in "#\\<"
-    if is_word and not label["connector"] and not _IMMEDIATE.match(text, label.end()):
-        return None
-    lead = _LEAD.match(text, label.end())
-    begin = lead.end() if lead else label.end()
-    limit = min(stop, begin + _REACH)
-    sentence = _SENTENCE_END.search(text, begin, limit)
-    end = sentence.start() if sentence else limit
-    clause = _CLAUSE_END.search(text, begin, end)
-    number = _number_between(text, label.end(), clause.start()) if clause else None
-    return number or _number_between(text, label.end(), end)
-
-
-def _number_between(text: str, start: int, end: int) -> str | None:
-    return _after_last_equals(text, start, end) or next(find_numbers(text, start, end), None)
-
-
-def _after_last_equals(text: str, start: int, end: int) -> str | None:
-    """The first number after the last equals sign that has one before the sentence, or the next sign, ends it."""
-    stop = end
-    for sign in reversed(list(_EQUALS.finditer(text, start, end))):
-        limit = min(stop, sign.end() + _REACH)
-        lead = _LEAD.match(text, sign.end(), limit)
-        begin = lead.end() if lead else sign.end()
-        sentence = _SENTENCE_END.search(text, begin, limit)
-        number = next(find_numbers(text, sign.end(), sentence.start() if sentence else limit), None)
-        if number is not None:
-            return number
-        stop = sign.start()
-    return None
+def last_box(text: str, form: Form = ENGLISH) -> str | None:
+    r"""Contents of the last complete `\boxed{...}` of a response; None where there is none."""
+    return _last_boxed(prepared(text, form)) if "\\boxed" in text or "\\fbox" in text else None
 
 
 def _last_boxed(text: str) -> str | None:

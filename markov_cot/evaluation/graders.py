@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from fractions import Fraction
 from string import ascii_uppercase
 
-from markov_cot.evaluation.numerals import parse_number
+from markov_cot.golds import GoldError, gold_number, is_symbolic
+from markov_cot.numeral_forms import Form
+from markov_cot.numerals import parse_number, plain_value
+from markov_cot.symbolic import NEEDS_MATH_VERIFY, can_compare
 from markov_cot.tasks.problem import LABELS, Kind
 
 _GOLD_LETTER = re.compile(r"\s*[(\[]?\s*([A-Za-z])\s*[)\].:]*\s*")
@@ -18,7 +20,7 @@ def numbers_equal(prediction: str | None, gold: str, tolerance: Fraction | float
     """Whether two texts hold the same number, in exact arithmetic, give or take an absolute `tolerance`.
 
     Currency, separators, units, percent signs and how it is written do not matter. Each text must hold exactly one
-    number; a gold may be a whole GSM8K solution, whose number follows its last `####`.
+    number; the gold is read as `golds.gold_number` reads it.
 
     >>> numbers_equal("$70,000", "70000"), numbers_equal("1/2", "0.50"), numbers_equal("18.", "18 eggs")
     (True, True, True)
@@ -33,13 +35,16 @@ def numbers_equal(prediction: str | None, gold: str, tolerance: Fraction | float
     return left == right or abs(left - right) <= tolerance
 
 
-def gold_value(gold: str) -> Fraction | None:
-    """The value of a true answer: its one number, or the one after the last `####`.
+def gold_value(gold: str, form: Form | None = None) -> Fraction | None:
+    """The value of a true answer, or None where it is not one number; `golds` has the rule.
 
     >>> gold_value("9 * 2 = 18 #### 70,000"), gold_value("unknown")
     (Fraction(70000, 1), None)
     """
-    return parse_number(gold.rpartition("####")[2])
+    try:
+        return plain_value(gold_number(gold, form))
+    except GoldError:
+        return None
 
 
 def exact_match(prediction: str | None, gold: str) -> bool:
@@ -71,8 +76,10 @@ def gold_letter(gold: str) -> str | None:
     return match[1].upper() if match else None
 
 
-def gold_text(gold: object, kind: Kind, choices: int = len(LABELS)) -> str:
+def gold_text(gold: object, kind: Kind, choices: int = len(LABELS), form: Form | None = None) -> str:
     """A row's `gold` as the text that graders take. Raises `ValueError`, saying why, for what cannot be graded against.
+
+    A number that is written in a form other than the English one is returned plain.
 
     >>> gold_text(18.0, "numeric"), gold_text("70,000", "numeric"), gold_text("b", "choice", 4)
     ('18', '70,000', 'B')
@@ -86,19 +93,16 @@ def gold_text(gold: object, kind: Kind, choices: int = len(LABELS)) -> str:
         if letter is None or letter not in ascii_uppercase[:choices]:
             raise ValueError(f"gold {_shown(gold)} is not one of A-{ascii_uppercase[choices - 1]}")
         return letter
-    text = _number_text(gold)
-    if text is None or gold_value(text) is None:
-        raise ValueError(f"gold {_shown(gold)} is not a number")
-    return text
-
-
-def _number_text(gold: object) -> str | None:
-    if isinstance(gold, str):
+    if isinstance(gold, str) and is_symbolic(gold):
+        if not can_compare():
+            raise ValueError(f"gold {_shown(gold)} is not a number but an expression; {NEEDS_MATH_VERIFY}")
         return gold
-    if isinstance(gold, bool) or not isinstance(gold, int | float) or not math.isfinite(gold):
-        return None
-    # A JSON 18.0 is the number 18; exact_match, which compares text, must see it as such.
-    return str(int(gold)) if gold == int(gold) and abs(gold) < 1e15 else repr(gold)
+    try:
+        number = gold_number(gold, form)
+    except GoldError as error:
+        raise ValueError(f"gold {_shown(gold)} {error}") from None
+    # exact_match compares text, so a gold that is text stays as it is where it can be read so.
+    return gold if isinstance(gold, str) and gold_value(gold) == plain_value(number) else number
 
 
 def _ignoring(text: str) -> str:

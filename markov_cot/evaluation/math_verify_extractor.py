@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from fractions import Fraction
 from typing import Any
 
-TAIL = 4000
-"""Characters at a response's end that are parsed; the library's own patterns are slow on very long texts."""
-_SECONDS = 5
+from markov_cot.evaluation.visible import before_next_turn, visible
+from markov_cot.symbolic import TAIL, parse
+
 _MOST_BITS = 10_000
 """Size of a power that is still computed: the library also reads 10^{10^{10}}."""
 
@@ -19,14 +18,10 @@ def math_verify(text: str) -> str | None:
     Per cent is a unit, as in every other rule. `\boxed{3 + 4}` gives `7`, `\frac{1}{2}` gives `1/2`; `\sqrt{2}` has no
     rational value and is invalid.
     """
-    from math_verify import parse
-
-    # The library's time limit rests on a signal, which only the main thread can receive.
-    limit = _SECONDS if threading.current_thread() is threading.main_thread() else None
+    parsed = parse(before_next_turn(visible(text))[-TAIL:].replace("\\%", "").replace("%", ""))
     try:
-        parsed = parse(text[-TAIL:].replace("\\%", "").replace("%", ""), parsing_timeout=limit)
         value = _value(parsed[0]) if parsed and not isinstance(parsed[0], str) else None
-    except Exception:  # the library lets errors of its parser and of sympy through
+    except Exception:  # the library lets errors of sympy through
         return None
     return None if value is None else str(value)
 

@@ -1,4 +1,4 @@
-"""Grades stored outputs again: a JSONL file of `response` and `gold`, read and graded in one pass."""
+"""Grades stored outputs again: a JSONL file of `response` and `gold`, or of an evaluation's samples, in one pass."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.errors import UserError
-from markov_cot.evaluation.extractors import MOST_CHOICES, Extractor
-from markov_cot.evaluation.graders import gold_text
+from markov_cot.evaluation.extractors import Extractor, grade
+from markov_cot.evaluation.graded_rows import GradedRow, Row, RowReader
 from markov_cot.evaluation.statistics import Summary, summarise_counts
-from markov_cot.tasks.problem import LABELS, Kind
+from markov_cot.numeral_forms import Form
+from markov_cot.tasks.problem import Kind
 
 _FIRST = 5
 """Malformed lines whose numbers are told."""
 _GZIP, _BOM = b"\x1f\x8b", b"\xef\xbb\xbf"
-
-Row = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -33,9 +32,11 @@ class Tally:
 
 @dataclass(slots=True)
 class Report:
-    """What `regrade` found. `n` rows, and a tally for each extractor's name."""
+    """What `regrade` found. `n` responses, and a tally for each extractor's name."""
 
     n: int = 0
+    absent: int = 0
+    """Of the responses, those that are null."""
     tallies: dict[str, Tally] = field(default_factory=dict)
 
     def summary(self, name: str) -> Summary:
@@ -57,36 +58,52 @@ def regrade(
     extractors: Sequence[Extractor],
     choices: int | None = None,
     write: Callable[[Row], None] | None = None,
+    form: Form | None = None,
 ) -> Report:
     """Grades every row of `path`; `write` gets each row in order with `predicted` and `correct` added.
 
-    A row's own `choices` (their texts, or their number) go before `choices`, which is five where nothing is said.
-    Raises `UserError` when the file cannot be read, is empty, or holds malformed rows, of which all are counted.
+    A row's own `choices` (their texts, or their number) go before `choices`, which is five where nothing is said;
+    `form` is how numbers are written, English where nothing is said, unless a gold shows another form. A response that
+    is null is invalid. A sample row counts as often as it has responses, and is then written once for each, with
+    `response`. Raises `UserError` when the file cannot be read, is empty, or holds malformed rows, of which all are
+    counted.
     """
     report = Report(tallies={extractor.name: Tally() for extractor in extractors})
-    faults: list[tuple[int, str]] = []
+    reader, faults, skipped = RowReader(kind, choices, form), list[tuple[int, str]](), 0
     for number, line in _lines(path):
         try:
             row = _parse(line)
-            response, gold, options = _read(row, kind, choices)
+            graded = reader.read(row)
         except ValueError as error:
             faults.append((number, str(error)))
             continue
-        report.n += 1
-        if faults:
-            continue
-        predicted = {extractor.name: extractor.rule(response, options) for extractor in extractors}
-        correct = {extractor.name: extractor.matches(predicted[extractor.name], gold) for extractor in extractors}
-        for name, tally in report.tallies.items():
-            tally.right += correct[name]
-            tally.invalid += predicted[name] is None
-        if write:
-            write(row | {"predicted": predicted, "correct": correct})
+        if graded is None:
+            skipped += 1
+        elif not faults:
+            _grade_row(report, extractors, row, graded, write)
     if faults:
         raise UserError(_describe(path, kind, faults))
+    if report.n == 0 and skipped:
+        raise UserError(f"{path}: its {skipped:,} samples are likelihoods (filter none), with no answer to grade")
     if report.n == 0:
         raise UserError(f"{path}: holds no rows; give a JSONL file with `response` and `gold` in every row")
     return report
+
+
+def _grade_row(
+    report: Report, extractors: Sequence[Extractor], row: Row, graded: GradedRow, write: Callable[[Row], None] | None
+) -> None:
+    for response in graded.responses:
+        report.n += 1
+        report.absent += response is None
+        predicted, correct = {}, {}
+        for extractor in extractors:
+            name, tally = extractor.name, report.tallies[extractor.name]
+            predicted[name], correct[name] = grade(extractor, response, graded.gold, graded.choices, graded.form)
+            tally.right += correct[name]
+            tally.invalid += predicted[name] is None
+        if write:
+            write(row | {"response": response, "predicted": predicted, "correct": correct})
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -120,28 +137,6 @@ def _parse(line: bytes) -> Row:
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     return row
-
-
-def _read(row: Row, kind: Kind, choices: int | None) -> tuple[str, str, tuple[str, ...]]:
-    """A row's response, gold as text, and options."""
-    missing = [name for name in ("response", "gold") if row.get(name) is None]
-    if missing:
-        raise ValueError(f"no {' and no '.join(f'`{name}`' for name in missing)}")
-    response = row["response"]
-    if not isinstance(response, str):
-        raise ValueError(f"`response` is not text but {type(response).__name__}")
-    options = _options(row.get("choices"), choices) if kind == "choice" else ()
-    return response, gold_text(row["gold"], kind, len(options)), options
-
-
-def _options(own: object, choices: int | None) -> tuple[str, ...]:
-    if own is None:
-        return ("",) * (choices or len(LABELS))
-    if isinstance(own, int) and not isinstance(own, bool) and 2 <= own <= MOST_CHOICES:
-        return ("",) * own
-    if isinstance(own, list) and 2 <= len(own) <= MOST_CHOICES and all(isinstance(text, str) for text in own):
-        return tuple(own)
-    raise ValueError(f"`choices` is neither a list of 2 to {MOST_CHOICES} texts nor their number")
 
 
 def _describe(path: Path, kind: Kind, faults: list[tuple[int, str]]) -> str:

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from markov_cot.evaluation.extractors import Extractor, extract
-from markov_cot.evaluation.numerals import parse_number
+from markov_cot.evaluation.extractors import Extractor
+from markov_cot.evaluation.extractors import grade as grade_response
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample
 from markov_cot.evaluation.statistics import majority, pass_at_k
+from markov_cot.numerals import parse_number
 from markov_cot.tasks.problem import LETTERS, Problem
 
 Key = str
@@ -33,8 +34,8 @@ class Graded:
 def grade(item: Item, record: Record, extractor: Extractor) -> Graded:
     """Applies an extractor and its grader to every answer of an item."""
     problem = item.problem
-    predicted = tuple(extract(extractor, sample.answer, problem.choices) for sample in record.samples)
-    return Graded(predicted, tuple(extractor.matches(each, problem.answer) for each in predicted))
+    graded = [grade_response(extractor, sample.answer, problem.answer, problem.choices) for sample in record.samples]
+    return Graded(tuple(predicted for predicted, _ in graded), tuple(right for _, right in graded))
 
 
 def item_scores(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markov_cot.config import Config
 from markov_cot.evaluation.answering import Answer, answer_greedily
-from markov_cot.evaluation.extractors import PRIMARY, extract
+from markov_cot.evaluation.extractors import PRIMARY, grade
 from markov_cot.evaluation.statistics import wilson_interval
 from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
@@ -99,5 +99,5 @@ def summarise_marks(marks: Sequence[tuple[bool, float]], kind: str) -> Score:
 def answered_right(answer: Answer) -> bool:
     """Whether the answer extracted from the text is the true one."""
     problem = answer.problem
-    extractor = PRIMARY[problem.kind]
-    return extractor.matches(extract(extractor, answer.text, problem.choices), problem.answer)
+    _, right = grade(PRIMARY[problem.kind], answer.text, problem.answer, problem.choices)
+    return right

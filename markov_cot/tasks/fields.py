@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
+from markov_cot.golds import GoldError, gold_number, is_symbolic
+from markov_cot.symbolic import NEEDS_MATH_VERIFY, can_compare
 from markov_cot.tasks.problem import LABELS, LETTERS
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3})?(?:\.[0-9]*)?")
 _JSON_NAMES = {dict: "an object", list: "a list", tuple: "a list", str: "text", type(None): "nothing (null)"}
 
 
@@ -77,22 +76,24 @@ def text_or_number(value: Any, name: str) -> str:
 
 
 def number_text(value: Any, name: str) -> str:
-    """A number as a model would write it: no thousands commas, no dollar sign, no trailing zeros (51.0 -> "51")."""
+    """A gold number as a model would write it: plain, without separators, units or trailing zeros (51.0 -> "51").
+
+    `golds` says which golds are numbers. An expression is one where math-verify can compare it, and stays as it is.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise RowError(f"{name}: expected a number, got {kind_of(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise RowError(f"{name} {value} is not a number")
     if isinstance(value, str):
-        value = clean_text(value, name)
-        digits = value.replace("\u2212", "-").replace("$", "", 1)
-        if not _NUMBER.fullmatch(digits) or not re.search("[0-9]", digits):
-            raise RowError(f"{name} {shown(value)} is not a number")
-        plain = format(Decimal(digits.replace(",", "")), "f")
-    else:
-        plain = format(Decimal(repr(value)), "f")
-    if "." in plain:
-        plain = plain.rstrip("0").rstrip(".")
-    return "0" if plain == "-0" else plain
+        value = gold = clean_text(value, name)
+        if is_symbolic(gold):
+            if not can_compare():
+                raise RowError(f"{name} {shown(gold)} is not a number but an expression; {NEEDS_MATH_VERIFY}")
+            return gold
+    try:
+        return gold_number(value)
+    except GoldError as error:
+        raise RowError(f"{name} {shown(value)} {error}") from None
 
 
 def choice_texts(values: Sequence[Any], name: str, fewest: int = 3, most: int = len(LABELS)) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from markov_cot.evaluation.extractors import PRIMARY, default_extractors, extract, get_extractor
 from markov_cot.evaluation.graders import exact_match, letters_equal, numbers_equal
-from markov_cot.evaluation.numerals import parse_number
+from markov_cot.numerals import parse_number
 
 Written = tuple[str, Fraction]
 SIGNS = st.sampled_from(["", "-", "−", "–", "+"])

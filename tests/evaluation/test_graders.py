@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from markov_cot.evaluation.graders import exact_match, gold_letter, gold_text, letters_equal, numbers_equal
-from markov_cot.evaluation.numerals import parse_number
+from markov_cot.numerals import parse_number
 
 EQUAL = [
     ("70,000", "70000"),

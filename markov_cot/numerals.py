@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from unicodedata import normalize
@@ -15,8 +16,8 @@ from unicodedata import normalize
 MAX_DIGITS = 1000
 """Digits of a part, and size of an exponent, beyond which a string of digits is not taken for a number."""
 
-_LONGEST = 100
-"""Characters before its last run of digits that a number may reach back."""
+_LONGEST = 200
+"""Characters before a text's last run of digits that are read with it."""
 
 # NFKC turns ½ into 1⁄2, with a fraction slash.
 _VULGAR = {sign: normalize("NFKC", sign).replace("⁄", "/") for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
@@ -62,35 +63,48 @@ _DIGITS = re.compile(rf"[0-9{''.join(_VULGAR)}]+")
 _LATEX_SPACING = re.compile(r"\\[!;:]|\{,\}|\\,")
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A number where it stands in a text."""
+
+    start: int
+    end: int
+    plain: str
+
+
+def find_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[Span]:
+    """The numbers in `text[start:end]`, in order, with their places."""
+    stop = len(text) if end is None else end
+    while begin := _BEGINNING.search(text, start, stop):
+        if match := _NUMBER.match(text, begin.start(), stop):
+            yield Span(match.start(), match.end(), _plain(match))
+        start = match.end() if match else begin.end()
+
+
 def find_numbers(text: str, start: int = 0, end: int | None = None) -> Iterator[str]:
     r"""The plain numbers in `text[start:end]`, in order.
 
     >>> list(find_numbers("$70,000.50 less 5% of −3, H2O, 3 1/2, \\frac{1}{4} and 1.2 × 10^3"))
     ['70000.50', '5', '-3', '3 1/2', '1/4', '1.2e3']
     """
-    stop = len(text) if end is None else end
-    while begin := _BEGINNING.search(text, start, stop):
-        if match := _NUMBER.match(text, begin.start(), stop):
-            yield _plain(match)
-        start = match.end() if match else begin.end()
+    return (span.plain for span in find_spans(text, start, end))
 
 
-def last_number(text: str) -> str | None:
-    """The last plain number in `text`; reads no more than its end.
+def last_spans(text: str) -> list[Span]:
+    """The last number in `text` and some before it; reads no more than the text's end, and [] where there is none.
 
-    >>> last_number("3 hens lay 4 1/2 eggs"), last_number("no idea")
-    ('4 1/2', None)
+    >>> [span.plain for span in last_spans("3 hens lay 4 1/2 eggs")], last_spans("no idea")
+    (['3', '4 1/2'], [])
     """
     digits = None
     for digits in _DIGITS.finditer(text):  # noqa: B007 - only the last one is wanted
         pass
     if digits is None:
-        return None
+        return []
     for start in (max(0, digits.start() - _LONGEST), 0):
-        numbers = list(find_numbers(text, start))
-        if numbers:
-            return numbers[-1]
-    return None
+        if spans := list(find_spans(text, start)):
+            return spans
+    return []
 
 
 def blank_numbers(text: str) -> str:

@@ -1,0 +1,84 @@
+"""Reads one row of a file that is graded again: `response` and `gold`, or a row of a samples_<dataset>.jsonl.
+
+The rows of samples files (ours and lm-evaluation-harness's) have `resps`, `target` and `filter`, one row for each item
+and filter; the responses are the same under every filter, so those of the first one met are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from markov_cot.evaluation.extractors import MOST_CHOICES
+from markov_cot.evaluation.graders import gold_text
+from markov_cot.golds import form_for
+from markov_cot.numeral_forms import ENGLISH, Form
+from markov_cot.tasks.problem import LABELS, Kind
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GradedRow:
+    """What graders need of a row."""
+
+    responses: tuple[str | None, ...]
+    """None is a response that is not there (null): invalid."""
+    gold: str
+    choices: tuple[str, ...]
+    form: Form
+    """How its numbers are written."""
+
+
+class RowReader:
+    """Reads rows of one kind. `choices` is their number where rows do not say; `form` how numbers are written."""
+
+    def __init__(self, kind: Kind, choices: int | None = None, form: Form | None = None) -> None:
+        self.kind, self.choices, self.form = kind, choices, form
+        self._filter: str | None = None
+
+    def read(self, row: Row) -> GradedRow | None:
+        """The row's responses and gold; None for a sample row of another filter. Raises `ValueError`, saying why."""
+        if "response" not in row and "resps" in row and "target" in row:
+            return self._of_sample(row)
+        missing = [name for name in ("response", "gold") if name not in row or (name == "gold" and row[name] is None)]
+        if missing:
+            raise ValueError(f"no {' and no '.join(f'`{name}`' for name in missing)}")
+        return self._graded((_text(row["response"], "response"),), row["gold"], row.get("choices"))
+
+    def _of_sample(self, row: Row) -> GradedRow | None:
+        name, doc = row.get("filter"), row.get("doc")
+        if name == "none":
+            return None  # read off likelihoods: there is no answer in words
+        self._filter = self._filter or name
+        if name != self._filter:
+            return None
+        responses = row["resps"]
+        if not isinstance(responses, list) or not responses or not all(isinstance(each, list) for each in responses):
+            raise ValueError("`resps` is not a list of lists of texts")
+        texts = tuple(_text(text, "resps") for each in responses for text in each)
+        choices = doc.get("choices") if isinstance(doc, dict) else None
+        return self._graded(texts, row["target"], choices if isinstance(choices, list) else None)
+
+    def _graded(self, responses: tuple[str | None, ...], gold: object, choices: object) -> GradedRow:
+        if self.kind == "choice":
+            options = _options(choices, self.choices)
+            return GradedRow(responses, gold_text(gold, self.kind, len(options)), options, ENGLISH)
+        form = form_for(gold, self.form)
+        return GradedRow(responses, gold_text(gold, self.kind, form=form), (), form)
+
+
+def _text(response: object, name: str) -> str | None:
+    if response is None or isinstance(response, str):
+        return response
+    raise ValueError(f"`{name}` is not text but {type(response).__name__}")
+
+
+def _options(own: object, choices: int | None) -> tuple[str, ...]:
+    if own is None:
+        return ("",) * (choices or len(LABELS))
+    if isinstance(own, int) and not isinstance(own, bool) and 2 <= own <= MOST_CHOICES:
+        return ("",) * own
+    if isinstance(own, list) and 2 <= len(own) <= MOST_CHOICES and all(isinstance(text, str) for text in own):
+        return tuple(own)
+    raise ValueError(f"`choices` is neither a list of 2 to {MOST_CHOICES} texts nor their number")

@@ -146,7 +146,11 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("change", [as_files, as_folders, lost, only_the_folders])
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 def test_a_run_resumes_to_the_same_bytes_in_every_state(
-    tmp_path: Path, expected: dict[str, Any], change: Callable[[Path], None], links: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    expected: dict[str, Any],
+    change: Callable[[Path], None],
+    links: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not links:
         refuse_links(monkeypatch)

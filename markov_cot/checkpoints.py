@@ -158,8 +158,8 @@ def point(link: Path, folder: Path) -> None:
 def follow(run_folder: Path, link: str) -> Path | None:
     """Return the checkpoint that `latest` or `best` stands for; None unless it is one of the run's own.
 
-    Without a `latest` (many a copy leaves links out) that is the newest checkpoint. A folder in a pointer's place stands
-    for itself when the run has no checkpoint of its step.
+    Without a `latest` (many a copy leaves links out) that is the newest checkpoint. A folder in a pointer's place
+    stands for itself when the run has no checkpoint of its step.
     """
     path = run_folder / link
     steps = list_steps(run_folder)

@@ -21,6 +21,7 @@ from markov_cot.config import Config, dump_config
 from markov_cot.data import Shuffle, sample
 from markov_cot.errors import UserError
 from markov_cot.files import replace_file
+from markov_cot.launch import hidden
 from markov_cot.locking import RunLock
 from markov_cot.policy import Policy
 from markov_cot.processes import Processes, join
@@ -165,7 +166,9 @@ def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Spli
 def _load_policy(
     config: Config, tokenizer: PreTrainedTokenizerFast, processes: Processes
 ) -> tuple[Policy, dict[str, str], Sharding | None]:
-    device = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no").device
+    # Accelerate would look for other processes on any one of a launcher's variables.
+    with hidden() if processes.count == 1 else contextlib.nullcontext():
+        device = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no").device
     mesh = mesh_of(processes, device) if config.model.shard else None
 
     def load_model() -> tuple[PeftModel, dict[str, str], Sharding | None]:

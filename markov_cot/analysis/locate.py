@@ -92,8 +92,8 @@ def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> Located:
     steps = ", ".join(step.name for step in list_steps(checkpoints_dir / runs[0]))
     if name == BEST:
         raise UserError(
-            f"--checkpoint best: run {runs[0]} has none (no validation since step 0, or its checkpoint was rolled back, "
-            f"damaged or left out of a copy); it has {steps}"
+            f"--checkpoint best: run {runs[0]} has none (no validation since step 0, or its checkpoint was rolled "
+            f"back, damaged or left out of a copy); it has {steps}"
         )
     where = f"run {runs[0]}" if run or name == LATEST else f"any run in {checkpoints_dir}/"
     raise UserError(f"--checkpoint {name}: not found in {where}; {runs[0]} has {steps}")

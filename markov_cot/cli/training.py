@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,21 +16,21 @@ from rich.table import Table
 from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
-from markov_cot.cli.launched import is_first
+from markov_cot.cli.launched import is_first, say_interrupted
 from markov_cot.cli.profiling import profiled
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.cli.signals import stop_on_signal
+from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, stop_on_signal
 from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
-from markov_cot.processes import leave, noticing_loss
+from markov_cot.processes import PATIENCE, is_joined, leave, noticing_loss
 from markov_cot.resuming import ACCEPT
 from markov_cot.session import Session, check_run_name, open_session
 from markov_cot.text import visible
 from markov_cot.tracking import CONFIG
 from markov_cot.trainer import Outcome, Trainer
 
-DONE, STOPPED, INTERRUPTED = 0, 3, 130
+DONE, STOPPED = 0, 3
 QUICKSTART = "quickstart"
 SAVES_FOR_ROLLBACK = 10
 """Checkpoints in a run below which a rollback is said to lose much of it."""
@@ -67,7 +69,8 @@ def start(
     quiet_libraries()
     if accept_changes and not resume:
         raise UserError(f"{ACCEPT}: has a meaning only with --resume")
-    with stop_on_signal() as stop, noticing_loss():
+    terminated = functools.partial(PATIENCE.limit, LAUNCHERS_PATIENCE)
+    with _ending_at_once(), stop_on_signal(terminated) as stop, noticing_loss():
         saved = _saved_config(run, options, settings) if resume else None
         config, name = resolve_config(recipe, options, settings, saved)
         session = open_session(config, run, name, resume=resume, accept_changes=accept_changes)
@@ -85,6 +88,18 @@ def start(
         code = _report(console, trainer, outcome)
         leave()
     return code
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """An interruption in the middle of an exchange ends the process, whose clean-up would wait for the others."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_joined():
+            raise
+        say_interrupted()
+        os._exit(INTERRUPTED)
 
 
 def _report(console: Console, trainer: Trainer, outcome: Outcome) -> int:

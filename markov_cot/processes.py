@@ -191,11 +191,6 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def is_joined() -> bool:
-    """Whether this process has met others and not parted from them."""
-    return dist.is_available() and dist.is_initialized()
-
-
 class Patience:
     """How long one exchange may take before this process ends by itself; no limit but `TIMEOUT` until there is one."""
 

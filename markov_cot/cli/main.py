@@ -8,6 +8,7 @@ import sys
 import click
 
 from markov_cot.cli.launched import say_interrupted, speaks_for_machine
+from markov_cot.cli.streams import prepare_streams
 from markov_cot.errors import Lost, UserError
 from markov_cot.text import visible
 
@@ -48,6 +49,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; the user's errors become one line on stderr and exit code 2."""
+    prepare_streams()
     try:
         sys.exit(cli.main(arguments, prog_name="markov-cot", standalone_mode=False) or 0)
     except UserError as error:

@@ -16,14 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
-from markov_cot.cli.launched import is_first, say_interrupted
+from markov_cot.cli.launched import is_first, is_one_of_several, say_interrupted
 from markov_cot.cli.profiling import profiled
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, stop_on_signal
 from markov_cot.config import Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
-from markov_cot.processes import PATIENCE, is_joined, leave, noticing_loss
+from markov_cot.processes import PATIENCE, leave, noticing_loss
 from markov_cot.resuming import ACCEPT
 from markov_cot.session import Session, check_run_name, open_session
 from markov_cot.text import visible
@@ -70,7 +70,7 @@ def start(
     if accept_changes and not resume:
         raise UserError(f"{ACCEPT}: has a meaning only with --resume")
     terminated = functools.partial(PATIENCE.limit, LAUNCHERS_PATIENCE)
-    with _ending_at_once(), stop_on_signal(terminated) as stop, noticing_loss():
+    with ending_at_once(), stop_on_signal(terminated) as stop, noticing_loss():
         saved = _saved_config(run, options, settings) if resume else None
         config, name = resolve_config(recipe, options, settings, saved)
         session = open_session(config, run, name, resume=resume, accept_changes=accept_changes)
@@ -91,12 +91,12 @@ def start(
 
 
 @contextlib.contextmanager
-def _ending_at_once() -> Iterator[None]:
-    """An interruption in the middle of an exchange ends the process, whose clean-up would wait for the others."""
+def ending_at_once() -> Iterator[None]:
+    """An interruption ends one of several processes without clean-up, in which it would wait for the others."""
     try:
         yield
     except KeyboardInterrupt:
-        if not is_joined():
+        if not is_one_of_several():
             raise
         say_interrupted()
         os._exit(INTERRUPTED)

@@ -235,11 +235,15 @@ def step_of(folder: Path) -> int:
 
 def check_base(folder: Path, trained_on: Mapping[str, str], name: str, fingerprint: str) -> None:
     """Raises `UserError` unless the checkpoint was trained on this base."""
-    if trained_on["fingerprint"] != fingerprint:
-        raise UserError(
-            f"checkpoint {folder}: was trained on the base {trained_on['name']}, whose weights differ from "
-            f"{name}'s; pass --model {trained_on['name']}"
-        )
+    if trained_on["fingerprint"] == fingerprint:
+        return
+    remedy, commit = f"pass --model {trained_on['name']}", trained_on.get("commit")
+    if commit:
+        remedy += f" --set model.revision={commit}"
+    raise UserError(
+        f"checkpoint {folder}: was trained on the base {trained_on['name']}, whose weights "
+        f"{f'at commit {commit} ' if commit else ''}differ from {name}'s; {remedy}"
+    )
 
 
 def load_adapter(folder: Path, model: PeftModel) -> None:

@@ -26,7 +26,7 @@ from markov_cot.locking import RunLock
 from markov_cot.policy import Policy
 from markov_cot.processes import Processes, join
 from markov_cot.prompts import Prompts
-from markov_cot.resuming import check_data, check_precision, check_settings
+from markov_cot.resuming import check_data, check_precision, check_settings, note_commit
 from markov_cot.rollouts import ANSWER_TOKENS
 from markov_cot.sharding import Sharding, mesh_of
 from markov_cot.tasks.problem import Problem
@@ -103,6 +103,7 @@ def open_session(
             if found:
                 check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
                 changed |= check_precision(found, base["dtype"], accept=accept_changes)
+                note_commit(found, base)
         prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
         fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
         shuffle = Shuffle(splits.train, config.seed, fits)
@@ -177,6 +178,7 @@ def _load_policy(
         base = models.load_base(config.model, device)
         names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
         names["dtype"] = str(base.dtype).removeprefix("torch.")
+        names |= models.origin(config.model, base)
         model = models.add_adapter(base, config.lora, config.seed)
         return model, names, Sharding(model, processes, mesh, device) if mesh else None
 

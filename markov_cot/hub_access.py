@@ -15,7 +15,7 @@ _SECONDS = 10.0
 """In which the hub must answer. The libraries try again and again, for minutes."""
 _LOGIN = "run `hf auth login`, or set HF_TOKEN"
 _BROKEN_OFF = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead", "ChunkedEncodingError")
-_BUSY = 429
+_UNAUTHORIZED, _FORBIDDEN, _BUSY = 401, 403, 429
 _SERVER_FAULT = 500
 
 
@@ -50,22 +50,24 @@ class Access:
         """Return in one line what the hub refused and what to do; None when `error` is none of the hub's."""
         chain = _chain(error)
         names = {cls.__name__ for each in chain for cls in type(each).__mro__}
+        texts = " ".join(str(each) for each in chain)
         status = next((code for each in chain if (code := _status(each))), None)
-        if "GatedRepoError" in names:
-            return _gated(repository, status)
-        if "RevisionNotFoundError" in names:
+        # datasets drops the cause and says it in words.
+        lost_cause = "DatasetNotFoundError" in names
+        if "GatedRepoError" in names or (lost_cause and "gated" in texts):
+            return _gated(repository, with_token=status == _FORBIDDEN or "ask for access" in texts)
+        if "RevisionNotFoundError" in names or (lost_cause and texts.startswith("Revision")):
             return f"{repository} has no revision {revision or 'main'} on the hub; check the branch, tag or commit"
-        if "RepositoryNotFoundError" in names:
+        if "RepositoryNotFoundError" in names or lost_cause:
             return (
                 f"there is no {repository} on the hub, or it is private; check the name, and for a private one {_LOGIN}"
             )
-        if status in (401, 403):
+        if status in (_UNAUTHORIZED, _FORBIDDEN):
             return f"the hub refuses {repository} ({status}); {_LOGIN} with access to it"
         if status == _BUSY or (status or 0) >= _SERVER_FAULT:
             return f"the hub answers {status}; try again later"
         if self.fault is not None and names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectionError"}:
             return f"{self.fault}, and the hub's cache on this machine does not have all of it"
-        texts = " ".join(str(each) for each in chain)
         if names & set(_BROKEN_OFF) or "Consistency check failed" in texts:
             return "the download broke off; start again, what has arrived is kept"
         if names & {"LocalEntryNotFoundError", "ConnectError", "ConnectTimeout"}:
@@ -99,8 +101,8 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"^\[Errno -?\d+\] ", "", text)
 
 
-def _gated(repository: str, status: int | None) -> str:
-    if status == 403:
+def _gated(repository: str, *, with_token: bool) -> str:
+    if with_token:
         return (
             f"{repository} is gated and your token has no access to it; ask for access (accept the licence) on its "
             "page on the hub, and give the token permission to read gated repositories"

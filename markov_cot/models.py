@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -160,17 +161,28 @@ def _check_local_folder(source: str) -> None:
         raise UserError(f"model {folder}: no weights (*.safetensors) in it; save them there with save_pretrained")
 
 
-def origin(config: Model, base: PreTrainedModel) -> dict[str, str]:
-    """The revision of the hub that was asked for and the commit that it was; nothing for a base from a folder."""
-    commit = getattr(base.config, "_commit_hash", None)
-    return {"revision": config.revision or "main", "commit": commit} if commit else {}
+def origin(config: Model) -> dict[str, str]:
+    """The revision of the hub that was asked for and the commit that it was; nothing for a base from a folder.
+
+    Read from the hub's cache on this machine, so after the base was loaded.
+    """
+    if _is_local(config.name):
+        return {}
+    revision = config.revision or "main"
+    path = try_to_load_from_cache(config.name, "config.json", revision=revision)
+    # .../snapshots/<commit>/config.json
+    return {"revision": revision, "commit": Path(path).parent.name} if isinstance(path, str) else {}
+
+
+def _is_local(name: str) -> bool:
+    return name == NANO or Path(name).is_dir()
 
 
 def _revision_option(config: Model) -> dict[str, Any]:
     """What pins the model's revision. Raises `UserError` where there are none."""
     if config.revision is None:
         return {}
-    if config.name == NANO or Path(config.name).is_dir():
+    if _is_local(config.name):
         raise UserError(
             f"model.revision {config.revision}: {config.name} is no model of the hub and has no revisions; "
             "leave the setting out"
@@ -181,8 +193,8 @@ def _revision_option(config: Model) -> dict[str, Any]:
 @contextlib.contextmanager
 def _model_errors(config: Model) -> Iterator[None]:
     """Turns what loading raises into one line that names the model and a way out."""
-    name, is_local = config.name, config.name == NANO or Path(config.name).is_dir()
-    access = None if is_local else Access()
+    name = config.name
+    access = None if _is_local(name) else Access()
     try:
         with access.using() if access else contextlib.nullcontext():
             yield

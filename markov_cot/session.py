@@ -178,7 +178,7 @@ def _load_policy(
         base = models.load_base(config.model, device)
         names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
         names["dtype"] = str(base.dtype).removeprefix("torch.")
-        names |= models.origin(config.model, base)
+        names |= models.origin(config.model)
         model = models.add_adapter(base, config.lora, config.seed)
         return model, names, Sharding(model, processes, mesh, device) if mesh else None
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 Files = Mapping[str, bytes]
 
@@ -120,13 +121,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound")
             return
         files = found.commits[commit]
-        entries = [{"type": "file", "path": p, "size": len(c), "oid": _oid(c)} for p, c in files.items()]
         if rest[:1] == ["tree"]:
-            folder = "/".join(rest[2:])
-            answer: Any = [entry for entry in entries if str(entry["path"]).startswith(folder)]
+            answer: Any = _tree(files, "/".join(rest[2:]), recursive="recursive=true" in self.path.lower())
+            if not answer:
+                self._refuse(404, "EntryNotFound", commit)
+                return
         elif rest[:1] == ["paths-info"]:
-            wanted = body.decode()
-            answer = [entry for entry in entries if str(entry["path"]) in unquote(wanted)]
+            wanted = parse_qs(body.decode()).get("paths") or json.loads(body)["paths"]
+            answer = [entry for entry in _entries(files) if entry["path"] in wanted]
         else:
             siblings = [{"rfilename": path} for path in files]
             answer = {"_id": "0", "id": name.partition("/")[2], "sha": commit, "siblings": siblings, "private": False,
@@ -144,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             self._refuse(404, "RevisionNotFound")
         elif found.refusal:
-            self._refuse(found.refusal, "GatedRepo", commit)
+            self._refuse(found.refusal, "GatedRepo" if found.refusal < 500 else "", commit)
         elif path not in found.commits[commit]:
             self._refuse(404, "EntryNotFound", commit)
         else:
@@ -183,6 +185,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _entries(files: Files) -> list[dict[str, Any]]:
+    """All files and folders."""
+    folders = {str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."}
+    return [
+        *({"type": "directory", "path": folder, "oid": _oid(folder.encode()), "size": 0} for folder in sorted(folders)),
+        *(
+            {"type": "file", "path": path, "oid": _oid(content), "size": len(content)}
+            for path, content in files.items()
+        ),
+    ]
+
+
+def _tree(files: Files, folder: str, *, recursive: bool) -> list[dict[str, Any]]:
+    """What is in a folder, and in those in it if `recursive`."""
+    top = PurePosixPath(folder)
+    return [
+        entry
+        for entry in _entries(files)
+        if (top in PurePosixPath(entry["path"]).parents if recursive else PurePosixPath(entry["path"]).parent == top)
+    ]
 
 
 def _oid(content: bytes) -> str:

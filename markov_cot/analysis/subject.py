@@ -122,7 +122,7 @@ class Subject:
         base = models.load_base(config.model, self.device)
         self.dtype = str(base.dtype).removeprefix("torch.")
         self.base = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
-        self.base |= models.origin(config.model, base)
+        self.base |= models.origin(config.model)
         self._check_base(source)
         folder = source.located.folder
         if folder is not None and not source.located.has_manifest:

@@ -25,6 +25,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as render_tensors
 from torch import Tensor
 
+from markov_cot import pointers
 from markov_cot.errors import UserError
 from markov_cot.files import sync_folder, write_synced
 from markov_cot.manifest import (
@@ -101,13 +102,20 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
 
 
 def recover(run_folder: Path) -> None:
-    """Clears up what a crash in the middle of writing, replacing or deleting a checkpoint has left."""
-    for folder in sorted(run_folder.glob(".adapter_*")):
-        name, _, state = folder.name[1:].partition(".")
+    """Clears up what a crash in the middle of writing, replacing or deleting a checkpoint has left.
+
+    A folder in the place of `latest` or `best` that is the only one of its step takes the name of that step.
+    """
+    for path in sorted(path for name in ("adapter_*", LATEST, BEST) for path in run_folder.glob(f".{name}.*")):
+        name, _, state = path.name[1:].partition(".")
         if state == _REPLACED and NAME.fullmatch(name) and not (run_folder / name).exists():
-            folder.rename(run_folder / name)
+            path.rename(run_folder / name)
         elif state in (_WRITING, _REPLACED, _DELETING):
-            shutil.rmtree(folder, ignore_errors=True)
+            pointers.remove(path)
+    for link in (run_folder / LATEST, run_folder / BEST):
+        step = pointers.read(link) if pointers.is_copy(link) else None
+        if step and not os.path.lexists(run_folder / step):
+            link.rename(run_folder / step)
 
 
 def find_newest(run_folder: Path) -> Found | None:
@@ -142,21 +150,28 @@ def set_aside(folder: Path, why: str) -> Path:
 
 
 def point(link: Path, folder: Path) -> None:
-    """Makes `link` (`latest` or `best`) a relative link to `folder` beside it, in one rename."""
-    temporary = link.with_name(f".{link.name}.writing")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(folder.name)
-    temporary.replace(link)
+    """Make `link` (`latest` or `best`) stand for `folder` beside it; a folder in its place gives way."""
+    if pointers.is_copy(link):
+        _give_way(link)
+    pointers.write(link, folder.name)
 
 
 def follow(run_folder: Path, link: str) -> Path | None:
-    """The checkpoint that `latest` or `best` points to; None unless it is one of the run's own."""
+    """Return the checkpoint that `latest` or `best` stands for; None unless it is one of the run's own.
+
+    Without a `latest` (many a copy leaves links out) that is the newest checkpoint. A folder in a pointer's place
+    stands for itself when the run has no checkpoint of its step.
+    """
     path = run_folder / link
-    if not path.is_symlink():
+    steps = list_steps(run_folder)
+    if link == LATEST and steps and not os.path.lexists(path):
+        return steps[-1]
+    name = pointers.read(path)
+    if name is None:
         return None
-    target = os.readlink(path)  # noqa: PTH115 - as text: resolving it would follow it wherever it leads
-    folder = run_folder / target
-    return folder if NAME.fullmatch(target) and folder in list_steps(run_folder) else None
+    if run_folder / name in steps:
+        return run_folder / name
+    return path if pointers.is_copy(path) else None
 
 
 def point_again(run_folder: Path, latest: Path, best_step: int) -> None:
@@ -165,8 +180,8 @@ def point_again(run_folder: Path, latest: Path, best_step: int) -> None:
     best = run_folder / f"adapter_{best_step}"
     if best_step and best in list_steps(run_folder):
         point(run_folder / BEST, best)
-    elif (run_folder / BEST).is_symlink():
-        (run_folder / BEST).unlink()
+    else:
+        _clear(run_folder / BEST)
 
 
 def prune(run_folder: Path, keep: int, bounds: Iterable[int] = ()) -> None:
@@ -183,14 +198,32 @@ def prune(run_folder: Path, keep: int, bounds: Iterable[int] = ()) -> None:
 
 
 def discard_after(run_folder: Path, step: int) -> None:
-    """Deletes the checkpoints of later steps, and links that would point to one of them."""
+    """Deletes the checkpoints of later steps, and pointers that would lead to one of them or nowhere."""
     for folder in list_steps(run_folder):
         if step_of(folder) > step:
             _delete(folder)
+    left = list_steps(run_folder)
     for name in (LATEST, BEST):
-        link = run_folder / name
-        if link.is_symlink() and not follow(run_folder, name):
-            link.unlink()
+        target = pointers.read(run_folder / name)
+        if target is None or run_folder / target not in left:
+            _clear(run_folder / name)
+
+
+def _give_way(copy: Path) -> None:
+    """Deletes a folder in a pointer's place when it is a copy of a checkpoint beside it; else sets it aside."""
+    name = pointers.read(copy)
+    original = copy.with_name(name) / MANIFEST if name else None
+    if original and original.is_file() and original.read_bytes() == (copy / MANIFEST).read_bytes():
+        _delete(copy)
+    else:
+        set_aside(copy)
+
+
+def _clear(link: Path) -> None:
+    if pointers.is_copy(link):
+        _give_way(link)
+    else:
+        pointers.remove(link)
 
 
 def list_steps(run_folder: Path) -> list[Path]:
@@ -208,11 +241,15 @@ def step_of(folder: Path) -> int:
 
 def check_base(folder: Path, trained_on: Mapping[str, str], name: str, fingerprint: str) -> None:
     """Raises `UserError` unless the checkpoint was trained on this base."""
-    if trained_on["fingerprint"] != fingerprint:
-        raise UserError(
-            f"checkpoint {folder}: was trained on the base {trained_on['name']}, whose weights differ from "
-            f"{name}'s; pass --model {trained_on['name']}"
-        )
+    if trained_on["fingerprint"] == fingerprint:
+        return
+    remedy, commit = f"pass --model {trained_on['name']}", trained_on.get("commit")
+    if commit:
+        remedy += f" --set model.revision={commit}"
+    raise UserError(
+        f"checkpoint {folder}: was trained on the base {trained_on['name']}, whose weights "
+        f"{f'at commit {commit} ' if commit else ''}differ from {name}'s; {remedy}"
+    )
 
 
 def load_adapter(folder: Path, model: PeftModel) -> None:

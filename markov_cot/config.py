@@ -34,6 +34,8 @@ class Data(Group):
     """Folder with the dataset's files, original or as on the hub; docs/data.md has the order of places."""
     subset: str | None = None
     """ARC: `challenge` or `easy`. MMLU: comma-separated subjects (all by default)."""
+    revision: str | None = None
+    """Of a dataset that is read from the hub: a commit, tag or branch; its newest when not given."""
     skip_bad_rows: bool = False
     """Leave out broken rows and count them, instead of stopping at the first."""
     terms: tuple[Positive, Positive] = (15, 15)
@@ -62,6 +64,8 @@ class Model(Group):
 
     name: str = "nano"
     """`nano` (bundled), a local folder, or a hub id."""
+    revision: str | None = None
+    """Of a model on the hub: a commit, tag or branch; its newest when not given."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of the base's weights; auto: bfloat16 on a GPU, else float32. Adapters are float32, or float64 as the base."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -5,8 +5,13 @@ All of a run's own files are written through here. Errors are `OSError`, as the 
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+"""What file systems answer that cannot sync a folder (some network and FUSE ones); there its names are kept as they
+keep them."""
 
 
 def write_synced(path: Path, content: bytes) -> None:
@@ -38,6 +43,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

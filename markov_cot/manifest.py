@@ -32,7 +32,8 @@ class Manifest:
     step: int
     config: dict[str, Any]
     base: dict[str, str]
-    """`name`, `fingerprint` and `dtype` of the base model."""
+    """`name`, `fingerprint` and `dtype` of the base model; of one from the hub also `revision`, as it was asked for,
+    and `commit`, what it was."""
     data: dict[str, str]
     """`name` and `fingerprint` of the dataset's three splits."""
     software: dict[str, str]

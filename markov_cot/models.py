@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -18,11 +19,13 @@ from transformers.pytorch_utils import Conv1D
 
 from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
+from markov_cot.hub_access import Access, transport_errors
 from markov_cot.lora import use_adapted_linear
 
 NANO = "nano"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 _FINGERPRINT_VALUES = 64
+_LOADING_FAULTS: tuple[type[BaseException], ...] = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
 def resolve_source(name: str) -> str:
@@ -34,8 +37,10 @@ def load_tokenizer(config: Model) -> PreTrainedTokenizerFast:
     """The model's tokenizer. Raises `UserError` when it cannot be had."""
     source = resolve_source(config.name)
     _check_local_folder(source)
-    with _model_errors(config.name):
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code)
+    with _model_errors(config):
+        return AutoTokenizer.from_pretrained(
+            source, trust_remote_code=config.trust_remote_code, **_revision_option(config)
+        )
 
 
 def load_base(config: Model, device: torch.device) -> PreTrainedModel:
@@ -46,9 +51,10 @@ def load_base(config: Model, device: torch.device) -> PreTrainedModel:
     source = resolve_source(config.name)
     _check_local_folder(source)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "dtype": base_dtype(config, device)}
+    options |= _revision_option(config)
     if config.four_bit:
         options |= _four_bit_options(device)
-    with _model_errors(config.name):
+    with _model_errors(config):
         base, report = AutoModelForCausalLM.from_pretrained(
             source, use_safetensors=True, output_loading_info=True, **options
         )
@@ -155,14 +161,48 @@ def _check_local_folder(source: str) -> None:
         raise UserError(f"model {folder}: no weights (*.safetensors) in it; save them there with save_pretrained")
 
 
+def origin(config: Model) -> dict[str, str]:
+    """The revision of the hub that was asked for and the commit that it was; nothing for a base from a folder.
+
+    Read from the hub's cache on this machine, so after the base was loaded.
+    """
+    if _is_local(config.name):
+        return {}
+    revision = config.revision or "main"
+    path = try_to_load_from_cache(config.name, "config.json", revision=revision)
+    # .../snapshots/<commit>/config.json
+    return {"revision": revision, "commit": Path(path).parent.name} if isinstance(path, str) else {}
+
+
+def _is_local(name: str) -> bool:
+    return name == NANO or Path(name).is_dir()
+
+
+def _revision_option(config: Model) -> dict[str, Any]:
+    """What pins the model's revision. Raises `UserError` where there are none."""
+    if config.revision is None:
+        return {}
+    if _is_local(config.name):
+        raise UserError(
+            f"model.revision {config.revision}: {config.name} is no model of the hub and has no revisions; "
+            "leave the setting out"
+        )
+    return {"revision": config.revision}
+
+
 @contextlib.contextmanager
-def _model_errors(name: str) -> Iterator[None]:
+def _model_errors(config: Model) -> Iterator[None]:
     """Turns what loading raises into one line that names the model and a way out."""
+    name = config.name
+    access = None if _is_local(name) else Access()
     try:
-        yield
+        with access.using() if access else contextlib.nullcontext():
+            yield
     except ImportError as error:
         raise UserError(f"model {name}: {_first_line(error)}") from None
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (*_LOADING_FAULTS, *transport_errors()) as error:
+        if access and (reason := access.explain(error, name, config.revision)):
+            raise UserError(f"model {name}: {reason}; or try --model nano") from None
         remedy = "check the folder" if Path(name).is_dir() else "check the name and the connection, or try --model nano"
         raise UserError(f"model {name}: cannot be loaded ({_first_line(error)}); {remedy}") from None
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,11 +20,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from markov_cot.errors import Lost, UserError
+from markov_cot.launch import read_launch
 
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
 """For one exchange: longer than the first process takes to save, the slowest to load the base, or any to be stuck."""
+_BUSY_SECONDS, _NAP_SECONDS = 0.002, 0.001
 _SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "wait timeout")
 
 
@@ -64,7 +67,7 @@ class Processes:
         padded = own.new_zeros((max(sizes), *own.shape[1:]))
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
+        _finish(dist.all_gather(parts, padded, async_op=True))
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -73,7 +76,7 @@ class Processes:
             return
         shares = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         together = torch.cat([share.flatten() for share in shares])
-        dist.all_reduce(together)
+        _finish(dist.all_reduce(together, async_op=True))
         for parameter, total in zip(parameters, torch.split(together, [p.numel() for p in parameters]), strict=True):
             parameter.grad = total.view_as(parameter)
 
@@ -97,11 +100,11 @@ class Processes:
             return [value]
         own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.count)]
-        dist.all_gather(sizes, torch.tensor([len(own)]))
+        _finish(dist.all_gather(sizes, torch.tensor([len(own)]), async_op=True))
         padded = torch.zeros(int(max(sizes)), dtype=torch.uint8)
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
+        _finish(dist.all_gather(parts, padded, async_op=True))
         return [json.loads(bytes(part[: int(n)].tolist())) for part, n in zip(parts, sizes, strict=True)]
 
     def agree(self, value: T) -> T:
@@ -120,7 +123,7 @@ class Processes:
         if self.count == 1:
             return list(values)
         together = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(together, operation)
+        _finish(dist.all_reduce(together, operation, async_op=True))
         return together.tolist()
 
     # --- together
@@ -154,30 +157,89 @@ ALONE = Processes()
 
 def join(*, cpu: bool) -> Processes:
     """Meets the other processes that the launcher started. Raises `UserError` when they cannot be met."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    launch = read_launch()
+    if launch.count == 1:
         return ALONE
     if not dist.is_initialized():
         on_gpus = torch.cuda.is_available() and not cpu
         try:
             if on_gpus:
-                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=TIMEOUT)
-        except (KeyError, ValueError, RuntimeError) as error:
+                if launch.local_rank is None:
+                    raise RuntimeError("LOCAL_RANK not set")
+                torch.cuda.set_device(launch.local_rank)
+            _in_background(lambda: _meet(launch.local_rank if on_gpus else None))
+        except (ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"train: {count} processes were started and cannot meet ({reason}); start them with torchrun or "
+                f"train: {launch.count} processes were started and cannot meet ({reason}); start them with torchrun or "
                 "accelerate launch, one for each GPU"
             ) from None
-    local_rank, local_count = (int(os.environ.get(key, "0")) for key in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-    return Processes(dist.get_rank(), count, local_rank, local_count or count)
+    return Processes(dist.get_rank(), launch.count, launch.local_rank or 0, launch.local_count or launch.count)
+
+
+def _meet(gpu: int | None) -> None:
+    """Joins the group; on a GPU, which every thread has to choose for itself."""
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    dist.init_process_group("gloo" if gpu is None else "cpu:gloo,cuda:nccl", timeout=TIMEOUT)
 
 
 def leave() -> None:
     """Waits until all have come as far, and parts from them."""
     if dist.is_initialized():
-        dist.barrier()
+        _finish(dist.barrier(async_op=True))
         dist.destroy_process_group()
+
+
+class Patience:
+    """How long one exchange may take before this process ends by itself; no limit but `TIMEOUT` until there is one."""
+
+    def __init__(self) -> None:
+        self._seconds = float("inf")
+        self._since = 0.0
+
+    def limit(self, seconds: float) -> None:
+        """From now on an exchange that takes longer raises `KeyboardInterrupt`, also the one that is waited for."""
+        self._seconds, self._since = seconds, time.monotonic()
+
+    def lift(self) -> None:
+        """No limit again."""
+        self._seconds = float("inf")
+
+    def check(self, started: float) -> None:
+        """Raises `KeyboardInterrupt` when an exchange that began at `started` has taken too long."""
+        if time.monotonic() - max(started, self._since) > self._seconds:
+            raise KeyboardInterrupt
+
+
+PATIENCE = Patience()
+
+
+def _finish(work: Any) -> None:
+    """Waits for an exchange, in short naps: within a single long wait Python would hear of no signal."""
+    started = time.monotonic()
+    while not work.is_completed():
+        PATIENCE.check(started)
+        time.sleep(0 if time.monotonic() - started < _BUSY_SECONDS else _NAP_SECONDS)
+    work.wait()
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    """`work()` in a thread of its own, so that this one hears of signals meanwhile."""
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_NAP_SECONDS * 50)
+    if faults:
+        raise faults[0]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ FREE = (
     "alarms.",
     "checkpoint.",
     "data.data_dir",
+    "data.revision",
     "data.skip_bad_rows",
     "data.test",
     "data.validation",
@@ -87,6 +88,20 @@ def check_precision(found: Found, dtype: str, *, accept: bool) -> bool:
         )
     logger.warning("changed since %s: the base's dtype (%s -> %s)", found.folder.name, visible(before), dtype)
     return True
+
+
+def note_commit(found: Found, base: Mapping[str, str]) -> None:
+    """Says so when the hub's model has another commit than it had; its weights are checked by their fingerprint."""
+    before, now = (names.get("commit") for names in (found.manifest.base, base))
+    if before and now and before != now:
+        logger.warning(
+            "changed since %s: the commit of %s on the hub (%s -> %s); model.revision=%s pins the former",
+            found.folder.name,
+            visible(base["name"]),
+            visible(before),
+            visible(now),
+            visible(before),
+        )
 
 
 def software() -> dict[str, str]:

@@ -21,12 +21,13 @@ from markov_cot.config import Config, dump_config
 from markov_cot.data import Shuffle, sample
 from markov_cot.errors import UserError
 from markov_cot.files import replace_file
+from markov_cot.launch import hidden
 from markov_cot.locking import RunLock
 from markov_cot.origin import find_origin, later_than
 from markov_cot.policy import Policy
 from markov_cot.processes import Processes, join
 from markov_cot.prompts import Prompts
-from markov_cot.resuming import check_data, check_precision, check_settings
+from markov_cot.resuming import check_data, check_precision, check_settings, note_commit
 from markov_cot.rollouts import ANSWER_TOKENS
 from markov_cot.sharding import Sharding, mesh_of
 from markov_cot.tasks.problem import Problem
@@ -112,6 +113,7 @@ def open_session(
             if found:
                 check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
                 changed |= check_precision(found, base["dtype"], accept=accept_changes)
+                note_commit(found, base)
         prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
         fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
         shuffle = Shuffle(splits.train, config.seed, fits)
@@ -173,7 +175,9 @@ def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Spli
 def _load_policy(
     config: Config, tokenizer: PreTrainedTokenizerFast, processes: Processes
 ) -> tuple[Policy, dict[str, str], Sharding | None]:
-    device = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no").device
+    # Accelerate would look for other processes on any one of a launcher's variables.
+    with hidden() if processes.count == 1 else contextlib.nullcontext():
+        device = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no").device
     mesh = mesh_of(processes, device) if config.model.shard else None
 
     def load_model() -> tuple[PeftModel, dict[str, str], Sharding | None]:
@@ -182,6 +186,7 @@ def _load_policy(
         base = models.load_base(config.model, device)
         names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
         names["dtype"] = str(base.dtype).removeprefix("torch.")
+        names |= models.origin(config.model)
         model = models.add_adapter(base, config.lora, config.seed)
         return model, names, Sharding(model, processes, mesh, device) if mesh else None
 

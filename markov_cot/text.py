@@ -20,3 +20,8 @@ def visible(text: str) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether `text` can be written to a file as UTF-8; names of files that are not UTF-8 cannot."""
+    return not any(unicodedata.category(c) == "Cs" for c in text)

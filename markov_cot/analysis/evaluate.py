@@ -244,8 +244,14 @@ def _report(
 
 def _write(bench: Workbench, tasks: list[TaskReport]) -> Report:
     request, located = bench.request, bench.source.located
+    base = {key: value for key, value in bench.subject.base.items() if key in ("revision", "commit")}
     config = {
-        "model_args": {"checkpoint": located.describe(), "run": located.run, "model": bench.subject.base["name"]},
+        "model_args": {
+            "checkpoint": located.describe(),
+            "run": located.run,
+            "model": bench.subject.base["name"],
+            **base,
+        },
         "batch_size": request.batch,
         "seed": request.seed,
     }

@@ -49,6 +49,8 @@ def locate(name: str, run: str | None, checkpoints_dir: Path) -> Located:
     if _STEP.fullmatch(name) or name in (BEST, LATEST):
         return _in_a_run(name, run, checkpoints_dir)
     folder = Path(name).expanduser()
+    if folder.name in (BEST, LATEST):  # also where the file system has no links
+        folder = follow(folder.parent, folder.name) or folder
     if folder.is_dir():
         return _at(folder, checkpoints_dir)
     steps = [step.name for step in list_steps(checkpoints_dir / run)] if run else []
@@ -90,8 +92,8 @@ def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> Located:
     steps = ", ".join(step.name for step in list_steps(checkpoints_dir / runs[0]))
     if name == BEST:
         raise UserError(
-            f"--checkpoint best: run {runs[0]} has none (no validation since step 0, or its checkpoint was rolled back "
-            f"or damaged); it has {steps}"
+            f"--checkpoint best: run {runs[0]} has none (no validation since step 0, or its checkpoint was rolled "
+            f"back, damaged or left out of a copy); it has {steps}"
         )
     where = f"run {runs[0]}" if run or name == LATEST else f"any run in {checkpoints_dir}/"
     raise UserError(f"--checkpoint {name}: not found in {where}; {runs[0]} has {steps}")

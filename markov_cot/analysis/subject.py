@@ -37,6 +37,8 @@ class Wishes:
 
     def apply(self, values: dict[str, Any]) -> dict[str, Any]:
         """Puts the wishes into `values`."""
+        if self.model is not None and self.model != values.get("model", {}).get("name"):
+            values = {**values, "model": {**values.get("model", {}), "revision": None}}  # it was the other model's
         named = {"model.name": self.model, "data.data_dir": self.data_dir}
         for key, value in named.items():
             if value is not None:
@@ -121,6 +123,7 @@ class Subject:
         base = models.load_base(config.model, self.device)
         self.dtype = str(base.dtype).removeprefix("torch.")
         self.base = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
+        self.base |= models.origin(config.model)
         self._check_base(source)
         folder = source.located.folder
         if folder is not None and not source.located.has_manifest:

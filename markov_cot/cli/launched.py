@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import sys
+
+from markov_cot.errors import UserError
+from markov_cot.launch import Launch, read_launch
 
 
 def is_first() -> bool:
     """Whether this is the run's first process, which shows its progress and its result."""
-    return os.environ.get("RANK", "0") == "0"
+    return _launch().rank == 0
+
+
+def is_one_of_several() -> bool:
+    """Whether a launcher started others beside this one."""
+    return _launch().count > 1
 
 
 def speaks_for_machine(*, after_loss: bool = False) -> bool:
@@ -15,4 +23,18 @@ def speaks_for_machine(*, after_loss: bool = False) -> bool:
 
     `after_loss` of another process the second one too, since that may have been the first.
     """
-    return int(os.environ.get("LOCAL_RANK", "0")) <= int(after_loss)
+    return (_launch().local_rank or 0) <= int(after_loss)
+
+
+def say_interrupted() -> None:
+    """The line that a command ends with when it stops at once."""
+    if speaks_for_machine():
+        print("markov-cot: interrupted", file=sys.stderr, flush=True)
+
+
+def _launch() -> Launch:
+    """A process that cannot tell says all it has to say."""
+    try:
+        return read_launch()
+    except UserError:
+        return Launch()

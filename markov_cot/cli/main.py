@@ -8,8 +8,9 @@ import sys
 
 import click
 
-from markov_cot.cli.launched import speaks_for_machine
+from markov_cot.cli.launched import say_interrupted, speaks_for_machine
 from markov_cot.cli.quiet import hide_library_warnings
+from markov_cot.cli.streams import prepare_streams
 from markov_cot.errors import Lost, UserError
 from markov_cot.text import visible
 
@@ -61,6 +62,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; the user's errors become one line on stderr and exit code 2."""
+    prepare_streams()
     hide_library_warnings()
     try:
         sys.exit(cli.main(arguments, prog_name="markov-cot", standalone_mode=False) or 0)
@@ -75,8 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # a disk that fills up, a folder that goes away: the system's word for it, without a trace
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}; mend it and try again")
     except (click.Abort, KeyboardInterrupt):
-        if speaks_for_machine():
-            click.echo("markov-cot: interrupted", err=True)
+        say_interrupted()
         sys.exit(INTERRUPTED)
 
 

@@ -14,6 +14,7 @@ from markov_cot.analysis.evaluate import Request
 from markov_cot.analysis.show import Shown, Written, show
 from markov_cot.analysis.subject import Wishes
 from markov_cot.cli.quiet import quiet_libraries
+from markov_cot.cli.streams import typed
 from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.text import visible
@@ -30,6 +31,8 @@ def start(
     as_json: bool,
 ) -> None:
     """Shows samples as asked."""
+    question = None if question is None else typed(question, "QUESTION")
+    choices = tuple(typed(choice, "--choice") for choice in choices)
     if question is not None and (options["dataset"] or not question.strip()):
         raise UserError("QUESTION: give a question or --dataset, not both, and not an empty one")
     if choices and question is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,16 @@ from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
 from markov_cot.cli.alarm_lines import advice_so_far, one_line
-from markov_cot.cli.launched import is_first
+from markov_cot.cli.launched import is_first, is_one_of_several, say_interrupted
 from markov_cot.cli.outcome import after_alarms, after_interruption, after_the_end
 from markov_cot.cli.profiling import check_steps, profiled
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.cli.signals import stop_on_signal
+from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
 from markov_cot.config import Checkpoint, Config, apply_override, build_config, flatten, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score
-from markov_cot.processes import leave, noticing_loss
+from markov_cot.processes import PATIENCE, leave, noticing_loss
 from markov_cot.resuming import ACCEPT
 from markov_cot.run_names import newest_run, run_names
 from markov_cot.session import Session, check_run_name, open_session
@@ -35,7 +37,7 @@ from markov_cot.tracking import ALARMS, CONFIG
 from markov_cot.trainer import Outcome, Trainer
 from markov_cot.unstarted import undone_if_it_never_starts
 
-DONE, STOPPED, INTERRUPTED = 0, 3, 130
+DONE, STOPPED = 0, 3
 QUICKSTART = "quickstart"
 SAVES_FOR_ROLLBACK = 10
 """Checkpoints in a run below which a rollback is said to lose much of it."""
@@ -79,7 +81,8 @@ def start(
     console = Console(stderr=True, markup=False, highlight=False, quiet=not is_first())
     quiet_libraries()
     _check_options(resume=resume, accept_changes=accept_changes, checkpoint=checkpoint)
-    with stop_on_signal() as stop, noticing_loss():
+    terminated = functools.partial(PATIENCE.limit, LAUNCHERS_PATIENCE)
+    with ending_at_once(), stop_on_signal(terminated) as stop, noticing_loss():
         saved = None
         if resume:
             run, saved = _saved_config(console, run, options, settings)
@@ -106,6 +109,18 @@ def start(
         code = _report(console, trainer, outcome)
         leave()
     return code
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """An interruption ends one of several processes without clean-up, in which it would wait for the others."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_one_of_several():
+            raise
+        say_interrupted()
+        os._exit(INTERRUPTED)
 
 
 def _report(console: Console, trainer: Trainer, outcome: Outcome) -> int:

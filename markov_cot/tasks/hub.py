@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from markov_cot.hub_access import Access
 from markov_cot.tasks.splits import Role
 
 Table = Iterable[Mapping[str, Any]]
-OpenHub = Callable[[str, str | None], Mapping[str, Table]]
+OpenHub = Callable[..., Mapping[str, Table]]
+"""(id, config, and `revision` where one is pinned) -> splits."""
 
 
 class HubError(Exception):
@@ -31,19 +33,21 @@ class Hub:
         return self.ids[0] + (f" ({self.config})" if self.config else "")
 
 
-def open_hub(dataset_id: str, config: str | None) -> Mapping[str, Table]:
+def open_hub(dataset_id: str, config: str | None, revision: str | None = None) -> Mapping[str, Table]:
     """Splits of a dataset on the hub, or in the hub's cache on this machine. Never runs a repository's code.
 
     Raises:
         HubError: whatever the reason.
     """
-    try:
-        import datasets
+    import datasets
 
-        tables: Mapping[str, Table] = datasets.load_dataset(dataset_id, config)
+    access, pinned = Access(), {"revision": revision} if revision else {}
+    try:
+        with access.using():
+            tables: Mapping[str, Table] = datasets.load_dataset(dataset_id, config, **pinned)
     # Networks, disks, repositories and library versions fail in many classes; to the user they are one fault.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = access.explain(error, dataset_id, revision) or " ".join(str(error).split()) or type(error).__name__
         raise HubError(reason if len(reason) <= 200 else f"{reason[:197]}...") from error
     return tables
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from markov_cot.config import Data
@@ -14,6 +15,7 @@ from markov_cot.tasks.own import is_path, load_own
 from markov_cot.tasks.reader import Reader
 from markov_cot.tasks.reading import as_path, table_rows
 from markov_cot.tasks.splits import Published, Splits, assign
+from markov_cot.text import is_unicode, visible
 
 
 def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub = open_hub) -> Splits:
@@ -29,6 +31,8 @@ def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub 
         UserError: unknown dataset or subset, data not found, a file or row that is broken.
     """
     name = config.dataset
+    if not is_unicode(name):
+        raise UserError(f"dataset {visible(name)}: its name is not UTF-8; rename the file")
     if name not in dataset_names():
         if not is_path(name):
             known = nearest(name, dataset_names())
@@ -52,12 +56,17 @@ def dataset_names() -> list[str]:
 def _load_benchmark(bench: Benchmark, config: Data, tokenizer: Tokenizer | None, open_hub: OpenHub) -> Splits:
     subsets = choose_subsets(bench, config.subset)
     reader = Reader(config, subsets, tokenizer)
-    if local := find_local(bench, config.data_dir, subsets):
+    local = find_local(bench, config.data_dir, subsets)
+    if local:
         folder, files = local
         source = str(folder)
         published = [_from_files(bench, reader, found) for found in files]
     else:
         source, published = _from_hub(bench, reader, config, subsets, open_hub)
+    if config.revision and local:
+        raise UserError(
+            f"data.revision {config.revision}: is of the hub, and {bench.name} was found in {source}; leave one out"
+        )
     splits = assign(published, bench.key)
     notes = [_ignored_folder(bench, config, source), splits.note]
     note = "; ".join(part for part in notes if part)
@@ -79,9 +88,10 @@ def _from_hub(
     bench: Benchmark, reader: Reader, config: Data, subsets: tuple[str, ...], open_hub: OpenHub
 ) -> tuple[str, list[Published]]:
     hub = bench.hub(subsets)
+    opener = functools.partial(open_hub, revision=config.revision) if config.revision else open_hub
     looked = where_looked(bench, config.data_dir)
     try:
-        dataset_id, tables = open_first(hub, open_hub)
+        dataset_id, tables = open_first(hub, opener)
     except HubError as error:
         raise UserError(
             f"dataset {bench.name}: not found in {looked} or on the hub ({error}); give one of the three"

@@ -102,7 +102,9 @@ def open_session(
             if found:
                 check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
                 changed |= check_precision(found, base["dtype"], accept=accept_changes)
-        prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
+        prompts = Prompts(
+            tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat, vocabulary=policy.vocabulary
+        )
         fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
         shuffle = Shuffle(splits.train, config.seed, fits)
         shuffle.batch(0, config.rollout.problems)

@@ -20,3 +20,8 @@ def visible(text: str) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message as the middle of a sentence: its first line, or its type when it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

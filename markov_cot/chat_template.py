@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from markov_cot.errors import UserError
@@ -102,7 +102,7 @@ class ChatTemplate:
         faults: list[str] = []
         for form in _FORMS:
             try:
-                self._render(template, form, _PROBE)
+                self._check_place(template, form, self._render(template, form, _PROBE))
             except _Fault as fault:
                 faults.append(str(fault))
             else:
@@ -111,6 +111,21 @@ class ChatTemplate:
         prefilled, alone = (faults[_FORMS.index(_Form(False, opened, False))] for opened in (False, True))
         wrong = prefilled if alone == prefilled else f"{prefilled}, and with the user's turn alone {alone}"
         raise UserError(f"{self._name}: its chat template {wrong}; {REMEDY}")
+
+    def _check_place(self, template: str, form: _Form, text: str) -> None:
+        """Whether a template takes the first turn for the system's, whatever its role.
+
+        It then writes our user's text where it would write a system turn's, and something else after it.
+        """
+        if form.system:
+            return
+        try:
+            longer = self._render(template, replace(form, system=True), _PROBE)
+        except _Fault:
+            return
+        before, _, after = text.partition(_PROBE)
+        if longer.partition(SYSTEM)[0] == before and longer.rpartition(_PROBE)[2] != after:
+            raise _Fault("takes the user's turn for the system's")
 
     def _render(self, template: str, form: _Form, content: str) -> str:
         turns = [form.message("system", SYSTEM)] if form.system else []

@@ -66,8 +66,9 @@ class SavedEmbeddings:
 
     def _saved(self, name: str) -> list[Saved]:
         """What the adapter's file holds of a matrix, under its own name or within the adapter's layer around it."""
-        layer = f"{_PREFIX}{name.removesuffix('.weight')}"
-        keys = (f"{layer}.weight", f"{layer}.base_layer.weight", f"{layer}.token_adapter.base_layer.weight")
+        layer = f"{_PREFIX}{name.removesuffix('weight')}"
+        wrappers = ("", "base_layer.", "token_adapter.base_layer.", "original_module.")
+        keys = [f"{layer}{wrapper}weight" for wrapper in wrappers]
         return [self._tensors[key] for key in keys if key in self._tensors]
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -121,11 +122,23 @@ class ForeignAdapter:
             use_adapted_linear(config)
         model = get_peft_model(base, config)
         result = model.load_adapter(str(self.folder), "default", is_trainable=False, torch_device=str(base.device))
-        for wrong, keys in (("lacks", result.missing_keys), ("has no place for", result.unexpected_keys)):
+        unexpected = self._without_copies(result.unexpected_keys)
+        for what, keys in (("the adapter lacks", result.missing_keys), ("the model has no place for", unexpected)):
             if keys:
-                whose = "the adapter" if wrong == "lacks" else "the model"
-                raise ValueError(f"{whose} {wrong} {keys[0]} and {len(keys) - 1} other tensors")
+                raise ValueError(f"{what} {keys[0]}, the first of {len(keys)} tensors")
         return model
+
+    def _without_copies(self, unexpected: Collection[str]) -> list[str]:
+        """The keys that hold anything new: PEFT writes trained embeddings twice and reads them under one name."""
+        tensors = self._tensors()
+        with safe_open(self.folder / WEIGHTS, "pt") as file:
+
+            def is_copy(key: str, other: str) -> bool:
+                alike = tensors[key] == tensors[other] and key.rpartition(".")[2] == other.rpartition(".")[2]
+                return alike and torch.equal(file.get_tensor(key), file.get_tensor(other))
+
+            read = [key for key in tensors if key not in set(unexpected)]
+            return [key for key in unexpected if not any(is_copy(key, other) for other in read)]
 
     def _tensors(self) -> dict[str, Saved]:
         try:

@@ -13,6 +13,7 @@ from markov_cot.manifest import ADAPTER_CONFIG
 NANO = "nano"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 CONFIG = "config.json"
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json", "added_tokens.json")
 # Hub ids are "name" or "owner/name"; anything else is meant as a path on some system.
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?", re.ASCII)
 
@@ -35,6 +36,13 @@ def check_source(name: str) -> str:
     elif not _HUB_ID.fullmatch(name):
         raise UserError(f"model {name}: there is no such folder; give the path of one, a hub id (owner/name), or nano")
     return source
+
+
+def check_tokenizer(source: str) -> None:
+    """Raises `UserError` for a local folder without any file of a tokenizer."""
+    folder = Path(source)
+    if folder.is_dir() and not any(next(folder.glob(pattern), None) for pattern in TOKENIZER_FILES):
+        raise UserError(f"model {folder}: no tokenizer in it; save its tokenizer there with save_pretrained")
 
 
 def _check_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor
@@ -21,11 +22,16 @@ from transformers.pytorch_utils import Conv1D
 from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
 from markov_cot.lora import use_adapted_linear
-from markov_cot.model_source import check_source
+from markov_cot.model_source import check_source, check_tokenizer
 from markov_cot.model_source import resolve_source as resolve_source
 from markov_cot.text import first_line
 
 _FINGERPRINT_VALUES = 64
+# A damaged file can make transformers raise nearly anything.
+_LOADING_ERRORS = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, StrictDataclassError),
+)
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # What PEFT puts around the base's own tensors, and tensors of its own.
 _WRAPPERS = {"base_layer", "original_module", "token_adapter"}
@@ -35,7 +41,8 @@ _ADDED = re.compile(r"lora_|\bmodules_to_save\.|\btrainable_tokens_")
 def load_tokenizer(config: Model, folder: Path | None = None) -> PreTrainedTokenizerFast:
     """The model's tokenizer, or that of another folder. Raises `UserError` when it cannot be had."""
     source, name = (str(folder), str(folder)) if folder else (check_source(config.name), config.name)
-    with _model_errors(name):
+    check_tokenizer(source)
+    with _model_errors(name, "its tokenizer "):
         return AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code)
 
 
@@ -50,7 +57,13 @@ def load_base(config: Model, device: torch.device) -> PreTrainedModel:
         options |= _four_bit_options(device)
     with _model_errors(config.name):
         base, report = AutoModelForCausalLM.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, **options
+            source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        key, found, expected = mismatched[0]
+        raise UserError(
+            f"model {config.name}: its {key} is {list(found)} where its config.json says {list(expected)}; get weights "
+            "and config.json of one model"
         )
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random values and goes on.
@@ -185,12 +198,18 @@ def _four_bit_options(device: torch.device) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _model_errors(name: str) -> Iterator[None]:
+def _model_errors(name: str, part: str = "") -> Iterator[None]:
     """Turns what loading raises into one line that names the model and a way out."""
     try:
         yield
     except ImportError as error:
         raise UserError(f"model {name}: {first_line(error)}") from None
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        remedy = "check the folder" if Path(name).is_dir() else "check the name and the connection, or try --model nano"
-        raise UserError(f"model {name}: cannot be loaded ({first_line(error)}); {remedy}") from None
+    except _LOADING_ERRORS as error:
+        if "trust_remote_code" in str(error):
+            reason = "needs Python code that comes with it"
+            remedy = "read that code, and if you trust it pass --set model.trust_remote_code=true"
+        else:
+            reason = f"cannot be loaded ({first_line(error)})"
+            folder = Path(name).expanduser().is_dir()
+            remedy = "check the folder" if folder else "check the name and the connection, or try --model nano"
+        raise UserError(f"model {name}: {part}{reason}; {remedy}") from None

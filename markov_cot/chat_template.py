@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markov_cot.errors import UserError
@@ -102,7 +102,9 @@ class ChatTemplate:
         faults: list[str] = []
         for form in _FORMS:
             try:
-                self._check_place(template, form, self._render(template, form, _PROBE))
+                self._render(template, form, _PROBE)
+                if not form.system:
+                    self._check_place(template, form)
             except _Fault as fault:
                 faults.append(str(fault))
             else:
@@ -112,15 +114,15 @@ class ChatTemplate:
         wrong = prefilled if alone == prefilled else f"{prefilled}, and with the user's turn alone {alone}"
         raise UserError(f"{self._name}: its chat template {wrong}; {REMEDY}")
 
-    def _check_place(self, template: str, form: _Form, text: str) -> None:
+    def _check_place(self, template: str, form: _Form) -> None:
         """Whether a template takes the first turn for the system's, whatever its role.
 
         It then writes our user's text where it would write a system turn's, and something else after it.
         """
-        if form.system:
-            return
+        user = form.message("user", _PROBE)
         try:
-            longer = self._render(template, replace(form, system=True), _PROBE)
+            text = self._apply(template, [user])
+            longer = self._apply(template, [form.message("system", SYSTEM), user])
         except _Fault:
             return
         before, _, after = text.partition(_PROBE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -22,7 +23,7 @@ def resolve_source(name: str) -> str:
     """The folder of the bundled `nano`, a local folder with `~` written out, or `name` itself as a hub id."""
     if name == NANO:
         return str(resources.files("markov_cot.nano") / "base")
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    return os.path.expanduser(name)  # noqa: PTH111 - Path's own raises for users there are not
 
 
 def check_source(name: str) -> str:

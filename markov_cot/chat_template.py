@@ -31,7 +31,7 @@ _DATE = "01 Jan 2025"
 _PROBE = 'Is 2 < 3 & "4" > 1?\nA) {{ 7 }}\nB) it\'s é'
 # Variants of these names wrap the chat in tools or documents.
 _SPECIAL_PURPOSE = ("tool", "rag", "function")
-_DROPPED = "continue_final_message is set but the final message does not appear"
+_DROPPED = "continue_final_message is set"
 
 
 class _Fault(ValueError):

@@ -8,6 +8,7 @@ random state, arguments) may lie beside them.
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -26,6 +27,7 @@ from markov_cot.lora import use_adapted_linear
 from markov_cot.manifest import ADAPTER_CONFIG, WEIGHTS, checksum
 from markov_cot.text import first_line
 
+_COPIED = re.compile(r"\.modules_to_save\.|\.token_adapter\.")
 PICKLED_WEIGHTS = "adapter_model.bin"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
 
@@ -138,7 +140,9 @@ class ForeignAdapter:
                 return alike and torch.equal(file.get_tensor(key), file.get_tensor(other))
 
             read = [key for key in tensors if key not in set(unexpected)]
-            return [key for key in unexpected if not any(is_copy(key, other) for other in read)]
+            return [
+                key for key in unexpected if not (_COPIED.search(key) and any(is_copy(key, other) for other in read))
+            ]
 
     def _tensors(self) -> dict[str, Saved]:
         try:

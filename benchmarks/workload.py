@@ -23,7 +23,8 @@ import torch
 from measure import DTYPES, fail, positive
 
 from markov_cot.config import Model
-from markov_cot.models import load_tokenizer, resolve_source
+from markov_cot.model_source import resolve_source
+from markov_cot.models import load_tokenizer
 from markov_cot.prompts import Prompts
 from markov_cot.tasks.problem import Problem
 from markov_cot.tasks.synthetic import arithmetic

@@ -216,7 +216,7 @@ def _give_way(copy: Path) -> None:
     if original and original.is_file() and original.read_bytes() == (copy / MANIFEST).read_bytes():
         _delete(copy)
     else:
-        set_aside(copy)
+        set_aside(copy, "damaged")
 
 
 def _clear(link: Path) -> None:

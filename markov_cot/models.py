@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
+import re
 import warnings
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
@@ -21,26 +24,29 @@ from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
 from markov_cot.hub_access import Access, transport_errors
 from markov_cot.lora import use_adapted_linear
+from markov_cot.model_source import check_source, check_tokenizer
+from markov_cot.model_source import resolve_source as resolve_source
+from markov_cot.text import first_line
 
-NANO = "nano"
-WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 _FINGERPRINT_VALUES = 64
-_LOADING_FAULTS: tuple[type[BaseException], ...] = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+# A damaged file can make transformers raise nearly anything.
+_LOADING_ERRORS: tuple[type[BaseException], ...] = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, StrictDataclassError),
+)
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# What PEFT puts around the base's own tensors, and tensors of its own.
+_WRAPPERS = {"base_layer", "original_module", "token_adapter"}
+_ADDED = re.compile(r"lora_|\bmodules_to_save\.|\btrainable_tokens_")
 
 
-def resolve_source(name: str) -> str:
-    """The folder of the bundled `nano`, or `name` itself (a local folder or a hub id)."""
-    return str(resources.files("markov_cot.nano") / "base") if name == NANO else name
-
-
-def load_tokenizer(config: Model) -> PreTrainedTokenizerFast:
-    """The model's tokenizer. Raises `UserError` when it cannot be had."""
-    source = resolve_source(config.name)
-    _check_local_folder(source)
-    with _model_errors(config):
-        return AutoTokenizer.from_pretrained(
-            source, trust_remote_code=config.trust_remote_code, **_revision_option(config)
-        )
+def load_tokenizer(config: Model, folder: Path | None = None) -> PreTrainedTokenizerFast:
+    """The model's tokenizer, or that of another folder. Raises `UserError` when it cannot be had."""
+    source, name = (str(folder), str(folder)) if folder else (check_source(config.name), config.name)
+    check_tokenizer(source)
+    options = {} if folder else _revision_option(config)
+    with _model_errors(name, config.revision, "its tokenizer "):
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code, **options)
 
 
 def load_base(config: Model, device: torch.device) -> PreTrainedModel:
@@ -48,23 +54,52 @@ def load_base(config: Model, device: torch.device) -> PreTrainedModel:
 
     Raises `UserError` when it cannot be had.
     """
-    source = resolve_source(config.name)
-    _check_local_folder(source)
+    source = check_source(config.name)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "dtype": base_dtype(config, device)}
     options |= _revision_option(config)
     if config.four_bit:
         options |= _four_bit_options(device)
-    with _model_errors(config):
+    with _model_errors(config.name, config.revision):
         base, report = AutoModelForCausalLM.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, **options
+            source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        key, found, expected = mismatched[0]
+        raise UserError(
+            f"model {config.name}: its {key} is {list(found)} where its config.json says {list(expected)}; get weights "
+            "and config.json of one model"
         )
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random values and goes on.
         raise UserError(
             f"model {config.name}: its weights lack {len(missing)} tensors ({missing[0]}...); get them whole"
         )
+    if getattr(base, "_hf_peft_config_loaded", False):
+        raise UserError(
+            f"model {config.name}: is an adapter, not a model; evaluate it with `markov-cot eval --checkpoint FOLDER`; "
+            "--model is for its base"
+        )
     stays = config.four_bit or config.shard
-    return _prepare(base if stays else base.to(device), config.gradient_checkpointing)
+    base = base if stays else base.to(device)
+    check_finite(f"model {config.name}", base)
+    return _prepare(base, config.gradient_checkpointing)
+
+
+@torch.no_grad()
+def check_finite(what: str, model: torch.nn.Module) -> None:
+    """Raises `UserError` naming the first parameter that holds NaN or infinity.
+
+    Reads every weight once: 3 to 7 GB/s on a CPU, much less than loading took.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dtype in _FLOATING and parameter.numel():
+            low, high = (float(end) for end in parameter.detach().aminmax())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                count = int((~parameter.isfinite()).sum())
+                raise UserError(
+                    f"{what}: {name} holds {count} values that are NaN or infinite; get its weights again, or another "
+                    "copy in a wider dtype"
+                )
 
 
 def base_from_config(model_config: Any, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -100,7 +135,7 @@ def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         try:
             model = get_peft_model(base, peft_config)
         except ValueError as error:
-            raise UserError(f"lora.target_modules {lora.target_modules}: {_first_line(error)}") from None
+            raise UserError(f"lora.target_modules {lora.target_modules}: {first_line(error)}") from None
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype != torch.float64:
             parameter.data = parameter.data.float()
@@ -113,15 +148,30 @@ def fingerprint(base: PreTrainedModel | PeftModel) -> str:
     Tells one base from another in a moment even for billions of parameters; it is no checksum of every weight.
     """
     digest = hashlib.sha256()
-    for name, parameter in base.named_parameters():
-        if "lora_" in name or not parameter.dtype.is_floating_point:
-            continue
-        plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        values = parameter.detach().flatten()
-        sample = values[:: max(1, values.numel() // _FINGERPRINT_VALUES)][:_FINGERPRINT_VALUES]
-        digest.update(f"{plain} {tuple(parameter.shape)}".encode())
-        digest.update(sample.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
+    for name, shape, values in weight_samples(base):
+        digest.update(f"{name} {shape}".encode())
+        digest.update(values.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def weight_samples(model: PreTrainedModel | PeftModel) -> Iterator[tuple[str, tuple[int, ...], Tensor]]:
+    """Name, shape and some values of each of the base's floating-point tensors, the same within an adapter."""
+    for name, parameter in model.named_parameters():
+        if not is_added(name) and parameter.dtype.is_floating_point:
+            values = parameter.detach().flatten()
+            step = max(1, values.numel() // _FINGERPRINT_VALUES)
+            yield base_name(name), tuple(parameter.shape), values[::step][:_FINGERPRINT_VALUES]
+
+
+def is_added(name: str) -> bool:
+    """Whether a parameter of an adapted model is the adapter's."""
+    return bool(_ADDED.search(name))
+
+
+def base_name(name: str) -> str:
+    """What a parameter of an adapted model is called in its base."""
+    parts = name.removeprefix("base_model.model.").split(".")
+    return ".".join(part for part in parts if part not in _WRAPPERS)
 
 
 def _prepare(base: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
@@ -151,16 +201,6 @@ def _four_bit_options(device: torch.device) -> dict[str, Any]:
     return {"quantization_config": quantization, "device_map": {"": device}}
 
 
-def _check_local_folder(source: str) -> None:
-    folder = Path(source)
-    if not folder.is_dir():
-        return
-    if not (folder / "config.json").is_file():
-        raise UserError(f"model {folder}: no config.json in it; give a folder that transformers' save_pretrained wrote")
-    if not any(next(folder.glob(pattern), None) for pattern in WEIGHT_FILES):
-        raise UserError(f"model {folder}: no weights (*.safetensors) in it; save them there with save_pretrained")
-
-
 def origin(config: Model) -> dict[str, str]:
     """The revision of the hub that was asked for and the commit that it was; nothing for a base from a folder.
 
@@ -175,7 +215,7 @@ def origin(config: Model) -> dict[str, str]:
 
 
 def _is_local(name: str) -> bool:
-    return name == NANO or Path(name).is_dir()
+    return Path(resolve_source(name)).is_dir()
 
 
 def _revision_option(config: Model) -> dict[str, Any]:
@@ -191,21 +231,21 @@ def _revision_option(config: Model) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _model_errors(config: Model) -> Iterator[None]:
+def _model_errors(name: str, revision: str | None, part: str = "") -> Iterator[None]:
     """Turns what loading raises into one line that names the model and a way out."""
-    name = config.name
     access = None if _is_local(name) else Access()
     try:
         with access.using() if access else contextlib.nullcontext():
             yield
     except ImportError as error:
-        raise UserError(f"model {name}: {_first_line(error)}") from None
-    except (*_LOADING_FAULTS, *transport_errors()) as error:
-        if access and (reason := access.explain(error, name, config.revision)):
-            raise UserError(f"model {name}: {reason}; or try --model nano") from None
-        remedy = "check the folder" if Path(name).is_dir() else "check the name and the connection, or try --model nano"
-        raise UserError(f"model {name}: cannot be loaded ({_first_line(error)}); {remedy}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"model {name}: {first_line(error)}") from None
+    except (*_LOADING_ERRORS, *transport_errors()) as error:
+        if access and (explained := access.explain(error, name, revision)):
+            raise UserError(f"model {name}: {part}{explained}; or try --model nano") from None
+        if "trust_remote_code" in str(error):
+            reason = "needs Python code that comes with it"
+            remedy = "read that code, and if you trust it pass --set model.trust_remote_code=true"
+        else:
+            reason = f"cannot be loaded ({first_line(error)})"
+            remedy = "check the folder" if _is_local(name) else "check the name and the connection, or try --model nano"
+        raise UserError(f"model {name}: {part}{reason}; {remedy}") from None

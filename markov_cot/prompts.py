@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markov_cot.chat_template import ChatTemplate
+from markov_cot.errors import UserError
 from markov_cot.tasks.problem import LETTERS, Kind, Problem
+from markov_cot.token_spans import encode_with_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -36,8 +39,6 @@ SUFFIXES: dict[Kind, str] = {"numeric": "\nAnswer:", "choice": "\nAnswer:", "con
 # Encoded in front of a suffix and cut off again, so that tokenizers which treat the start of a text specially
 # (SentencePiece adds a space) encode the suffix as they would in the middle of one. A letter never merges with "\n".
 _ANCHOR = "x"
-# Some templates (Llama 3.2) print today's date unless told one; prompts must not change overnight.
-_TEMPLATE_DATE = "01 Jan 2025"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,30 @@ class Prompts:
     plain text otherwise. Exactly one BOS is written where the tokenizer wants one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, markovian: bool = True, chat: bool = True) -> None:
-        if not tokenizer.is_fast:
-            raise ValueError(
-                f"tokenizer {tokenizer.name_or_path}: has no fast version (tokenizer.json), and without one an answer "
-                "cannot be cut out of its context by offset; convert it with transformers and save it"
-            )
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        markovian: bool = True,
+        chat: bool = True,
+        vocabulary: int | None = None,
+    ) -> None:
+        """Raises `UserError` for a chat template that cannot be used.
+
+        Args:
+            vocabulary: how many ids the model has embeddings for, where that is known; no others are ever returned.
+        """
         self.tokenizer = tokenizer
         self.markovian = markovian
-        self.chat = chat and bool(tokenizer.chat_template)
+        self._template = ChatTemplate(tokenizer, PLAIN_PREFIX) if chat and tokenizer.chat_template else None
+        self._vocabulary = vocabulary
         probe = tokenizer(_ANCHOR).input_ids
-        self._bos = [tokenizer.bos_token_id] if probe and probe[0] == tokenizer.bos_token_id else []
+        self._wants_bos = tokenizer.bos_token_id is not None and probe[:1] == [tokenizer.bos_token_id]
+
+    @property
+    def chat(self) -> bool:
+        """Whether the chat template is used."""
+        return self._template is not None
 
     def question_context(self, problem: Problem) -> list[int]:
         """Ids the actor reads; its CoT comes next."""
@@ -101,31 +115,44 @@ class Prompts:
         return AnswerContext((*prompt, *cot_ids, *suffix), tuple(answer_ids), len(prompt))
 
     def _prompt(self, shown: str, kind: Kind) -> list[int]:
-        if self.chat:
-            text = self.tokenizer.apply_chat_template(
-                [
-                    {"role": "user", "content": f"{shown}\n\n{INSTRUCTIONS[kind]}"},
-                    {"role": "assistant", "content": PLAIN_PREFIX},
-                ],
-                tokenize=False,
-                continue_final_message=True,
-                date_string=_TEMPLATE_DATE,
-            )
+        if self._template:
+            text = self._template.render(f"{shown}\n\n{INSTRUCTIONS[kind]}")
         else:
             text = PLAIN_QUESTION.format(question=shown) + PLAIN_PREFIX
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        return ids if ids[: len(self._bos)] == self._bos else self._bos + ids
+        return self._checked(self._with_one_bos(ids))
+
+    def _with_one_bos(self, ids: list[int]) -> list[int]:
+        """Some templates write a BOS, some tokenizers add one, and some do both."""
+        bos = self.tokenizer.bos_token_id
+        start = next((i for i, token in enumerate(ids) if token != bos), len(ids))
+        return [bos] * (start > 0 or self._wants_bos) + ids[start:]
 
     def _suffix_and_answer(self, kind: Kind, answer: str) -> tuple[list[int], list[int]]:
         head = _ANCHOR + SUFFIXES[kind]
-        encoded = self.tokenizer(f"{head} {answer}", add_special_tokens=False, return_offsets_mapping=True)
         suffix: list[int] = []
         answer_ids: list[int] = []
-        for token, (start, end) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
+        for token, (start, end) in zip(*encode_with_spans(self.tokenizer, f"{head} {answer}"), strict=True):
             if start < len(_ANCHOR) < end:
-                raise ValueError(f"tokenizer {self.tokenizer.name_or_path}: merges a letter with the line after it")
+                raise UserError(
+                    f"tokenizer {self.tokenizer.name_or_path}: merges a letter with the line after it, so an answer "
+                    "cannot be told from its context; use another tokenizer"
+                )
             if end > len(head):
                 answer_ids.append(token)
             elif end > len(_ANCHOR):
                 suffix.append(token)
-        return suffix, answer_ids
+        return self._checked(suffix), self._checked(answer_ids)
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        """`ids`, all of which the model has embeddings for. Raises `UserError` otherwise."""
+        if self._vocabulary is not None and ids and (unknown := max(ids)) >= self._vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(unknown)
+            remedy = "call model.resize_token_embeddings(len(tokenizer)) and save the model"
+            if self._template and token in self._template.render(""):
+                remedy += ", or leave the chat template out with --set prompt.chat=false"
+            raise UserError(
+                f"tokenizer {self.tokenizer.name_or_path}: its token {token!r} has the id {unknown}, and the model has "
+                f"embeddings for {self._vocabulary} tokens only; {remedy}"
+            )
+        return ids

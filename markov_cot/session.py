@@ -114,7 +114,9 @@ def open_session(
                 check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
                 changed |= check_precision(found, base["dtype"], accept=accept_changes)
                 note_commit(found, base)
-        prompts = Prompts(tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
+        prompts = Prompts(
+            tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat, vocabulary=policy.vocabulary
+        )
         fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
         shuffle = Shuffle(splits.train, config.seed, fits)
         shuffle.batch(0, config.rollout.problems)

@@ -25,3 +25,8 @@ def _escape(character: str) -> str:
 def is_unicode(text: str) -> bool:
     """Return whether `text` can be written to a file as UTF-8; names of files that are not UTF-8 cannot."""
     return not any(unicodedata.category(c) == "Cs" for c in text)
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message as the middle of a sentence: its first line, or its type when it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

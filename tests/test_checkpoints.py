@@ -14,7 +14,8 @@ from markov_cot import checkpoints
 from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
 from markov_cot.manifest import FILES, OPTIMIZER, WEIGHTS, Manifest, read_manifest
-from markov_cot.models import add_adapter, fingerprint, load_base, resolve_source
+from markov_cot.model_source import resolve_source
+from markov_cot.models import add_adapter, fingerprint, load_base
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PROBE = """
 from markov_cot.config import recipe_names
 from markov_cot.yaml_files import packaged_folder
-from markov_cot.models import resolve_source
+from markov_cot.model_source import resolve_source
 from pathlib import Path
 import markov_cot
 assert "quickstart" in recipe_names(), recipe_names()

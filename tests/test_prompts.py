@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from markov_cot.errors import UserError
 from markov_cot.prompts import REDACTED, SUFFIXES, Prompts, answer_suffix, question_text
 from markov_cot.tasks.problem import Problem
 from tests.dataset_problems import problems
@@ -146,12 +147,33 @@ def test_one_bos_whether_or_not_the_template_writes_it(chat_tokenizer: Any, writ
     assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_a_tokenizer_without_offsets_is_refused() -> None:
-    class Slow:
-        is_fast, name_or_path = False, "folder"
+def test_a_bos_of_the_template_and_one_of_the_tokenizer_are_one(chat_tokenizer: Any) -> None:
+    tokenizer = copy.deepcopy(chat_tokenizer)
+    expected = Prompts(tokenizer).question_context(PROBLEMS["numeric"])
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    assert Prompts(tokenizer).question_context(PROBLEMS["numeric"]) == expected
+    assert expected.count(tokenizer.bos_token_id) == 1
 
-    with pytest.raises(ValueError, match="tokenizer folder: has no fast version"):
-        Prompts(Slow())  # type: ignore[arg-type]
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_no_context_holds_an_id_without_an_embedding(tokenizer: Any, chat: bool) -> None:
+    """Tokens were added to the tokenizer, and the model was not resized."""
+    added = copy.deepcopy(tokenizer)
+    size = len(added)
+    added.add_special_tokens({"extra_special_tokens": ["<|turn|>"]})
+    added.chat_template = "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}{% endfor %}"
+    prompts = Prompts(added, chat=chat, vocabulary=size)
+    if chat:
+        with pytest.raises(
+            UserError, match=rf"'<\|turn\|>' has the id {size}, .* {size} tokens only.*prompt.chat=false"
+        ):
+            prompts.question_context(PROBLEMS["numeric"])
+        return
+    plain = Prompts(tokenizer).question_context(PROBLEMS["numeric"])
+    assert prompts.question_context(PROBLEMS["numeric"]) == plain
+    written = Problem("n", "Write <|turn|>.", "47", "numeric")
+    with pytest.raises(UserError, match=r"resize_token_embeddings\(len\(tokenizer\)\) and save the model$"):
+        prompts.question_context(written)
 
 
 @pytest.mark.parametrize("chat", [True, False])

@@ -22,7 +22,7 @@ from markov_cot.batches import pad_left
 from markov_cot.config import Config, build_config
 from markov_cot.evaluation.validation import Score
 from markov_cot.losses import Weights
-from markov_cot.models import resolve_source
+from markov_cot.model_source import resolve_source
 from markov_cot.policy import Policy
 from markov_cot.run_state import Progress
 from markov_cot.session import learning_rate, open_session

@@ -176,6 +176,7 @@ def cache_settings(
     """All that a task's records depend on. How many are computed at once is not part of it."""
     sampled = writing.temperature is not None
     return {
+        **({"adapter_parts": subject.adapter_parts} if subject.adapter_parts else {}),
         "format": FORMAT,
         "checkpoint": source.located.name,
         "checkpoint_files": source.checksums,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from markov_cot.checkpoints import BEST, LATEST, follow, list_steps
 from markov_cot.errors import UserError
-from markov_cot.manifest import ADAPTER_CONFIG, MANIFEST, WEIGHTS, refuse_pickles
+from markov_cot.foreign_adapters import check_folder
+from markov_cot.manifest import MANIFEST, refuse_pickles
 from markov_cot.session import check_run_name
 from markov_cot.tasks.benchmarks import nearest
 
@@ -108,10 +109,9 @@ def _checkpoint(run_folder: Path, name: str) -> Path | None:
 
 def _at(folder: Path, checkpoints_dir: Path) -> Located:
     folder = folder.resolve()
-    for file in (ADAPTER_CONFIG, WEIGHTS):
-        if not (folder / file).is_file():
-            raise UserError(f"checkpoint {folder}: has no {file}; give a folder that PEFT or this program wrote")
-    refuse_pickles(folder)
+    check_folder(folder)
+    if (folder / MANIFEST).is_file():
+        refuse_pickles(folder)
     own = folder.parent.parent == checkpoints_dir.resolve()
     return Located(folder.name, folder, folder.parent.name if own else None)
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from peft import LoraConfig, PeftModel
 
 from markov_cot import checkpoints, manifest, models
 from markov_cot.analysis.locate import Located
-from markov_cot.config import Config, apply_override, build_config, read_recipe, recipe_names
+from markov_cot.config import Config, Prompt, apply_override, build_config, read_recipe, recipe_names
 from markov_cot.errors import UserError
 from markov_cot.evaluation.suites import SuiteTask
-from markov_cot.lora import use_adapted_linear
+from markov_cot.foreign_adapters import ForeignAdapter
 from markov_cot.policy import Policy
+from markov_cot.prompts import Prompts
 from markov_cot.tasks.own import same_data
 from markov_cot.tracking import CONFIG
 
@@ -105,12 +103,8 @@ def read_source(located: Located, wishes: Wishes) -> Source:
         about = manifest.read_manifest(located.folder)
         sums = {name: about.files[name] for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
         return Source(located, about.config, wishes, about.base, sums)
-    adapter = _adapter_config(located.folder)
-    name = wishes.model or adapter.get("base_model_name_or_path")
-    if not name:
-        raise UserError(f"checkpoint {located.folder}: does not name its base model; pass --model")
-    sums = {name: manifest.checksum(located.folder / name) for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
-    return Source(located, None, wishes, {"name": str(name)}, sums)
+    adapter = ForeignAdapter(located.folder)
+    return Source(located, None, wishes, {"name": adapter.base_name(wishes.model)}, adapter.checksums())
 
 
 class Subject:
@@ -119,20 +113,32 @@ class Subject:
     def __init__(self, source: Source, config: Config) -> None:
         """Loads the base, and the adapter if there is one. Raises `UserError` when they do not fit together."""
         self.device = _device(config.model.device)
-        self.tokenizer = models.load_tokenizer(config.model)
+        folder = source.located.folder
+        foreign = ForeignAdapter(folder) if folder is not None and not source.located.has_manifest else None
+        self.tokenizer = foreign.load_tokenizer(config.model) if foreign else models.load_tokenizer(config.model)
         base = models.load_base(config.model, self.device)
         self.dtype = str(base.dtype).removeprefix("torch.")
         self.base = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
         self.base |= models.origin(config.model)
         self._check_base(source)
-        folder = source.located.folder
-        if folder is not None and not source.located.has_manifest:
-            self._model = _plain_adapter(base, folder)
+        self.adapter_parts = foreign.fingerprint() if foreign and foreign.changes_base_tokens else None
+        """Of what a foreign adapter brings that its base is read with as well: a tokenizer, added tokens."""
+        if foreign:
+            self._model = foreign.put_on(base)
         else:
             self._model = models.add_adapter(base, config.lora, config.seed)
             if folder is not None:
                 checkpoints.load_adapter(folder, self._model)
         self.policy = Policy(self._model, self.tokenizer, config.rollout.temperature)
+        self._prompts: dict[Prompt, Prompts] = {}
+
+    def prompts(self, settings: Prompt) -> Prompts:
+        """The contexts that settings ask for."""
+        if settings not in self._prompts:
+            self._prompts[settings] = Prompts(
+                self.tokenizer, markovian=settings.markovian, chat=settings.chat, vocabulary=self.policy.vocabulary
+            )
+        return self._prompts[settings]
 
     def load(self, source: Source) -> None:
         """Puts another checkpoint of the same run in the adapter's place."""
@@ -161,38 +167,6 @@ def _recipe(task: SuiteTask) -> dict[str, Any]:
     values = read_recipe(name) if name else {}
     # A dataset of the user's own has no recipe; it starts from the defaults.
     return {**values, "data": {**values.get("data", {}), "dataset": task.dataset}}
-
-
-def _adapter_config(folder: Path) -> Mapping[str, Any]:
-    path = folder / manifest.ADAPTER_CONFIG
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        kind, bias = values["peft_type"], values.get("bias", "none")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"checkpoint {folder}: {path.name} is damaged; use another checkpoint") from None
-    if kind != "LORA" or bias != "none":
-        raise UserError(
-            f"checkpoint {folder}: is a {kind} adapter with bias {bias!r}; only LoRA without trained biases can be "
-            "switched off to leave the base"
-        )
-    adapter: Mapping[str, Any] = values
-    return adapter
-
-
-def _plain_adapter(base: Any, folder: Path) -> PeftModel:
-    try:
-        with warnings.catch_warnings():
-            # PEFT still asks transformers for an attribute by its old name.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            config = LoraConfig.from_pretrained(str(folder))
-            if not (config.use_dora or config.lora_bias):
-                use_adapted_linear(config)
-            return PeftModel.from_pretrained(base, str(folder), config=config)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"checkpoint {folder}: does not fit the model {base.name_or_path} ({reason}); pass its base with --model"
-        ) from None
 
 
 def _device(name: str) -> torch.device:

@@ -44,7 +44,7 @@ class Workload:
 
 def make_prompts(subject: Subject, config: Config) -> Prompts:
     """The contexts that `config` asks for."""
-    return Prompts(subject.tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat)
+    return subject.prompts(config.prompt)
 
 
 def prepare(subject: Subject, task: SuiteTask, config: Config, seed: int, others: Sequence[Config] = ()) -> Workload:

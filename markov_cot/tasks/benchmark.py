@@ -19,7 +19,7 @@ from markov_cot.tasks.tables import rows_of_all
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """A fast tokenizer as transformers has them; "offset_mapping" holds each token's first and last character."""
+    """A tokenizer as transformers has them; "offset_mapping" of a fast one holds each token's span of characters."""
 
     def __call__(self, text: str, *, add_special_tokens: bool, return_offsets_mapping: bool, verbose: bool) -> Any: ...
 

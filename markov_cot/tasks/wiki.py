@@ -18,6 +18,7 @@ from markov_cot.tasks.fields import kind_of
 from markov_cot.tasks.hub import Hub
 from markov_cot.tasks.problem import Problem
 from markov_cot.tasks.reading import Row, read_text
+from markov_cot.token_spans import token_spans
 
 _HEADING = re.compile(r"= [^=](?:.*[^=])? =")
 
@@ -42,8 +43,7 @@ def windows(text: str, tokenizer: Tokenizer, context_tokens: int, target_tokens:
     (it is put after a space); contexts and targets are then shorter by less than a word, and never longer. White
     space at the ends of both is dropped.
     """
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    starts = [start for start, _ in encoded["offset_mapping"]]
+    starts = [start for start, _ in token_spans(tokenizer, text)]
     size = len(starts)
     starts.append(len(text))
     found, first = [], 0

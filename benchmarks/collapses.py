@@ -32,12 +32,12 @@ from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.collection import Experience
 from markov_cot.config import Config, build_config, flatten, read_recipe
 from markov_cot.losses import Counts, LossTerms, Weights
-from markov_cot.metrics import policy_metrics
+from markov_cot.metrics import policy_metrics, sampler_metrics
 from markov_cot.models import load_base, load_tokenizer
 from markov_cot.scoring import score_cots
 from markov_cot.session import open_session
 from markov_cot.trainer import Trainer
-from markov_cot.updates import Updater
+from markov_cot.updates import OldLogps, Updater
 from markov_cot.yaml_files import read_yaml
 
 RECIPES = Path(__file__).with_suffix("")
@@ -73,7 +73,13 @@ class PublishedMistake(Updater):
     """Follows `published_loss`, with the actor reward but without the KL term."""
 
     def _terms(
-        self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts
+        self,
+        data: Experience,
+        index_B: Tensor,
+        leaves: list[Tensor],
+        weights: Weights,
+        counts: Counts,
+        old: OldLogps,
     ) -> tuple[LossTerms, dict[str, Tensor]]:
         algorithm, (hidden_BLd, answers_BAd) = self.config.algorithm, leaves
         reward_B = self._actor_reward(data, index_B, answers_BAd)
@@ -88,7 +94,9 @@ class PublishedMistake(Updater):
             actor_reward=-(reward_B / sigma_B).sum() / counts.total,
             entropy=zero,
         )
-        return terms, policy_metrics(scores, data.rollouts.behaviour_logp_BL[index_B], algorithm.clip)
+        old_logp_BL, sampler_logp_BL = old.of(index_B, scores.logp_BL), data.rollouts.behaviour_logp_BL[index_B]
+        metrics = policy_metrics(scores, old_logp_BL, algorithm.clip)
+        return terms, metrics | sampler_metrics(old_logp_BL, sampler_logp_BL, None, 0)
 
 
 def save_weak_base(folder: Path) -> None:

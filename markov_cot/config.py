@@ -146,12 +146,15 @@ class Algorithm(Group):
     """PPO: a token's ratio is clipped to 1 - clip..., also where `ppo/clip_fraction` starts to count."""
     clip_high: PositiveFloat | None = None
     """...and 1 + clip_high; `clip` when not given."""
+    importance_cap: Weight = 2.0
+    """C: most weight that a token gets in the policy loss for being likelier in training than in sampling; 0: no
+    weights. They matter where rounding makes the two differ, as in bfloat16."""
     inner_epochs: Positive = 1
     """Passes over a step's CoTs."""
     minibatches: Positive = 1
     """Updates in one pass."""
     inner_kl_stop: Weight = 0.0
-    """No further pass once the actor is this far (nats per token) from the policy that sampled; 0 never stops."""
+    """No further pass once the actor is this far (nats per token) from where the step began; 0 never stops."""
     actor_reward_weight: Weight = 0.0
     """w of the chain-rule term; needs `reward.answerer: actor`."""
     actor_reward_ramp: NotNegative = 0
@@ -243,6 +246,10 @@ class Config(Group):
         if self.algorithm.actor_reward_weight and self.reward.answerer != "actor":
             raise ValueError(
                 "algorithm.actor_reward_weight: only with reward.answerer=actor; the critic has no gradient"
+            )
+        if 0 < self.algorithm.importance_cap < 1:
+            raise ValueError(
+                "algorithm.importance_cap: at least 1, so that equal probabilities weigh 1; 0 switches it off"
             )
         if self.model.shard and self.model.four_bit:
             raise ValueError("model.shard: not together with model.four_bit; set one of them to false")

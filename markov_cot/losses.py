@@ -17,31 +17,63 @@ from torch import Tensor
 
 from markov_cot.types import Advantages, CotScores, FloatB, FloatBL, FloatNV
 
-PolicyLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(log-probs [B, L], behaviour log-probs [B, L], advantages [B]) -> loss of each sequence [B]."""
+PolicyLoss = Callable[..., Tensor]
+"""(log-probs [B, L], those before the update [B, L], advantages [B], weight_BL=) -> loss of each sequence [B]."""
 KlEstimator = Callable[[Tensor, Tensor], Tensor]
 
 
-def policy_gradient(logp_BL: FloatBL, behaviour_logp_BL: FloatBL, advantage_B: FloatB) -> FloatB:
-    """REINFORCE with the token mean: -A_i * mean_t log u(c_t). Returns [B].
+ROUNDING = 1e-3
+"""Nats that a token's log-probs may differ by when sampled and when scored and still count as equal.
 
-    `behaviour_logp_BL` takes part in off-policy losses only. Source: arXiv 2404.18988, whose code also takes the mean.
+Some hundred times what float32 rounds, so that no float32 run depends on that, and a fiftieth of what bfloat16 rounds.
+"""
+
+
+def importance_weight(old_logp_BL: FloatBL, sampler_logp_BL: FloatBL, cap: float) -> FloatBL:
+    """min(u_old(c_t) / u_sampler(c_t), cap) of each token, a constant; exactly 1 within `ROUNDING`. Returns [B, L].
+
+    u_old is the policy before the update as the training forward computes it, u_sampler the same parameters as the
+    decoder that drew the tokens computed them. A mean over drawn tokens, each with its weight, is one over u_old's
+    choices but for what the cap takes off, which keeps its variance finite. Sources: Ionides, Truncated Importance
+    Sampling (2008); rho-bar of V-trace (arXiv 1802.01561, section 4.1); per token and between sampler and trainer,
+    Yao et al., Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (2025).
     """
-    return -advantage_B.detach() * logp_BL.mean(1)
+    gap_BL = (old_logp_BL - sampler_logp_BL).detach()
+    return gap_BL.exp().clamp_(max=cap).masked_fill_(gap_BL.abs() <= ROUNDING, 1.0)
+
+
+def policy_gradient(
+    logp_BL: FloatBL, old_logp_BL: FloatBL, advantage_B: FloatB, *, weight_BL: FloatBL | None = None
+) -> FloatB:
+    """REINFORCE with the token mean: -A_i * mean_t w_t log u(c_t). Returns [B].
+
+    w_t is 1 unless given. `old_logp_BL` takes part in off-policy losses only. Source: arXiv 2404.18988, whose code also
+    takes the mean.
+    """
+    weighted_BL = logp_BL if weight_BL is None else weight_BL.detach() * logp_BL
+    return -advantage_B.detach() * weighted_BL.mean(1)
 
 
 def ppo(
-    logp_BL: FloatBL, behaviour_logp_BL: FloatBL, advantage_B: FloatB, clip: float = 0.2, clip_high: float | None = None
+    logp_BL: FloatBL,
+    old_logp_BL: FloatBL,
+    advantage_B: FloatB,
+    clip: float = 0.2,
+    clip_high: float | None = None,
+    *,
+    weight_BL: FloatBL | None = None,
 ) -> FloatB:
-    """-mean_t min(rho_t A_i, clip(rho_t, 1 - clip, 1 + clip_high) A_i), rho_t = u(c_t) / u_old(c_t). Returns [B].
+    """-mean_t w_t min(rho_t A_i, clip(rho_t, 1 - clip, 1 + clip_high) A_i), rho_t = u(c_t) / u_old(c_t). Returns [B].
 
-    u_old is the *behaviour* policy that sampled the CoT, token by token. `clip_high` is `clip` unless given.
+    u_old is the policy before the step's first update, token by token; w_t, 1 unless given, puts right that another
+    computation of it drew the tokens. `clip_high` is `clip` unless given.
     Source: PPO (arXiv 1707.06347, eq. 7); the wider upper bound is DAPO's (arXiv 2503.14476).
     """
     advantage_B1 = advantage_B.detach()[:, None]
-    ratio_BL = (logp_BL - behaviour_logp_BL.detach()).exp()
+    ratio_BL = (logp_BL - old_logp_BL.detach()).exp()
     clipped_BL = ratio_BL.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
-    return -torch.minimum(ratio_BL * advantage_B1, clipped_BL * advantage_B1).mean(1)
+    gain_BL = torch.minimum(ratio_BL * advantage_B1, clipped_BL * advantage_B1)
+    return -(gain_BL if weight_BL is None else weight_BL.detach() * gain_BL).mean(1)
 
 
 def full_kl(logp_NV: FloatNV, reference_logp_NV: FloatNV) -> Tensor:
@@ -109,10 +141,12 @@ class LossTerms:
 def loss_terms(
     policy_loss: PolicyLoss,
     scores: CotScores,
-    behaviour_logp_BL: FloatBL,
+    old_logp_BL: FloatBL,
     advantages: Advantages,
     actor_reward_B: FloatB | None,
     counts: Counts,
+    *,
+    weight_BL: FloatBL | None = None,
 ) -> LossTerms:
     """The step's loss terms, summed over these sequences and divided by the step's counts.
 
@@ -120,9 +154,11 @@ def loss_terms(
     kl, entropy:  sum over all sequences of their mean_t / number of sequences
     actor_reward: -sum over live sequences of r_i / sigma_g / number of live sequences, r_i scored by the actor with
                   gradient; sigma_g is a constant (the mean of self-standardised advantages has no gradient at all).
+
+    `weight_BL` weighs the tokens of the policy loss alone.
     """
     live = max(counts.live, 1)
-    per_sequence_B = policy_loss(scores.logp_BL, behaviour_logp_BL, advantages.advantage_B)
+    per_sequence_B = policy_loss(scores.logp_BL, old_logp_BL, advantages.advantage_B, weight_BL=weight_BL)
     zero = per_sequence_B.new_zeros(())
     actor_reward = zero
     if actor_reward_B is not None:

@@ -5,6 +5,7 @@ Shapes: B sequences, L CoT tokens.
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -101,11 +102,11 @@ def reward_metrics(reward_B: Tensor, samples: int, sigma_floor: float) -> dict[s
     }
 
 
-def policy_metrics(scores: CotScores, behaviour_logp_BL: Tensor, clip: float) -> dict[str, Tensor]:
-    """Per-sequence values [B] of the actor against its reference and against its behaviour policy."""
+def policy_metrics(scores: CotScores, old_logp_BL: Tensor, clip: float) -> dict[str, Tensor]:
+    """Per-sequence values [B] of the actor against its reference and against itself before the update."""
     logp_BL = scores.logp_BL.detach()
-    gap_BL = logp_BL - behaviour_logp_BL
-    ratio_BL = gap_BL.exp()
+    change_BL = logp_BL - old_logp_BL
+    ratio_BL = change_BL.exp()
     return {
         "policy/cot_logprob": logp_BL.mean(1),
         "policy/reference_ratio": (logp_BL - scores.reference_logp_BL).mean(1).exp(),
@@ -113,13 +114,27 @@ def policy_metrics(scores: CotScores, behaviour_logp_BL: Tensor, clip: float) ->
         "policy/entropy": scores.entropy_BL.detach().mean(1),
         "ppo/ratio_mean": ratio_BL.mean(1),
         "ppo/ratio_max": ratio_BL.amax(1),
-        "ppo/behaviour_kl": (ratio_BL - 1 - gap_BL).mean(1),
+        "ppo/behaviour_kl": (ratio_BL - 1 - change_BL).mean(1),
         "ppo/clip_fraction": ((ratio_BL - 1).abs() > clip).to(ratio_BL.dtype).mean(1),
-        "rollout/logprob_gap": gap_BL.abs().mean(1),
     }
 
 
-MAXIMA = ("ppo/ratio_max", "rollout/logprob_gap")
+def sampler_metrics(
+    old_logp_BL: Tensor, sampler_logp_BL: Tensor, weight_BL: Tensor | None, cap: float
+) -> dict[str, Tensor]:
+    """Per-sequence values [B] of the policy before the update against the decoder that sampled; no weight is 1."""
+    gap_BL = old_logp_BL - sampler_logp_BL
+    truncated_BL = gap_BL.exp() > (math.inf if weight_BL is None else cap)
+    weight_BL = torch.ones_like(gap_BL) if weight_BL is None else weight_BL
+    return {
+        "rollout/logprob_gap": gap_BL.abs().mean(1),
+        "rollout/importance_mean": weight_BL.mean(1),
+        "rollout/importance_max": weight_BL.amax(1),
+        "rollout/importance_truncated": truncated_BL.to(weight_BL.dtype).mean(1),
+    }
+
+
+MAXIMA = ("ppo/ratio_max", "rollout/logprob_gap", "rollout/importance_max")
 
 
 def summarise(parts: Sequence[dict[str, Tensor]], processes: Processes = ALONE) -> dict[str, float]:

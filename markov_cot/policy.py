@@ -26,7 +26,7 @@ from markov_cot.batches import Batch
 from markov_cot.caches import KeysValues, shared_cache
 from markov_cot.errors import UserError
 from markov_cot.lora import AdaptedLinear, Folding, affords_copy
-from markov_cot.products import pack, product
+from markov_cot.products import NARROW_DTYPES, pack_wide, wide_product
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Policy:
         """Within it, the head is laid out for one token of each sequence at a time."""
         assert not torch.is_grad_enabled()
         head = self._head()
-        self._packed_head = pack(head.weight) if head is not None else None
+        self._packed_head = pack_wide(head.weight) if head is not None else None
         try:
             yield
         finally:
@@ -205,12 +205,8 @@ class Policy:
     # --- from hidden states to log-probabilities
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Next-token logits [..., V] of hidden states [..., d], in the model's dtype."""
-        head = self._head()
-        if head is None:
-            logits: Tensor = self._causal_lm.get_output_embeddings()(hidden)
-        else:
-            logits = product(hidden, head.weight if self._packed_head is None else self._packed_head, head.bias)
+        """Next-token logits [..., V] of hidden states [..., d], in at least float32."""
+        logits = self._head_outputs(hidden)
         if scale := getattr(self._config, "logit_scale", None):  # Cohere
             logits = logits * scale
         if scaling := getattr(self._config, "logits_scaling", None):  # Granite
@@ -218,6 +214,19 @@ class Policy:
         if cap := getattr(self._config, "final_logit_softcapping", None):  # Gemma
             logits = cap * torch.tanh(logits / cap)
         return logits
+
+    def _head_outputs(self, hidden: Tensor) -> Tensor:
+        """[..., V] without rounding to 16 bits, unless the output layer is of a kind that rounds by itself."""
+        output, head = self._causal_lm.get_output_embeddings(), self._head()
+        if head is not None:
+            return wide_product(hidden, head.weight if self._packed_head is None else self._packed_head, head.bias)
+        if type(output) is AdaptedLinear and hidden.dtype in NARROW_DTYPES:
+            logits = wide_product(hidden, output.base_layer.weight, output.base_layer.bias)
+            if output.disable_adapters:
+                return logits
+            a, b, scaling = output.adapter()
+            return logits + scaling * (hidden.to(a.dtype) @ a.T @ b.T)
+        return _at_least_float32(output(hidden))
 
     def _head(self) -> nn.Linear | None:
         """The output layer, if it is a frozen linear one without an adapter."""
@@ -227,10 +236,10 @@ class Policy:
     def cot_logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of the distribution CoT tokens are sampled from and scored with: tempered, some banned.
 
-        At least float32, in memory of their own. Banned tokens get `finfo.min`: with -inf, the KL divergence would be
+        In memory of their own. Banned tokens get `finfo.min`: with -inf, the KL divergence would be
         NaN, and so would its gradient.
         """
-        logits = _at_least_float32(self.logits(hidden))
+        logits = self.logits(hidden)
         if self.temperature != 1:
             logits = logits / self.temperature
         # Behind autograd's back: a probability of 0 has no gradient, so there is nothing for it to know.
@@ -243,7 +252,7 @@ class Policy:
 
     def answer_logp(self, hidden: Tensor) -> Tensor:
         """Log-probabilities [..., V] answers are scored with: untempered, nothing banned."""
-        return _at_least_float32(self.logits(hidden)).log_softmax(-1)
+        return self.logits(hidden).log_softmax(-1)
 
     # --- tokens and parameters
 
@@ -287,7 +296,7 @@ class Policy:
     def _check_head(self) -> None:
         probe = self._probe()
         expected: Tensor = self._causal_lm(input_ids=probe.ids_BT, attention_mask=probe.mask_BT).logits
-        if not close(self.logits(self.hidden(probe)), expected):
+        if not close(self.logits(self.hidden(probe)).to(expected.dtype), expected):
             raise UserError(
                 f"model {self._causal_lm.name_or_path}: makes its logits in a way that is not known here "
                 f"({type(self._causal_lm).__name__}); use a model of another family"

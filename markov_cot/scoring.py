@@ -35,14 +35,19 @@ def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
         yield slice(start, len(widths))
 
 
-def cot_hidden(policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str) -> Tensor:
+def cot_hidden(
+    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str, *, as_trained: bool = False
+) -> Tensor:
     """Hidden states [B, L, d] that predict each token of the CoTs, by "actor" or "critic".
 
-    `contexts` are those of the B sequences; equal ones are read once. With gradient where it is enabled.
+    `contexts` are those of the B sequences; equal ones are read once. With gradient where it is enabled; `as_trained`
+    reads even without gradient the way it is read with one, so that both round alike.
     """
     length = cot_BL.shape[1]
+    with torch.set_grad_enabled(as_trained or torch.is_grad_enabled()):
+        shares_prompts = policy.shares_prompts
     with policy.acting_as(role):
-        if not policy.shares_prompts:
+        if not shares_prompts:
             rows = [[*c, *cot] for c, cot in zip(contexts, cot_BL.tolist(), strict=True)]
             # The states that predict the L CoT tokens stand one position before them.
             return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -length - 1 : -1]
@@ -95,6 +100,13 @@ def score_cots(
     logp_BL, full_BL, entropy_BL = (each.view(shape) for each in scores)
     kl_BL = full_BL if kl == "full" else KL_ESTIMATORS[kl](logp_BL, reference_BL)
     return CotScores(logp_BL, reference_BL, kl_BL, entropy_BL if entropy_grad else entropy_BL.detach())
+
+
+@torch.no_grad()
+def cot_logp(policy: Policy, hidden_BLd: Tensor, cot_BL: Tensor) -> Tensor:
+    """The actor's log-prob [B, L] of each CoT token alone, from its hidden states."""
+    with policy.acting_as("actor"):
+        return _at(policy.cot_logp(hidden_BLd), cot_BL)
 
 
 def score_answers(

@@ -37,7 +37,7 @@ class Rollouts:
     cot_BL: IntBL
     """Sampled CoT token ids, int64."""
     behaviour_logp_BL: FloatBL
-    """Log-probability (nats) of each token under the policy that sampled it, float32."""
+    """Log-probability (nats) of each token as the decoder that drew it computed it, at least float32."""
     samples: int
     """G."""
 

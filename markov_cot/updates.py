@@ -14,9 +14,9 @@ from torch import Tensor
 
 from markov_cot.collection import Experience
 from markov_cot.config import Config
-from markov_cot.losses import POLICY_LOSSES, Counts, LossTerms, Weights, loss_terms
+from markov_cot.losses import POLICY_LOSSES, Counts, LossTerms, Weights, importance_weight, loss_terms
 from markov_cot.memory import UPDATE, TokenBudgets
-from markov_cot.metrics import MAXIMA, policy_metrics, summarise
+from markov_cot.metrics import MAXIMA, policy_metrics, sampler_metrics, summarise
 from markov_cot.phases import phase
 from markov_cot.policy import Policy
 from markov_cot.processes import ALONE, Processes
@@ -25,6 +25,7 @@ from markov_cot.scoring import (
     LOGITS_BYTES,
     answer_hidden,
     cot_hidden,
+    cot_logp,
     cot_widths,
     score_answers_from,
     score_cots,
@@ -33,8 +34,25 @@ from markov_cot.scoring import (
 from markov_cot.sharding import Sharding
 
 LOSSES = ("loss/total", "loss/policy", "loss/kl", "loss/actor_reward", "loss/entropy")
-ON_POLICY = "rollout/logprob_gap"
-"""Compares sampling with scoring, so it means something only before the parameters have moved."""
+
+
+class OldLogps:
+    """log u_old of a step's CoT tokens: by the parameters the step began with, through the update's own forward.
+
+    In bfloat16 that is not what the decoder that drew them had: rounding alone moves a token by some 0.05 nats.
+    """
+
+    def __init__(self, like_BL: Tensor) -> None:
+        self.logp_BL = torch.empty_like(like_BL)
+        """Of a process's own sequences."""
+        self.moved = False
+        """Whether the parameters are others by now."""
+
+    def of(self, index_B: Tensor, logp_BL: Tensor) -> Tensor:
+        """Those of some sequences, [B, L]. `logp_BL`, the forward in hand, is their source until parameters move."""
+        if not self.moved:
+            self.logp_BL[index_B] = logp_BL.detach()
+        return self.logp_BL[index_B]
 
 
 class Updater:
@@ -62,10 +80,13 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         passes: list[dict[str, float]] = []
-        epochs = 0
+        epochs, old = 0, OldLogps(data.rollouts.behaviour_logp_BL)
+        for chosen in list(self._minibatches(len(data.reward_B), step, 0))[1:]:
+            self._remember(data, chosen, old)
         while epochs < self.config.algorithm.inner_epochs:
             done = [
-                self._minibatch(data, chosen, weights) for chosen in self._minibatches(len(data.reward_B), step, epochs)
+                self._minibatch(data, chosen, weights, old)
+                for chosen in self._minibatches(len(data.reward_B), step, epochs)
             ]
             passes += done
             epochs += 1
@@ -76,13 +97,28 @@ class Updater:
             key: max(p[key] for p in passes) if key in MAXIMA else sum(p[key] for p in passes) / len(passes)
             for key in passes[0]
         }
-        return metrics | {ON_POLICY: passes[0][ON_POLICY], "ppo/inner_epochs": float(epochs), "optim/lr": lr}
+        return metrics | {"ppo/inner_epochs": float(epochs), "optim/lr": lr}
 
-    def _minibatch(self, data: Experience, chosen: Sequence[int], weights: Weights) -> dict[str, float]:
+    def _remember(self, data: Experience, chosen: Sequence[int], old: OldLogps) -> None:
+        """Notes u_old of CoTs whose own forward comes when the parameters have moved, cut as that one will be."""
+        own = sorted(data.owned(chosen))
+        widths, cot_BL = self._widths(data, own), data.rollouts.cot_BL
+
+        def forwards(tokens: int) -> None:
+            for part in slices_within(widths, tokens):
+                index_B, contexts = self._index(own[part]), [data.contexts[i] for i in own[part]]
+                hidden_BLd = cot_hidden(self.policy, contexts, cot_BL[index_B], "actor", as_trained=True)
+                for rows in self._few_logits(hidden_BLd):
+                    old.of(index_B[rows], cot_logp(self.policy, hidden_BLd[rows], cot_BL[index_B[rows]]))
+
+        with torch.no_grad(), self.policy.folded(), phase("forward"):
+            self._budgets.within(UPDATE, sum(widths), forwards)
+
+    def _minibatch(self, data: Experience, chosen: Sequence[int], weights: Weights, old: OldLogps) -> dict[str, float]:
         """One optimizer step, left out if its gradient is not finite. Every process adds what its own CoTs give."""
         size = sum(self._widths(data, data.owned(chosen)))
         losses, parts = self._budgets.within(
-            UPDATE, size, lambda tokens: self.gradient(data, weights, token_budget=tokens, chosen=chosen)
+            UPDATE, size, lambda tokens: self.gradient(data, weights, token_budget=tokens, chosen=chosen, old=old)
         )
         self._processes.sum_gradients(self.parameters)
         losses = dict(zip(losses, self._processes.sum(list(losses.values())), strict=True))
@@ -91,18 +127,27 @@ class Updater:
             finite = self._processes.agree(bool(torch.isfinite(norm)))
             if finite:
                 self.optimizer.step()
+                old.moved = True
             self.optimizer.zero_grad(set_to_none=True)
         metrics = losses | summarise(parts, self._processes)
         return metrics | {"optim/grad_norm": norm.item(), "optim/skipped": float(not finite)}
 
     def gradient(
-        self, data: Experience, weights: Weights, *, token_budget: int, chosen: Sequence[int] | None = None
+        self,
+        data: Experience,
+        weights: Weights,
+        *,
+        token_budget: int,
+        chosen: Sequence[int] | None = None,
+        old: OldLogps | None = None,
     ) -> tuple[dict[str, float], list[dict[str, Tensor]]]:
         """Sets the parameters' gradient to this process's share of that of the `chosen` sequences (all by default).
 
         Returns its share of the losses, and metrics of its sequences. Denominators are counts of all chosen sequences,
-        so the sum over processes depends neither on them nor on the micro-batches.
+        so the sum over processes depends neither on them nor on the micro-batches. Without `old` the parameters count
+        as those the step began with.
         """
+        old = old or OldLogps(data.rollouts.behaviour_logp_BL)
         self.optimizer.zero_grad(set_to_none=True)
         chosen = list(range(len(data.reward_B))) if chosen is None else sorted(chosen)  # groups stay together
         live = int(data.advantages.live_B[torch.as_tensor(chosen, device=self.policy.device)].sum())
@@ -114,7 +159,7 @@ class Updater:
             slices = list(slices_within(self._widths(data, own), token_budget))
             more = int(self._processes.largest(len(slices))) - len(slices) if self._sharding else 0
             for part in slices:
-                self._micro_batch(data, own[part], weights, counts, losses, parts)
+                self._micro_batch(data, own[part], weights, counts, old, losses, parts)
             for _ in range(more):
                 self._keep_in_step(data, weights)
         return losses, parts
@@ -130,6 +175,7 @@ class Updater:
         chosen: list[int],
         weights: Weights,
         counts: Counts,
+        old: OldLogps,
         losses: dict[str, float],
         parts: list[dict[str, Tensor]],
     ) -> None:
@@ -138,14 +184,13 @@ class Updater:
         The loss is differentiated with respect to the hidden states first, a few sequences at a time, so that logits
         exist only for those, and then the hidden states with respect to the parameters, all at once.
         """
-        index_B = torch.tensor(chosen, device=self.policy.device)
+        index_B = self._index(chosen)
         with phase("forward"):
             roots = self._roots(data, chosen, weights)
         leaves = [root.detach().requires_grad_() for root in roots]
-        of_one = sum(leaf.shape[1] for leaf in leaves) * self.policy.vocabulary * 4
-        for rows in slices_within([of_one] * len(chosen), LOGITS_BYTES):
+        for rows in self._few_logits(*leaves):
             with phase("forward"):
-                terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts)
+                terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts, old)
                 loss = terms.total(weights)
             with phase("backward"):
                 torch.autograd.backward(loss)
@@ -156,20 +201,33 @@ class Updater:
         with phase("backward"):
             torch.autograd.backward(roots, [leaf.grad for leaf in leaves])
 
+    def _index(self, chosen: Sequence[int]) -> Tensor:
+        return torch.tensor(chosen, device=self.policy.device)
+
+    def _few_logits(self, *hidden: Tensor) -> Iterator[slice]:
+        """Slices of sequences whose logits, made from these hidden states [B, T, d], may exist at once."""
+        of_one = sum(each.shape[1] for each in hidden) * self.policy.vocabulary * 4
+        return slices_within([of_one] * len(hidden[0]), LOGITS_BYTES)
+
     def _roots(self, data: Experience, chosen: Sequence[int], weights: Weights) -> list[Tensor]:
         """What the loss of some sequences is made from: hidden states of CoTs and, with an actor reward, of answers."""
-        contexts, cot_BL = data.contexts, data.rollouts.cot_BL[torch.tensor(chosen, device=self.policy.device)]
+        contexts, cot_BL = data.contexts, data.rollouts.cot_BL[self._index(chosen)]
         roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], cot_BL, "actor")]
         if weights.actor_reward:
             roots.append(answer_hidden(self.policy, [data.answers[i - data.first] for i in chosen], "actor"))
         return roots
 
     def _terms(
-        self, data: Experience, index_B: Tensor, leaves: list[Tensor], weights: Weights, counts: Counts
+        self,
+        data: Experience,
+        index_B: Tensor,
+        leaves: list[Tensor],
+        weights: Weights,
+        counts: Counts,
+        old: OldLogps,
     ) -> tuple[LossTerms, dict[str, Tensor]]:
         """Loss terms and metrics of some sequences, from their part of the roots."""
         hidden_BLd, *answers_BAd = leaves
-        behaviour_logp_BL = data.rollouts.behaviour_logp_BL[index_B]
         scores = score_cots(
             self.policy,
             hidden_BLd,
@@ -179,9 +237,14 @@ class Updater:
             entropy_grad=weights.entropy > 0,
         )
         actor_reward_B = self._actor_reward(data, index_B, answers_BAd[0]) if answers_BAd else None
-        advantages = data.advantages.take(index_B)
-        terms = loss_terms(self._policy_loss, scores, behaviour_logp_BL, advantages, actor_reward_B, counts)
-        return terms, policy_metrics(scores, behaviour_logp_BL, self.config.algorithm.clip)
+        advantages, cap = data.advantages.take(index_B), self.config.algorithm.importance_cap
+        old_logp_BL, sampler_logp_BL = old.of(index_B, scores.logp_BL), data.rollouts.behaviour_logp_BL[index_B]
+        weight_BL = importance_weight(old_logp_BL, sampler_logp_BL, cap) if cap else None
+        terms = loss_terms(
+            self._policy_loss, scores, old_logp_BL, advantages, actor_reward_B, counts, weight_BL=weight_BL
+        )
+        metrics = policy_metrics(scores, old_logp_BL, self.config.algorithm.clip)
+        return terms, metrics | sampler_metrics(old_logp_BL, sampler_logp_BL, weight_BL, cap)
 
     def _actor_reward(self, data: Experience, index_B: Tensor, hidden_BAd: Tensor) -> Tensor:
         answers = [data.answers[i - data.first] for i in index_B.tolist()]

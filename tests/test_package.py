@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.versions.renew_lock import LOCK
+
 ROOT = Path(__file__).parent.parent
 PROBE = """
 from markov_cot.config import recipe_names
@@ -96,3 +98,11 @@ def test_python_m_from_the_root_without_an_install(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "quickstart" in done.stderr
+
+
+def test_the_readmes_test_line_installs_the_locked_versions() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    [line] = [line for line in lines if "pip install" in line and "[test]" in line]
+    constraints = line.split(" -c ")[1].split()[0]
+    assert (ROOT / constraints) == LOCK
+    assert line.endswith("&& .venv/bin/pytest")

@@ -16,7 +16,8 @@ from markov_cot.errors import UserError
 from markov_cot.manifest import ADAPTER_CONFIG
 
 LORA = "LORA"
-_INITIAL = ("gaussian", "orthogonal")
+# Ways to start that set the adapter's own values only. EVA's choose ranks besides, which rank_pattern keeps.
+_INITIAL = ("gaussian", "orthogonal", "eva")
 _CONVERT = (
     "convert it where it was trained, with model.save_pretrained(..., path_initial_model_for_weight_conversion=...), "
     "and give that folder"
@@ -71,7 +72,9 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("lora_dropout", "runtime_config", "megatron_core", "qalora_group_size"), _Rule(_anything)),
     **dict.fromkeys(("loftq_config", "eva_config", "corda_config", "lora_ga_config"), _Rule(_anything)),
     "init_lora_weights": _Rule(
-        _plain_start, "changes the base's weights when it is loaded, so the base is no longer the critic", _CONVERT
+        _plain_start,
+        "starts by changing the base's weights (or is not known not to), so the base would not be the critic",
+        _CONVERT,
     ),
     "bias": _Rule(lambda bias: bias == "none", "trained the base's own biases, which cannot be switched off", _MERGE),
     "layer_replication": _Rule(_unset, "makes a deeper model of the base, which is no longer the critic", _MERGE),

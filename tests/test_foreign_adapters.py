@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config, LoHaConfig, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from peft import EvaConfig, IA3Config, LoHaConfig, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -115,6 +115,7 @@ EXACT: dict[str, dict[str, Any]] = {
     "biases of its own": {"lora_bias": True},
     "gaussian": {"init_lora_weights": "gaussian"},
     "orthogonal": {"init_lora_weights": "orthogonal"},
+    "EVA": {"init_lora_weights": "eva", "eva_config": EvaConfig(), "rank_pattern": {"q_proj": 3}},
     "not the identity at first": {"init_lora_weights": False},
     "in bfloat16": {"dtype": torch.bfloat16},
     "a head of its own": {"modules_to_save": ["lm_head"]},
@@ -211,11 +212,11 @@ def test_added_tokens_without_their_embeddings(
     assert "resize_token_embeddings" in message and "--model" in message
 
 
-CHANGES_THE_BASE = "changes the base's weights when it is loaded, so the base is no longer the critic"
+CHANGES_THE_BASE = "starts by changing the base's weights (or is not known not to), so the base would not be the critic"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     **{
         f"init {name}": ({"init_lora_weights": name}, f'init_lora_weights="{name}") {CHANGES_THE_BASE}')
-        for name in ("pissa", "pissa_niter_4", "olora", "loftq", "corda", "eva", "lora_ga", "of-next-year")
+        for name in ("pissa", "pissa_niter_4", "olora", "loftq", "corda", "lora_ga", "of-next-year")
     },
     "layers": ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication=[[0, 2], [1, 2]]) makes a deeper model"),
     "aLoRA": ({"alora_invocation_tokens": [50, 60]}, "alora_invocation_tokens=[50, 60]) acts only after its"),

@@ -53,7 +53,7 @@ def chosen(answer: Any, choices: tuple[str, ...], labels: Sequence[str], values:
     if label := _LABELLED.fullmatch(named):
         named = label[1]
     found |= {letter for letter, label in zip(letters, labels, strict=True) if label.upper() == named.upper()}
-    if _is_whole(answer) and not all(map(_is_whole, values)) and 0 <= answer < len(choices):
+    if _is_whole(answer) and not all(kind_of(value) == "a number" for value in values) and 0 <= answer < len(choices):
         found.add(letters[int(answer)])
     if not found:
         known = f"a label ({', '.join(labels)}) nor the text of a choice"

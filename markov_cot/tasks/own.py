@@ -147,7 +147,8 @@ def _role(name: str) -> Role | None:
 def _merged(folder: Path, role: Role, tables: Tables, names: Iterable[str]) -> tuple[Path, ...]:
     """The files of one split. Files whose names differ in a number are its parts."""
     names = list(names)
-    if len({re.sub("[0-9]+", "0", name) for name in names}) > 1:
+    forms = {(re.sub("[0-9]+", "0", name), suffix_of(path.name)) for name in names for path in tables[name]}
+    if len(names) > 1 and len(forms) > 1:
         raise UserError(f"{folder}: {' and '.join(names)} are both for {role}; leave one of them in the folder")
     for name in names:
         check_parts(folder, name, tables[name])

@@ -152,6 +152,7 @@ COLOURS = ["red", "green", "blue"]
         (["red", "red", "blue"], "B", "B", ["red", "red", "blue"]),
         (["1", "0"], 1, None, []),  # position or text?
         (["0", "1"], 1, "B", ["0", "1"]),  # both
+        ([1.5, 2, 3], 2, "B", ["1.5", "2", "3"]),  # among numbers, a text
         ([f"option {i}" for i in range(10)], "J", "J", [f"option {i}" for i in range(10)]),
         ([f"option {i}" for i in range(26)], 25, "Z", [f"option {i}" for i in range(26)]),
     ],

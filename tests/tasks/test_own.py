@@ -230,6 +230,7 @@ def test_files_that_name_no_split(tmp_path: Path) -> None:
     [
         (("train.jsonl", "train.csv"), r"train is there more than once \(train.csv, train.jsonl\); leave one of them"),
         (("train.jsonl", "train.jsonl.gz"), "train is there more than once"),
+        (("train1.jsonl", "train2.csv"), "train1 and train2 are both for train; leave one of them in the folder"),
         (("dev.jsonl", "valid.jsonl"), "dev and valid are both for validation; leave one of them in the folder"),
         (
             ("main/train.jsonl", "socratic/train.jsonl"),

@@ -56,7 +56,7 @@ _ENGLISH_NUMBER = re.compile(r"[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}(?:\.[0-9]+)?|
 _CLEAR_POINT = re.compile(r"[0-9]+\.(?:[0-9]{1,2}|[0-9]{4,})")
 # A mark between digits; spaces and apostrophes only before three digits, since 5'6 and "3 4" are two numbers.
 _RUN = re.compile(
-    r"(?<![0-9A-Za-z_.,'’])[0-9]+(?:(?:[.,][0-9]+|['’_ \u00a0\u2009\u202f][0-9]{3}(?![0-9/⁄]))+)",
+    r"(?<![0-9A-Za-z_.,'’])[0-9]+(?:(?:[.,][0-9]+|['’_ \u00a0\u2009\u202f][0-9]{3}(?![0-9/⁄]|-[A-Za-z]))+)",
 )
 _CLEAR = re.compile(r"[0-9][.,'’_ \u00a0\u2009\u202f][0-9]")
 

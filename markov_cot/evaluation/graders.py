@@ -79,7 +79,7 @@ def gold_letter(gold: str) -> str | None:
 def gold_text(gold: object, kind: Kind, choices: int = len(LABELS), form: Form | None = None) -> str:
     """A row's `gold` as the text that graders take. Raises `ValueError`, saying why, for what cannot be graded against.
 
-    A number that is written in a form other than the English one is returned plain.
+    A number that only `form` tells how to read (1.234 for 1234) is returned plain.
 
     >>> gold_text(18.0, "numeric"), gold_text("70,000", "numeric"), gold_text("b", "choice", 4)
     ('18', '70,000', 'B')

@@ -11,7 +11,9 @@ _CORRECTION = re.compile(
           | i\s(?:was\swrong|misread|miscounted|miscalculated|misspoke|made\s(?:a|an)\s\w{{0,12}}\s?(?:mistake|error))
           | my\s(?:mistake|bad) | oops )
       | (?P<redoes> correction | i\smeant | let\sme\s(?:re\w{{2,12}}|correct|fix|try\sagain|start\sover) | i\sforgot )
-      | (?: wait | hold\son | actually | hmm+ | on\s(?:second\sthought|reflection) | sorry
+      | (?: (?: \A | (?<=[\n(*_"—–-]) | (?<=[.!?,;:…—–-]\s) | (?<=\b(?:oh|no)\s) | (?<=\bbut\s) )
+            wait  # and not "a long wait"
+          | hold\son | actually | hmm+ | on\s(?:second\sthought|reflection) | sorry
           | (?<=[.!?;,—–-]\s)no(?=[,:;.—–-]|\s?-) | (?<=[.!?]\s)no(?=\s(?:it|the\sanswer|that)\b) )
     )\b
     """,
@@ -61,12 +63,15 @@ NEGATED_BEFORE = re.compile(
     rf"{_NEGATOR}\s(?:(?:be|just|only|exactly|simply|even|the|a|an|equal|to|at|answer|is)\s){{0,3}}[\s*_`\"'“‘$(\[\\]{{0,4}}\Z",
     re.IGNORECASE,
 )
+# "40 girls are not on the team" rules nothing out: "not" must deny that this is the answer.
 NEGATED_AFTER = re.compile(
     r"""
     [\s*_`"'”’)\]%]{0,4} (?: (?:[a-z]{1,12}\s){0,2}
-      (?: (?:is|are|was|were|would\sbe|seems|looks)\s(?:clearly\s|also\s|obviously\s|simply\s|just\s)?
-          (?:not|wrong|incorrect|false|impossible|too\s(?:small|large|big|low|high|many|few|much|little)|ruled\sout)\b
-        | (?:is|are|was|were)n['’]t\b | can(?:not|['’]t)\sbe\b )
+      (?: (?:is|are|was|were|would\sbe|seems|looks)\s(?:clearly\s|also\s|obviously\s|simply\s|just\s|far\s|much\s)?
+          (?:wrong|incorrect|false|impossible|too\s(?:small|large|big|low|high|many|few|much|little)|ruled\sout)\b
+        | (?:(?:is|was|would|are|were)\s(?:be\s)?not|(?:is|was|are|were)n['’]t|can(?:not|\snot|['’]t)\sbe)\s(?:quite\s)?
+          (?:(?:the\s|an?\s)?(?:right\s|correct\s)?(?:answer|number|solution|result|total)|the\sone|right|correct
+            |possible|enough|true|it)\b )
       | \?\s{1,3}(?:no|nope|not)\b )
     """,
     re.VERBOSE | re.IGNORECASE,

@@ -27,7 +27,7 @@ REASONING: list[Case] = [
     ("<think>The answer is 5.", "5", False, "a block that never ends"),
     ("<think>The answer is 5.</think>", "5", False, "nothing after the block"),
     (
-        "<|channel|>analysis<|message|>It is 5.<|end|><|start|>assistant<|channel|>final<|message|>7",
+        "<|channel|>analysis<|message|>5<|end|><|start|>assistant<|channel|>final<|message|>7",
         "7",
         True,
         "channels",
@@ -110,7 +110,7 @@ REFUSALS: list[Case] = [
     ("We need more information than the 12 eggs.", "12", False, "needs more"),
     ("The equation 2x = 2x + 5 has no solution.", "5", False, "no solution"),
     (
-        "The age is not given, but it cannot be found without 3x = 12, so x = 4. The answer is 4.",
+        "It cannot be found without 3x = 12, so x = 4. The answer is 4.",
         "4",
         True,
         "then answered",

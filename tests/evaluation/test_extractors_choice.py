@@ -77,7 +77,8 @@ CASES: list[tuple[str, Expected, str]] = [
     ("The answer isn't A. D fits", both("D"), "negated after a label"),
     ("C is the answer, not D", both("C"), "the label after the letter"),
     ("The answer is B. No: the answer is C", both("C"), "the last label wins"),
-    ("Perhaps B. On reflection D", {"word-boundary": "B", "anchor": "D"}, "no label: the first, or the last"),
+    ("Perhaps B. Then again D", {"word-boundary": "B", "anchor": "D"}, "no label: the first, or the last"),
+    ("Perhaps B. On reflection D", both("D"), "but a correction counts"),
     ("The answer is (B). A and C are close", both("B"), "a label beats other letters"),
     ("The correct option is b", both("B"), "another label"),
     ("The answer to the question is: C", both("C"), "a long label"),
@@ -146,6 +147,18 @@ def test_without_choices_every_letter_is_invalid() -> None:
 
 LONG = 20_000  # quadratic work on it would take minutes
 HOSTILE = [
+    *(
+        "wait A. ",
+        "no, B. ",
+        "actually ",
+        "not A but ",
+        "i do not know ",
+        "<think>",
+        "</think>",
+        "\nQ: ",
+        "A or ",
+        "not c ",
+    ),
     *("A", "A ", "A, ", "A) ", "a) ", "(a) ", "A\n", "A.", "A is ", "A or ", "not A ", "is correct ", "I ", "a b c "),
     *(
         "answer is ",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from markov_cot.cli.main import main
+from markov_cot.tasks.fields import number_text
 
 ROWS: list[dict[str, Any]] = [
     {"id": 1, "response": "The answer is $70,000.", "gold": 70000},
@@ -20,6 +22,8 @@ CHOICE_ROWS: list[dict[str, Any]] = [
     {"response": "an eel", "gold": "(c)", "choices": ["a dog", "a cat", "an eel", "a bee"]},
     {"response": "The answer is E", "gold": "b", "choices": 4},
 ]
+
+NUMERIC = ("--kind", "numeric", "--json")
 
 Run = tuple[int, str, str]
 
@@ -72,7 +76,7 @@ def test_choices(run: Any, tmp_path: Path) -> None:
     assert code == 0
     assert list(report) == list(names)
     assert {name: (round(3 * r["accuracy"]), r["invalid"]) for name, r in report.items()} == {
-        "word-boundary": (1, 2),
+        "word-boundary": (2, 1),  # the second writes the option's text, and no letter
         "choice-text": (1, 2),
         "legacy": (0, 1),  # A, A of "AN", and E of "THE", which is no choice
     }
@@ -135,7 +139,6 @@ def test_one_row_has_no_standard_error(run: Any, tmp_path: Path) -> None:
         ('{"gold": 1}', "no `response`"),
         ('{"response": "1"}', "no `gold`"),
         ("{}", "no `response` and no `gold`"),
-        ('{"response": null, "gold": 1}', "no `response`"),
         ('{"response": 1, "gold": 1}', "`response` is not text but int"),
         ('{"response": "1", "gold": "many"}', "gold 'many' is not a number"),
         ('{"response": "1", "gold": true}', "gold True is not a number"),
@@ -205,7 +208,109 @@ def test_outputs_that_cannot_be_written(run: Any, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_null_response_is_invalid(run: Any, tmp_path: Path) -> None:
+    rows = [{"response": "42", "gold": 42}, {"response": None, "gold": 42}]
+    path, out = write(tmp_path / "a.jsonl", rows), tmp_path / "out.jsonl"
+    report = json.loads(run(path, "--kind", "numeric", "--json", "--out", out)[1])
+    assert report["n"] == 2
+    assert report["extractors"]["anchor"] == {"accuracy": 0.5, "stderr": 0.5, "invalid": 1}
+    assert report["extractors"]["flexible-extract"]["invalid"] == 1
+    last = json.loads(out.read_text().splitlines()[1])
+    assert (last["response"], last["predicted"]["anchor"], last["correct"]["anchor"]) == (None, None, False)
+    assert "1 of the responses are null" in " ".join(run(path, "--kind", "numeric")[1].split())
+    choice = write(tmp_path / "b.jsonl", [{"response": None, "gold": "A"}])
+    assert json.loads(run(choice, "--kind", "choice", "--json")[1])["extractors"]["legacy"]["invalid"] == 1
+
+
+@pytest.mark.parametrize(
+    "gold", ["1/2", "50%", "18 dollars", "1.5e3", "a\n#### 72", "４２", "$\\frac{3}{4}$", "twelve"]
+)
+def test_grade_and_the_dataset_reader_take_the_same_golds(run: Any, tmp_path: Path, gold: str) -> None:
+    plain = number_text(gold, "answer")
+    report = json.loads(run(write(tmp_path / "a.jsonl", [{"response": plain, "gold": gold}]), *NUMERIC)[1])
+    assert report["extractors"]["anchor"]["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("locale", "response", "gold", "accuracy"),
+    [
+        (None, "Es sind 1.234,5 Euro.", 1234.5, 0),
+        ("de", "Es sind 1.234,5 Euro.", 1234.5, 1),
+        ("de_AT", "Es sind 1.234 Euro.", 1234, 1),
+        ("de", "Es sind 3,5 Euro.", "3,5", 1),
+        ("de", "Es sind 3.5 Euro.", 3.5, 1),  # not in thousands, so a decimal point
+        ("de", "Es sind 1.234 Euro.", "1.234", 1),
+        ("de", "Es sind 1.234 Euro.", 1.234, 0),
+        ("fr", "Cela fait 1 234,5 euros.", 1234.5, 1),
+        ("de-CH", "Es sind 1'234.5 Franken.", 1234.5, 1),
+        ("en-GB", "It is 1,234.5 pounds.", 1234.5, 1),
+        (None, "Es sind 1.234,5 Euro.", "1.234,5", 1),  # as the gold is written
+    ],
+)
+def test_locale(run: Any, tmp_path: Path, locale: str | None, response: str, gold: object, accuracy: int) -> None:
+    path = write(tmp_path / "a.jsonl", [{"response": response, "gold": gold}])
+    report = json.loads(run(path, *NUMERIC, *(("--locale", locale) if locale else ()))[1])
+    assert report["extractors"]["anchor"]["accuracy"] == accuracy
+
+
+def test_unknown_locales(run: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", ROWS)
+    assert "--locale xx: not known; there are en," in refused(run(path, *NUMERIC, "--locale", "xx"))
+    assert "only with --kind numeric" in refused(run(path, "--kind", "choice", "--locale", "de"))
+
+
+def test_expressions_without_math_verify(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    path = write(tmp_path / "a.jsonl", [ROWS[0], {"response": "3", "gold": "3\\pi"}])
+    message = refused(run(path, *NUMERIC))
+    assert (
+        "line 2: gold '3\\\\pi' is not a number but an expression; comparing expressions needs math-verify" in message
+    )
+
+
+SAMPLES: list[dict[str, Any]] = [
+    {"doc_id": i, "doc": {"id": str(i)}, "target": "7", "resps": [answers], "filter": name, "predicted": []}
+    for i, answers in enumerate([["It is 7.", "8"], ["<think>7", "7"]])
+    for name in ("anchor", "simple")
+]
+
+
+def test_sample_files_can_be_graded_again(run: Any, tmp_path: Path) -> None:
+    path, out = write(tmp_path / "samples_x.jsonl", SAMPLES), tmp_path / "out.jsonl"
+    report = json.loads(run(path, *NUMERIC, "--out", out)[1])
+    assert report["n"] == 4  # two items with two samples each, whatever was made of them
+    assert report["extractors"]["anchor"] == {
+        "accuracy": 0.5,
+        "stderr": pytest.approx(0.288675, abs=1e-6),
+        "invalid": 1,
+    }
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["doc_id"], row["response"], row["correct"]["anchor"]) for row in rows] == [
+        (0, "It is 7.", True),
+        (0, "8", False),
+        (1, "<think>7", False),
+        (1, "7", True),
+    ]
+
+
+def test_samples_of_choices(run: Any, tmp_path: Path) -> None:
+    doc = {"choices": ["osmosis", "diffusion"]}
+    rows = [
+        {"doc": doc, "target": "A", "resps": [["It is osmosis."]], "filter": "word-boundary"},
+        {"doc": doc, "target": 0, "resps": [[[-1.0, False]], [[-2.0, False]]], "filter": "none"},
+    ]
+    report = json.loads(run(write(tmp_path / "a.jsonl", rows), "--kind", "choice", "--json")[1])
+    assert (report["n"], report["extractors"]["word-boundary"]["accuracy"]) == (1, 1)
+    assert "samples are likelihoods" in refused(run(write(tmp_path / "b.jsonl", rows[1:]), "--kind", "choice"))
+
+
+@pytest.mark.parametrize("resps", [None, [], "7", ["7"], [[7]]])
+def test_malformed_samples(run: Any, tmp_path: Path, resps: object) -> None:
+    path = write(tmp_path / "a.jsonl", [{"doc": {}, "target": "7", "resps": resps, "filter": "anchor"}])
+    assert "line 1: `resps` is not" in refused(run(path, *NUMERIC))
+
+
 def test_help_names_the_options(run: Any) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(option in out for option in ("--kind", "--extractor", "--choices", "--json", "--out"))
+    assert all(option in out for option in ("--kind", "--extractor", "--choices", "--locale", "--json", "--out"))

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from markov_cot.errors import UserError
-from markov_cot.evaluation.extractors import default_extractors, extract, get_extractor
+from markov_cot.evaluation.extractors import default_extractors, extract, get_extractor, grade
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +43,33 @@ def test_values(text: str, gold: str, right: bool) -> None:
     pytest.importorskip("math_verify")
     extractor = get_extractor("numeric", "math-verify")
     assert extractor.matches(extract(extractor, text), gold) is right
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "right"),
+    [
+        ("The answer is 3.", "3\\pi", False),
+        ("The answer is $3\\pi$.", "3\\pi", True),
+        ("so \\boxed{\\frac{6\\pi}{2}}", "3\\pi", True),
+        ("so \\boxed{x + 1}", "1 + x", True),
+        ("so \\boxed{2x}", "3x", False),
+        ("<think>\\boxed{3\\pi}</think> \\boxed{2\\pi}", "3\\pi", False),
+        ("<think>\\boxed{3\\pi}", "3\\pi", False),
+        ("so \\boxed{2\\sqrt{3}}", "$\\sqrt{12}$", True),
+        ("so \\boxed{9^{9^{9^{9}}}}", "3\\pi", False),
+        ("no idea", "3\\pi", False),
+    ],
+)
+def test_expressions(response: str, gold: str, right: bool) -> None:
+    pytest.importorskip("math_verify")
+    for name in ("anchor", "boxed", "math-verify"):
+        if name != "boxed" or "boxed" in response:
+            _, correct = grade(get_extractor("numeric", name), response, gold)
+            assert correct is right, name
+
+
+def test_what_is_read_beside_an_expression_is_an_expression() -> None:
+    pytest.importorskip("math_verify")
+    assert grade(get_extractor("numeric", "anchor"), "so \\boxed{3\\pi}", "3\\pi") == ("3\\pi", True)
+    assert grade(get_extractor("numeric", "boxed"), "The answer is $3\\pi$", "3\\pi") == (None, False)
+    assert grade(get_extractor("numeric", "simple"), "so \\boxed{3\\pi}", "3\\pi") == ("3", False)

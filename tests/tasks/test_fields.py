@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 from markov_cot.tasks import fields
@@ -30,6 +32,27 @@ from markov_cot.tasks.fields import RowError
         (-0.0, "0"),
         ("0", "0"),
         ("12345678901234567890123456789012345", "12345678901234567890123456789012345"),  # no rounding
+        ("1/2", "1/2"),
+        ("3 1/2", "3 1/2"),
+        ("2½", "2 1/2"),
+        ("$\\frac{3}{4}$", "3/4"),
+        ("\\boxed{7}", "7"),
+        ("50%", "50"),
+        ("12\\%", "12"),
+        ("18 dollars", "18"),
+        ("5 km/h", "5"),
+        ("25 cm^2", "25"),
+        ("1.5e3", "1500"),
+        ("2 \\times 10^{-2}", "0.02"),
+        ("1e400", "1e400"),  # too long to write out
+        ("Add them: 35 + 37 = <<35+37=72>>72\n#### 72", "72"),
+        ("４２", "42"),
+        ("٤٢", "42"),
+        ("twelve", "12"),
+        ("3,5", "3.5"),  # no English number, so a decimal comma
+        ("1.234,56", "1234.56"),
+        ("1'234", "1234"),
+        ("1.234", "1.234"),  # one point is a decimal point
     ],
 )
 def test_numbers_are_written_plainly(value: object, expected: str) -> None:
@@ -37,7 +60,8 @@ def test_numbers_are_written_plainly(value: object, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "  ", "Paris", "1/2", "1,2", "10,00", "1.2.3", ".", "-", "$", "5 apples", "٣", "1e5", "nan"]
+    "value",
+    ["", "  ", "Paris", "1.2.3", ".", "-", "$", "3 or 4", "5:30", "5/0", "1e999999999", "nan", "none", "x #### "],
 )
 def test_text_that_is_no_number_is_refused(value: str) -> None:
     with pytest.raises(RowError, match="answer is empty" if not value.strip() else "is not a number"):
@@ -57,6 +81,34 @@ def test_text_that_is_no_number_is_refused(value: str) -> None:
 def test_values_that_are_no_numbers_are_refused(value: object, message: str) -> None:
     with pytest.raises(RowError, match=message):
         fields.number_text(value, "answer")
+
+
+SYMBOLIC = [
+    "3\\pi",
+    "2\\sqrt{3}",
+    "2x",
+    "x + 1",
+    "3i",
+    "5!",
+    "2^{10}",
+    "π",
+    "(3, 4)",
+    "\\frac{\\pi}{4}",
+    "3 + 4",
+    "x > 5",
+]
+
+
+@pytest.mark.parametrize("value", SYMBOLIC)
+def test_expressions_are_refused_where_nothing_compares_them(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RowError, match=r"is not a number but an expression; .*pip install '\.\[math-verify\]'"):
+        fields.number_text(value, "answer")
+
+
+def test_expressions_stay_as_they_are_where_they_can_be_compared() -> None:
+    pytest.importorskip("math_verify")
+    assert [fields.number_text(value, "answer") for value in SYMBOLIC] == SYMBOLIC
 
 
 def test_text_fields() -> None:

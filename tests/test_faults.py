@@ -58,8 +58,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def stepped(tmp_path: Path) -> Iterator[tuple[Trainer, Tracker]]:
-    """A trainer two steps in, with a checkpoint of the first."""
-    made = start(config_of(tmp_path, checkpoint={"keep": 2}))
+    """A trainer two steps in, with checkpoints of the start and of the first."""
+    made = start(config_of(tmp_path, checkpoint={"keep": 3}))
     with made._open_tracker() as tracker:
         made._start(tracker)
         for _ in range(2):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from markov_cot.cli.main import COMMANDS as EVERY_COMMAND
 from tests.test_cli import SMALL
 
 LIBRARIES = ("transformers", "datasets", "huggingface_hub", "peft", "accelerate", "torch", "tokenizers", "anything")
@@ -50,6 +51,9 @@ COMMANDS = [
     ["grade", "rows.jsonl", "--kind", "numeric"],
     ["doctor", "r"],
     ["datasets"],
+    ["runs"],
+    ["recipes"],
+    ["config"],
 ]
 
 
@@ -74,6 +78,7 @@ def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
 
 @pytest.mark.slow
 def test_no_command_shows_a_librarys_warning_and_every_one_shows_ours(tmp_path: Path) -> None:
+    assert {command for command, *_ in COMMANDS} == set(EVERY_COMMAND)
     shown = run_noisily(tmp_path, COMMANDS)
     assert shown.count("exit 0") == len(COMMANDS)
     assert "noise" not in shown

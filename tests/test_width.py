@@ -116,13 +116,16 @@ def test_no_command_cuts_a_line_or_wraps_a_cell(folder: Path) -> None:
         ["grade", f"{LONG}_rows.jsonl", "--kind", "numeric"],
         ["doctor", LONG],
         ["datasets"],
+        ["runs"],
+        ["recipes"],
+        ["config"],
         ["sample", "--run", LONG, "--n", "1"],
     ):
         lines = lines_of(folder, *arguments)
         assert not [line for line in lines if CUT in line], arguments
         tables = [line for line in lines if line.startswith(("│", "┃", "┏", "└", "━"))]
         assert all(len(line) <= WIDTH for line in tables), arguments
-        names = arguments[0] in ("datasets", "sample") or any(LONG in line for line in lines)
+        names = arguments[0] in ("datasets", "recipes", "config", "sample") or any(LONG in line for line in lines)
         assert names, f"{arguments}: the name is not in one piece"
 
 

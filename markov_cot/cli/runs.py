@@ -36,16 +36,17 @@ def _print(runs: list[Run]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from markov_cot.cli.tables import print_table
     from markov_cot.text import visible
 
     table = Table(box=box.SIMPLE, padding=0, show_edge=False)
     for heading in ("run", "data", "model"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     for heading in ("step", "best"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
+        table.add_column(heading, justify="right")
+    table.add_column("state")
     for run in runs:
         best = "-" if run.best is None else f"{run.best:.3f}"
         row = (run.name, run.dataset, run.model, f"{run.step}/{run.steps}", best, run.state)
         table.add_row(*map(visible, row))
-    Console(markup=False, highlight=False).print(table)
+    print_table(Console(markup=False, highlight=False), table)

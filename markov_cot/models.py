@@ -63,6 +63,11 @@ def load_base(config: Model, device: torch.device) -> PreTrainedModel:
         base, report = AutoModelForCausalLM.from_pretrained(
             source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
+    if getattr(base, "_hf_peft_config_loaded", False):
+        raise UserError(
+            f"model {config.name}: is an adapter, not a model; evaluate it with `markov-cot eval --checkpoint FOLDER`; "
+            "--model is for its base"
+        )
     if mismatched := sorted(report["mismatched_keys"]):
         key, found, expected = mismatched[0]
         raise UserError(
@@ -73,11 +78,6 @@ def load_base(config: Model, device: torch.device) -> PreTrainedModel:
         # transformers fills them with random values and goes on.
         raise UserError(
             f"model {config.name}: its weights lack {len(missing)} tensors ({missing[0]}...); get them whole"
-        )
-    if getattr(base, "_hf_peft_config_loaded", False):
-        raise UserError(
-            f"model {config.name}: is an adapter, not a model; evaluate it with `markov-cot eval --checkpoint FOLDER`; "
-            "--model is for its base"
         )
     stays = config.four_bit or config.shard
     base = base if stays else base.to(device)

@@ -287,6 +287,11 @@ def test_every_key_that_peft_writes_has_a_rule(make: Make) -> None:
     assert set(values) | set(LoraConfig().to_dict()) <= set(_RULES)
 
 
+def test_the_documentation_names_every_key_that_can_be_refused() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert not [key for key, rule in _RULES.items() if rule.otherwise and f"`{key}`" not in text]
+
+
 def test_an_unknown_key_without_a_value_is_let_pass(make: Make) -> None:
     folder = make()
     values = json.loads((folder / CONFIG).read_text())
@@ -361,6 +366,16 @@ def test_the_base_that_an_adapter_names(make: Make, bases: dict[bool, Path]) -> 
     (folder / CONFIG).write_text(json.dumps(values | {"base_model_name_or_path": None}))
     with pytest.raises(UserError, match="does not name its base model; pass --model"):
         ForeignAdapter(folder).base_name(None)
+
+
+def test_an_adapter_that_transformers_loads_by_itself_is_no_base(
+    make: Make, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from the hub, where its files are not seen before they are loaded."""
+    folder = make()
+    monkeypatch.setattr("markov_cot.models.check_source", lambda name: str(folder))
+    with pytest.raises(UserError, match="model owner/adapter: is an adapter, not a model"):
+        load_base(Model(name="owner/adapter"), CPU)
 
 
 def test_the_tokenizer_beside_the_adapter_is_used(make: Make, bases: dict[bool, Path], tokenizer: Any) -> None:

@@ -16,7 +16,7 @@ from unicodedata import normalize
 MAX_DIGITS = 1000
 """Digits of a part, and size of an exponent, beyond which a string of digits is not taken for a number."""
 
-_LONGEST = 200
+_LONGEST = 120
 """Characters before a text's last run of digits that are read with it."""
 
 # NFKC turns ½ into 1⁄2, with a fraction slash.

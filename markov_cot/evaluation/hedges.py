@@ -10,7 +10,11 @@ from markov_cot.numerals import Span, find_spans, plain_value
 _NEAR = 40
 """Characters on either side in which a second number must begin."""
 
-_HINT = re.compile(r"\b(?:or|to|and|through|maybe|perhaps|possibly|alternatively)\b|[-–—~±∓,]|\\pm|\+/-", re.IGNORECASE)
+_ENDS_A_JOINT = re.compile(
+    r"(?:\b(?:or|to|and|through|maybe|perhaps|possibly|alternatively|even|also|about|around|be|is)|[-–—~,=])[\s*_`\"'(\[$]{0,5}\Z",
+    re.IGNORECASE,
+)
+"""What a joint may end with: quick to check before numbers are looked for."""
 _UNIT = r"(?:[\s-]?[A-Za-z%°]{1,14}){0,2}"
 _JOINT = re.compile(
     rf"""
@@ -44,14 +48,15 @@ def is_open(text: str, span: Span, *, begins_a_list: bool = False) -> bool:
     With `begins_a_list`, "2, 3" is open too.
     """
     low, high = max(0, span.start - _NEAR), min(len(text), span.end + _NEAR)
-    if not _HINT.search(text, low, high):
-        return False
     if _TWO_SIGNS_BEFORE.search(text[max(0, span.start - 5) : span.start]) or _TWO_SIGNS_AFTER.match(text, span.end):
         return True
-    before = [each for each in find_spans(text, low, span.start) if each.end <= span.start]
+    if _ENDS_A_JOINT.search(text[low : span.start]):
+        before = list(find_spans(text, low, span.start))
+        if before and _leaves_open(text, before[-1], span, with_commas=False):
+            return True
+    if not _JOINT.match(text, span.end, high):
+        return False
     after = next(find_spans(text, span.end, min(len(text), high + _NEAR)), None)
-    if before and _leaves_open(text, before[-1], span, with_commas=False):
-        return True
     return after is not None and _leaves_open(text, span, after, with_commas=begins_a_list)
 
 

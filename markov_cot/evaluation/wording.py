@@ -21,9 +21,8 @@ _CORRECTION = re.compile(
 )
 _CORRECTION_WORDS = (
     *("wait", "actually", "hold on", "hmm", "no,", "no:", "no.", "no;", "no ", "no—", "no-", "no–"),
-    *("scratch", "nevermind", "never mind", "i was wrong", "i mis", "i made", "my mistake", "my bad", "oops"),
-    *("correction", "i meant", "let me", "i forgot", "second thought", "on reflection", "sorry", "wrong", "incorrect"),
-    *("mistake", "not right", "not correct", "not quite right", "an error"),
+    *("scratch", "never", "i mis", "i made", "my bad", "oops", "correct", "i meant", "let me", "i forgot"),
+    *("second thought", "reflection", "sorry", "wrong", "mistake", "right", "error"),
 )
 _CONFIRMS = re.compile(
     r"\b(?:yes|yep|correct|confirmed|checks\sout|that['’]s\sright|is\sright|it\sis\sright|consistent|good|indeed)\b",
@@ -48,9 +47,9 @@ _REFUSAL = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _REFUSAL_WORDS = (
-    *("enough ", "sufficient", "too little", "need more", "can't", "can’t", "cannot", "can not", "could not"),
-    *("couldn't", "couldn’t", "unable", "possible to", "not know", "n't know", "n’t know", "no idea", "no real"),
-    *("no solution", "no answer", "more info", "more data", "more detail", "more context"),
+    *("enough ", "sufficient", "too little", "can't", "can’t", "cannot", "can not", "could", "unable"),
+    *("possible to", "not know", "t know", "no idea", "no real", "no solution", "no answer", "more info", "more data"),
+    *("more detail", "more context"),
 )
 
 _CLAUSE_ENDS = re.compile(r"[.!?](?=\s|\Z)|[;\n]|,?\s(?:but|however|so|yet|still)\b", re.IGNORECASE)
@@ -85,8 +84,7 @@ def corrections(text: str) -> list[re.Match[str]]:
     >>> [match[0] for match in corrections("It is 5. Wait, that's wrong: it is 7.")]
     ['Wait', "that's wrong"]
     """
-    lowered = text.lower()
-    if not any(word in lowered for word in _CORRECTION_WORDS):
+    if not _has_any(text, _CORRECTION_WORDS):
         return []
     return list(_CORRECTION.finditer(text))[-MOST_CORRECTIONS:]
 
@@ -102,13 +100,21 @@ def refusal(text: str) -> re.Match[str] | None:
     >>> refusal("There is not enough information.")[0], refusal("It is enough.")
     ('not enough information', None)
     """
-    lowered = text.lower()
-    if not any(word in lowered for word in _REFUSAL_WORDS):
+    if not _has_any(text, _REFUSAL_WORDS):
         return None
     found = None
     for found in _REFUSAL.finditer(text):  # noqa: B007 - only the last one is wanted
         pass
     return found
+
+
+def _has_any(text: str, words: tuple[str, ...]) -> bool:
+    # Far quicker than the patterns, which few responses need; and a loop is quicker than `any` of a generator.
+    lowered = text.lower()
+    for word in words:  # noqa: SIM110
+        if word in lowered:
+            return True
+    return False
 
 
 def end_of_refusal(refused: re.Match[str]) -> int:

@@ -161,10 +161,11 @@ def _labelled(text: str, label: re.Match[str], stop: int) -> str | None:
     limit = min(stop, begin + _REACH)
     sentence = _SENTENCE_END.search(text, begin, limit)
     end = sentence.start() if sentence else limit
-    if (number := _in_words(text, begin, end)) is not None:
-        return number
-    if is_word and _BOUND.match(text, begin):
-        return NO_VALUE
+    if text[begin : begin + 1].isalpha() or text[begin : begin + 1] in ("<", ">", "≤", "≥"):
+        if (number := _in_words(text, begin, end)) is not None:
+            return number
+        if is_word and _BOUND.match(text, begin):
+            return NO_VALUE
     clause = _CLAUSE_END.search(text, begin, end)
     number = _number_between(text, label.end(), clause.start()) if clause else None
     return number or _number_between(text, label.end(), end)
@@ -217,6 +218,8 @@ def _first(text: str, start: int, end: int) -> Span | None:
 
 def _after_last_equals(text: str, start: int, end: int) -> str | None:
     """The first number after the last equals sign that has one before the sentence, or the next sign, ends it."""
+    if text.find("=", start, end) < 0 and text.find("≈", start, end) < 0:
+        return None
     stop = end
     for sign in reversed(list(_EQUALS.finditer(text, start, end))):
         limit = min(stop, sign.end() + _REACH)
@@ -261,6 +264,8 @@ def _bold(text: str, spans: list[Span]) -> Span | None:
 
 def _subject(text: str, spans: list[Span]) -> Span | None:
     """The first number of the last sentence where the later ones only say what for: "12 pens are needed for 30"."""
+    if len(spans) < 2 or not _ADJUNCT.search(text[max(0, spans[-1].start - 40) : spans[-1].start]):
+        return None
     begin = 0
     for end in _SENTENCE_END.finditer(text, 0, spans[-1].start):
         begin = end.end()

@@ -95,6 +95,8 @@ def gold_text(gold: object, kind: Kind, choices: int = len(LABELS), form: Form |
         if letter is None or letter not in ascii_uppercase[:choices]:
             raise ValueError(f"gold {_shown(gold)} is not one of A-{ascii_uppercase[choices - 1]}")
         return letter
+    if isinstance(gold, str) and _is_short_integer(gold):
+        return gold
     if isinstance(gold, str) and is_symbolic(gold):
         if not can_compare():
             raise ValueError(f"gold {_shown(gold)} is not a number but an expression; {NEEDS_MATH_VERIFY}")

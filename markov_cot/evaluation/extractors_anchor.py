@@ -236,15 +236,14 @@ def _after_last_equals(text: str, start: int, end: int) -> str | None:
 def _unlabelled(text: str, start: int = 0) -> str | None:
     """Without a label: the bold number of the last sentence, the last `=`, the number it is about, the last number."""
     text = text[start:]
-    spans = last_spans(text)
-    if not spans:
-        return None
-    bold = _bold(text, spans)
-    if bold is None:
+    spans = last_spans(text) if "**" in text else []
+    span = _bold(text, spans) if spans else None
+    if span is None:
         if (number := _after_last_equals(text, 0, len(text))) is not None:
             return number
-        bold = _subject(text, spans)
-    span = bold or next((each for each in reversed(spans) if not is_ruled_out(text, each)), None)
+        spans = last_spans(text)
+        span = _subject(text, spans)
+    span = span or next((each for each in reversed(spans) if not is_ruled_out(text, each)), None)
     if span is None:
         return None
     return NO_VALUE if is_open(text, span) else span.plain
@@ -252,8 +251,6 @@ def _unlabelled(text: str, start: int = 0) -> str | None:
 
 def _bold(text: str, spans: list[Span]) -> Span | None:
     """The number that the last bold words begin with, if neither a sign nor a sentence with a number follows."""
-    if "**" not in text:
-        return None
     by_start = {span.start: span for span in spans}
     found = [by_start[match.end()] for match in _BOLD.finditer(text) if match.end() in by_start]
     if not found or is_ruled_out(text, found[-1]):

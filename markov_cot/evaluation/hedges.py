@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from markov_cot.evaluation.wording import NEGATED_AFTER, is_negated_before
+from markov_cot.evaluation.wording import NEGATED_AFTER, has_any, is_negated_before
 from markov_cot.numerals import Span, find_spans, plain_value
 
 _NEAR = 40
@@ -15,6 +15,7 @@ _JOINT_MARKS = tuple("-–—~,")
 _JOINT_WORDS = frozenset(
     ("or", "and/or", "to", "and", "through", "maybe", "perhaps", "possibly", "alternatively", "even", "also", "about")
 ) | {"around", "(maybe", "(perhaps", "(possibly", "(or"}
+_JOINT_PARTS = ("or", "to ", "and ", "hrough", "-", "–", "—", "~", ",", "maybe", "perhaps", "possibly", "alternatively")
 _UNIT = r"(?:[\s-]?[A-Za-z%°]{1,14}){0,2}"
 _JOINT = re.compile(
     rf"""
@@ -28,7 +29,22 @@ _JOINT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _UNIT_AFTER = re.compile(r"[\s-]?([A-Za-z%°]{1,14})")
-_NO_UNIT = re.compile(r"is|are|was|were|and|or|but|so|because|since|as|for|in|of|to|the|it|if|when|per|with")
+_NO_JOINT_PARTS = (
+    "or",
+    "to ",
+    "and ",
+    "hrough",
+    "-",
+    "–",
+    "—",
+    "~",
+    ",",
+    "maybe",
+    "perhaps",
+    "possibly",
+    "alternatively",
+)
+_UNIT = re.compile(r"is|are|was|were|and|or|but|so|because|since|as|for|in|of|to|the|it|if|when|per|with")
 _CHANGE = re.compile(r"\b(?P<range>rang\w{1,4}\s|anywhere\s|somewhere\s)?(?:from|add(?:s|ed|ing)?)\s\Z", re.IGNORECASE)
 _LIST_END = re.compile(r"[\s*_)\]}$]{0,4}(?:[.!?;,\n]|\Z|(?:or|and)\b)")
 _TWO_SIGNS_BEFORE = re.compile(r"(?:[±∓]|\\pm|\+/-)\s?\Z")
@@ -53,7 +69,7 @@ def is_open(text: str, span: Span, *, begins_a_list: bool = False) -> bool:
         before = list(find_spans(text, low, span.start))
         if before and _leaves_open(text, before[-1], span, with_commas=False):
             return True
-    if not _JOINT.match(text, span.end, high):
+    if not has_any(text[span.end : high].lower(), _JOINT_PARTS) or not _JOINT.match(text, span.end, high):
         return False
     after = next(find_spans(text, span.end, min(len(text), high + _NEAR)), None)
     return after is not None and _leaves_open(text, span, after, with_commas=begins_a_list)

@@ -96,8 +96,8 @@ def corrections(text: str) -> list[re.Match[str]]:
     ['Wait', "that's wrong"]
     """
     lowered = text.lower()
-    may_say_no = (" no" in lowered or "\nno" in lowered) and _has_any(lowered, _NO)
-    if not (may_say_no or _has_any(lowered, _CORRECTION_WORDS)):
+    may_say_no = (" no" in lowered or "\nno" in lowered) and has_any(lowered, _NO)
+    if not (may_say_no or has_any(lowered, _CORRECTION_WORDS)):
         return []
     return list(_CORRECTION.finditer(text))[-MOST_CORRECTIONS:]
 
@@ -113,7 +113,7 @@ def refusal(text: str) -> re.Match[str] | None:
     >>> refusal("There is not enough information.")[0], refusal("It is enough.")
     ('not enough information', None)
     """
-    if not _has_any(text.lower(), _REFUSAL_WORDS):
+    if not has_any(text.lower(), _REFUSAL_WORDS):
         return None
     found = None
     for found in _REFUSAL.finditer(text):  # noqa: B007 - only the last one is wanted
@@ -124,10 +124,11 @@ def refusal(text: str) -> re.Match[str] | None:
 def is_negated_before(text: str, start: int) -> bool:
     """Whether what stands at `start` is ruled out by the words before it: "not", "rather than"."""
     before = text[max(0, start - 40) : start]
-    return _has_any(before.lower(), _NEGATOR_WORDS) and _NEGATED_BEFORE.search(before) is not None
+    return has_any(before.lower(), _NEGATOR_WORDS) and _NEGATED_BEFORE.search(before) is not None
 
 
-def _has_any(lowered: str, words: tuple[str, ...]) -> bool:
+def has_any(lowered: str, words: tuple[str, ...]) -> bool:
+    """Whether one of the words is a part of a text in lower case."""
     # Far quicker than the patterns, which few responses need; and a loop is quicker than `any` of a generator.
     for word in words:  # noqa: SIM110
         if word in lowered:

@@ -29,22 +29,7 @@ _JOINT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _UNIT_AFTER = re.compile(r"[\s-]?([A-Za-z%°]{1,14})")
-_NO_JOINT_PARTS = (
-    "or",
-    "to ",
-    "and ",
-    "hrough",
-    "-",
-    "–",
-    "—",
-    "~",
-    ",",
-    "maybe",
-    "perhaps",
-    "possibly",
-    "alternatively",
-)
-_UNIT = re.compile(r"is|are|was|were|and|or|but|so|because|since|as|for|in|of|to|the|it|if|when|per|with")
+_NO_UNIT = re.compile(r"is|are|was|were|and|or|but|so|because|since|as|for|in|of|to|the|it|if|when|per|with")
 _CHANGE = re.compile(r"\b(?P<range>rang\w{1,4}\s|anywhere\s|somewhere\s)?(?:from|add(?:s|ed|ing)?)\s\Z", re.IGNORECASE)
 _LIST_END = re.compile(r"[\s*_)\]}$]{0,4}(?:[.!?;,\n]|\Z|(?:or|and)\b)")
 _TWO_SIGNS_BEFORE = re.compile(r"(?:[±∓]|\\pm|\+/-)\s?\Z")

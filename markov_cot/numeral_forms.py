@@ -58,7 +58,8 @@ _CLEAR_POINT = re.compile(r"[0-9]+\.(?:[0-9]{1,2}|[0-9]{4,})")
 _RUN = re.compile(
     r"(?<![0-9A-Za-z_.,'’])[0-9]+(?:(?:[.,][0-9]+|['’_ \u00a0\u2009\u202f][0-9]{3}(?![0-9/⁄]|-[A-Za-z]))+)",
 )
-_CLEAR = re.compile(r"[0-9][.,'’_ \u00a0\u2009\u202f][0-9]")
+_MARKED = re.compile(r"[.,'’_ \u00a0\u2009\u202f](?<=[0-9].)[0-9]")
+"""The least that a run has."""
 
 _FULL_WIDTH_COMMA = re.compile(r"(?<=[０-９])，(?=[０-９]{3}(?![０-９]))")
 _MARKS = {
@@ -103,7 +104,7 @@ def in_english(text: str, form: Form = ENGLISH) -> str:
     >>> in_english("1,234.5 and 3,5 and 1'234"), in_english("1.234,5 and 3,5 and 3.5", form_of_locale("de"))
     ('1,234.5 and 0/0 and 0/0', '1234.5 and 3.5 and 3.5')
     """
-    if not _CLEAR.search(text):
+    if not _MARKED.search(text):
         return text
     return _RUN.sub(lambda run: _converted(run[0], form), text)
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 from unicodedata import normalize
 
 MAX_DIGITS = 1000
 """Digits of a part, and size of an exponent, beyond which a string of digits is not taken for a number."""
 
-_LONGEST = 200
+_LONGEST = 100
 """Characters before a text's last run of digits that are read with it."""
 
 # NFKC turns ½ into 1⁄2, with a fraction slash.
@@ -63,13 +63,17 @@ _DIGITS = re.compile(rf"[0-9{''.join(_VULGAR)}]+")
 _LATEX_SPACING = re.compile(r"\\[!;:]|\{,\}|\\,")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A number where it stands in a text."""
 
     start: int
     end: int
-    plain: str
+    match: re.Match[str]
+
+    @property
+    def plain(self) -> str:
+        """The number as a plain one; written only when asked for, since most numbers are passed over."""
+        return _plain(self.match)
 
 
 def find_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[Span]:
@@ -77,7 +81,7 @@ def find_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[Sp
     stop = len(text) if end is None else end
     while begin := _BEGINNING.search(text, start, stop):
         if match := _NUMBER.match(text, begin.start(), stop):
-            yield Span(match.start(), match.end(), _plain(match))
+            yield Span(match.start(), match.end(), match)
         start = match.end() if match else begin.end()
 
 

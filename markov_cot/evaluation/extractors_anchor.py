@@ -161,10 +161,11 @@ def _labelled(text: str, label: re.Match[str], stop: int) -> str | None:
     limit = min(stop, begin + _REACH)
     sentence = _SENTENCE_END.search(text, begin, limit)
     end = sentence.start() if sentence else limit
-    if (number := _in_words(text, begin, end)) is not None:
-        return number
-    if is_word and _BOUND.match(text, begin):
-        return NO_VALUE
+    if text[begin : begin + 1].isalpha() or text[begin : begin + 1] in ("<", ">", "≤", "≥"):
+        if (number := _in_words(text, begin, end)) is not None:
+            return number
+        if is_word and _BOUND.match(text, begin):
+            return NO_VALUE
     clause = _CLAUSE_END.search(text, begin, end)
     number = _number_between(text, label.end(), clause.start()) if clause else None
     return number or _number_between(text, label.end(), end)
@@ -217,6 +218,8 @@ def _first(text: str, start: int, end: int) -> Span | None:
 
 def _after_last_equals(text: str, start: int, end: int) -> str | None:
     """The first number after the last equals sign that has one before the sentence, or the next sign, ends it."""
+    if text.find("=", start, end) < 0 and text.find("≈", start, end) < 0:
+        return None
     stop = end
     for sign in reversed(list(_EQUALS.finditer(text, start, end))):
         limit = min(stop, sign.end() + _REACH)
@@ -233,15 +236,14 @@ def _after_last_equals(text: str, start: int, end: int) -> str | None:
 def _unlabelled(text: str, start: int = 0) -> str | None:
     """Without a label: the bold number of the last sentence, the last `=`, the number it is about, the last number."""
     text = text[start:]
-    spans = last_spans(text)
-    if not spans:
-        return None
-    bold = _bold(text, spans)
-    if bold is None:
+    spans = last_spans(text) if "**" in text else []
+    span = _bold(text, spans) if spans else None
+    if span is None:
         if (number := _after_last_equals(text, 0, len(text))) is not None:
             return number
-        bold = _subject(text, spans)
-    span = bold or next((each for each in reversed(spans) if not is_ruled_out(text, each)), None)
+        spans = last_spans(text)
+        span = _subject(text, spans)
+    span = span or next((each for each in reversed(spans) if not is_ruled_out(text, each)), None)
     if span is None:
         return None
     return NO_VALUE if is_open(text, span) else span.plain
@@ -249,8 +251,6 @@ def _unlabelled(text: str, start: int = 0) -> str | None:
 
 def _bold(text: str, spans: list[Span]) -> Span | None:
     """The number that the last bold words begin with, if neither a sign nor a sentence with a number follows."""
-    if "**" not in text:
-        return None
     by_start = {span.start: span for span in spans}
     found = [by_start[match.end()] for match in _BOLD.finditer(text) if match.end() in by_start]
     if not found or is_ruled_out(text, found[-1]):
@@ -261,6 +261,8 @@ def _bold(text: str, spans: list[Span]) -> Span | None:
 
 def _subject(text: str, spans: list[Span]) -> Span | None:
     """The first number of the last sentence where the later ones only say what for: "12 pens are needed for 30"."""
+    if len(spans) < 2 or not _ADJUNCT.search(text[max(0, spans[-1].start - 40) : spans[-1].start]):
+        return None
     begin = 0
     for end in _SENTENCE_END.finditer(text, 0, spans[-1].start):
         begin = end.end()

@@ -6,8 +6,7 @@ and filter; the responses are the same under every filter, so those of the first
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from markov_cot.evaluation.extractors import MOST_CHOICES
 from markov_cot.evaluation.graders import gold_text
@@ -18,8 +17,7 @@ from markov_cot.tasks.problem import LABELS, Kind
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class GradedRow:
+class GradedRow(NamedTuple):
     """What graders need of a row."""
 
     responses: tuple[str | None, ...]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 
-from markov_cot.evaluation.wording import NEGATED_AFTER, NEGATED_BEFORE
+from markov_cot.evaluation.wording import NEGATED_AFTER, has_any, is_negated_before
 from markov_cot.numerals import Span, find_spans, plain_value
 
 _NEAR = 40
 """Characters on either side in which a second number must begin."""
 
-_HINT = re.compile(r"\b(?:or|to|and|through|maybe|perhaps|possibly|alternatively)\b|[-–—~±∓,]|\\pm|\+/-", re.IGNORECASE)
+# What a joint may end with: quick to check before numbers are looked for.
+_JOINT_MARKS = tuple("-–—~,")
+_JOINT_WORDS = frozenset(
+    ("or", "and/or", "to", "and", "through", "maybe", "perhaps", "possibly", "alternatively", "even", "also", "about")
+) | {"around", "(maybe", "(perhaps", "(possibly", "(or"}
+_JOINT_PARTS = ("or", "to ", "and ", "hrough", "-", "–", "—", "~", ",", "maybe", "perhaps", "possibly", "alternatively")
 _UNIT = r"(?:[\s-]?[A-Za-z%°]{1,14}){0,2}"
 _JOINT = re.compile(
     rf"""
@@ -33,8 +38,7 @@ _TWO_SIGNS_AFTER = re.compile(r"\s?(?:[±∓]|\\pm|\+/-)")
 
 def is_ruled_out(text: str, span: Span) -> bool:
     """Whether the response says that this number is not the answer: "not 5", "5 is wrong", "rather than 5"."""
-    before = text[max(0, span.start - 40) : span.start]
-    return NEGATED_BEFORE.search(before) is not None or NEGATED_AFTER.match(text, span.end) is not None
+    return is_negated_before(text, span.start) or NEGATED_AFTER.match(text, span.end) is not None
 
 
 def is_open(text: str, span: Span, *, begins_a_list: bool = False) -> bool:
@@ -44,15 +48,21 @@ def is_open(text: str, span: Span, *, begins_a_list: bool = False) -> bool:
     With `begins_a_list`, "2, 3" is open too.
     """
     low, high = max(0, span.start - _NEAR), min(len(text), span.end + _NEAR)
-    if not _HINT.search(text, low, high):
-        return False
     if _TWO_SIGNS_BEFORE.search(text[max(0, span.start - 5) : span.start]) or _TWO_SIGNS_AFTER.match(text, span.end):
         return True
-    before = [each for each in find_spans(text, low, span.start) if each.end <= span.start]
+    if _may_end_a_joint(text[low : span.start]):
+        before = list(find_spans(text, low, span.start))
+        if before and _leaves_open(text, before[-1], span, with_commas=False):
+            return True
+    if not has_any(text[span.end : high].lower(), _JOINT_PARTS) or not _JOINT.match(text, span.end, high):
+        return False
     after = next(find_spans(text, span.end, min(len(text), high + _NEAR)), None)
-    if before and _leaves_open(text, before[-1], span, with_commas=False):
-        return True
     return after is not None and _leaves_open(text, span, after, with_commas=begins_a_list)
+
+
+def _may_end_a_joint(before: str) -> bool:
+    bare = before.rstrip(" \t\n*_`\"'([$")
+    return " or " in before or bare[-1:] in _JOINT_MARKS or bare.rpartition(" ")[2].lower() in _JOINT_WORDS
 
 
 def _leaves_open(text: str, first: Span, second: Span, with_commas: bool) -> bool:

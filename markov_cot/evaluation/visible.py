@@ -17,6 +17,8 @@ _TAG = re.compile(
 )
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,2}(\w{1,20})[^<]{0,40}<\|message\|>")
 _STOPS = ("<|im_end|>", "<|im_start|>user", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>")
+# Begins with a set of characters, to which the engine skips ahead.
+_NEXT_HINT = re.compile(r"[QPEHUIqpehui](?i:uestion|roblem|xercise|uman|ser|nstruction|(?<=\bq))\b[^:\n]{0,12}:")
 _NEXT = re.compile(
     r"""
     (?: \n | (?<=[.!?])\s | (?<=[.!?]["')*])\s )  [\s>*_\#-]{0,12}
@@ -67,7 +69,7 @@ def next_question(text: str) -> int | None:
     >>> next_question("Question: 2+2? 4"), next_question("18\\n\\nQuestion 2: What"), next_question("no question")
     (None, 2, None)
     """
-    if ":" not in text:
+    if ":" not in text or not _NEXT_HINT.search(text):
         return None
     for match in _NEXT.finditer(text):
         if text[: match.start()].strip():

@@ -19,12 +19,23 @@ _CORRECTION = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+# A part of every correction, and of every refusal: quick to look for.
 _CORRECTION_WORDS = (
-    *("wait", "actually", "hold on", "hmm", "no,", "no:", "no.", "no;", "no ", "no—", "no-", "no–"),
-    *("scratch", "nevermind", "never mind", "i was wrong", "i mis", "i made", "my mistake", "my bad", "oops"),
-    *("correction", "i meant", "let me", "i forgot", "second thought", "on reflection", "sorry", "wrong", "incorrect"),
-    *("mistake", "not right", "not correct", "not quite right", "an error"),
+    *("wait", "actual", "hold on", "hmm", "scratch", "never", "i m", "my bad", "oops", "let me", "forgot", "sorry"),
+    *(
+        "orrection",
+        "incorrect",
+        "t correct",
+        "t right",
+        "e right",
+        "mistake",
+        "error",
+        "wrong",
+        "thought",
+        "reflection",
+    ),
 )
+_NO = ("no,", "no:", "no.", "no;", "no ", "no-", "no—", "no–")
 _CONFIRMS = re.compile(
     r"\b(?:yes|yep|correct|confirmed|checks\sout|that['’]s\sright|is\sright|it\sis\sright|consistent|good|indeed)\b",
     re.IGNORECASE,
@@ -48,18 +59,17 @@ _REFUSAL = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _REFUSAL_WORDS = (
-    *("enough ", "sufficient", "too little", "need more", "can't", "can’t", "cannot", "can not", "could not"),
-    *("couldn't", "couldn’t", "unable", "possible to", "not know", "n't know", "n’t know", "no idea", "no real"),
-    *("no solution", "no answer", "more info", "more data", "more detail", "more context"),
+    *("enough", "sufficient", "too little", "can't", "can’t", "cannot", "can not", "could", "unable", "possible to"),
+    *("know", "no ", "more info", "more data", "more det", "more con"),
 )
-
 _CLAUSE_ENDS = re.compile(r"[.!?](?=\s|\Z)|[;\n]|,?\s(?:but|however|so|yet|still)\b", re.IGNORECASE)
 
 _NEGATOR = (
     r"(?:\b(?:not|cannot|never|nor|neither|unlike|except|rather\sthan|instead\sof|other\sthan|ruled?\sout)"
     r"|\w{2,6}n['’]t)"
 )
-NEGATED_BEFORE = re.compile(
+_NEGATOR_WORDS = ("not", "n't", "n’t", "than", "never", "nor", "either", "instead", "except", "unlike", "rule")
+_NEGATED_BEFORE = re.compile(
     rf"{_NEGATOR}\s(?:(?:be|just|only|exactly|simply|even|the|a|an|equal|to|at|answer|is)\s){{0,3}}[\s*_`\"'“‘$(\[\\]{{0,4}}\Z",
     re.IGNORECASE,
 )
@@ -86,7 +96,8 @@ def corrections(text: str) -> list[re.Match[str]]:
     ['Wait', "that's wrong"]
     """
     lowered = text.lower()
-    if not any(word in lowered for word in _CORRECTION_WORDS):
+    may_say_no = (" no" in lowered or "\nno" in lowered) and has_any(lowered, _NO)
+    if not (may_say_no or has_any(lowered, _CORRECTION_WORDS)):
         return []
     return list(_CORRECTION.finditer(text))[-MOST_CORRECTIONS:]
 
@@ -102,13 +113,27 @@ def refusal(text: str) -> re.Match[str] | None:
     >>> refusal("There is not enough information.")[0], refusal("It is enough.")
     ('not enough information', None)
     """
-    lowered = text.lower()
-    if not any(word in lowered for word in _REFUSAL_WORDS):
+    if not has_any(text.lower(), _REFUSAL_WORDS):
         return None
     found = None
     for found in _REFUSAL.finditer(text):  # noqa: B007 - only the last one is wanted
         pass
     return found
+
+
+def is_negated_before(text: str, start: int) -> bool:
+    """Whether what stands at `start` is ruled out by the words before it: "not", "rather than"."""
+    before = text[max(0, start - 40) : start]
+    return has_any(before.lower(), _NEGATOR_WORDS) and _NEGATED_BEFORE.search(before) is not None
+
+
+def has_any(lowered: str, words: tuple[str, ...]) -> bool:
+    """Whether one of the words is a part of a text in lower case."""
+    # Far quicker than the patterns, which few responses need; and a loop is quicker than `any` of a generator.
+    for word in words:  # noqa: SIM110
+        if word in lowered:
+            return True
+    return False
 
 
 def end_of_refusal(refused: re.Match[str]) -> int:

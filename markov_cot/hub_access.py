@@ -66,7 +66,8 @@ class Access:
             return f"the hub refuses {repository} ({status}); {_LOGIN} with access to it"
         if status == _BUSY or (status or 0) >= _SERVER_FAULT:
             return f"the hub answers {status}; try again later"
-        if self.fault is not None and names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectionError"}:
+        unread = names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or "Couldn't reach" in texts
+        if self.fault is not None and unread:
             return f"{self.fault}, and the hub's cache on this machine does not have all of it"
         if names & set(_BROKEN_OFF) or "Consistency check failed" in texts:
             return "the download broke off; start again, what has arrived is kept"
@@ -89,11 +90,11 @@ def _ask() -> str | None:
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         return "the hub is switched off (HF_HUB_OFFLINE)"
     try:
-        huggingface_hub.get_session().head(endpoint, timeout=_SECONDS)
+        status = huggingface_hub.get_session().head(endpoint, timeout=_SECONDS).status_code
     # The classes are those of whichever HTTP library huggingface_hub uses; all mean that no answer came.
     except Exception as error:
         return f"the hub at {endpoint} cannot be reached ({_reason(error)})"
-    return None
+    return f"the hub at {endpoint} answers {status}" if status >= _SERVER_FAULT else None
 
 
 def _reason(error: BaseException) -> str:

@@ -201,13 +201,12 @@ def label(key: str, primary: str) -> str:
 
 def legend(task: TaskReport) -> list[str]:
     """What each row is, which one counts, and which extractors found nothing; at most 80 columns wide."""
-    primary, kind = task.outcome.primary, task.outcome.kind
+    primary = task.outcome.primary
     rows = {label(key, primary): _meaning(task, key) for key in shown_keys(task)}
     width = max(map(len, rows))
     lines = [f"{name:<{width}}  {text}" for name, text in rows.items() if text]
-    if kind == "continuation":
-        return lines
-    return [*lines, f"{COUNTS} is the one that counts; the others read the same answers by other rules"]
+    others = "; the others read the same answers by other rules" if task.outcome.invalid else ""
+    return [*lines, f"{COUNTS} is the one that counts{others}"]
 
 
 def _meaning(task: TaskReport, key: str) -> str:

@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from markov_cot.batches import Batch
 from markov_cot.decoding import decode
+from markov_cot.paths import OWN_CACHE, Paths
 from markov_cot.policy import Policy
 from markov_cot.rollouts import ANSWER_TOKENS, draw, greedy_answers, greedy_cots, sample_cots, uniforms
 
@@ -136,6 +137,7 @@ class Scripted(Policy):
     def __init__(self, policy: Policy, scripts: dict[int, list[int]]) -> None:
         self.__dict__.update(policy.__dict__)
         self.scripts, self.forwards = scripts, 0
+        self.paths = Paths(tried={OWN_CACHE})
 
     def read_apart(self, contexts: Batch) -> tuple[Tensor, Any]:
         self.rows = [self.scripts[row] for row in contexts.ids_BT[:, -1].tolist()]

@@ -27,6 +27,12 @@ BLOOM it is what it was trained with, no limit. One can go when the family that 
 UNLIMITED = sys.maxsize
 
 
+def decoder_of(causal_lm: Any) -> Any:
+    """Return a model's embeddings, layers and last norm, without its head."""
+    # Llama 4's model for texts alone gives, as its decoder's name, that of the model for pictures (5.24).
+    return causal_lm.model if causal_lm.base_model is causal_lm else causal_lm.base_model
+
+
 def cache_argument(decoder: nn.Module) -> str | None:
     """Return the name under which a decoder takes and returns its cache; None if it has none."""
     known = accepted_arguments(decoder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache
@@ -25,11 +25,11 @@ from transformers import Cache, DynamicCache
 from markov_cot.batches import Batch, pad_left
 from markov_cot.caches import KeysValues, shared_cache
 from markov_cot.checkpointing import Checkpointing
-from markov_cot.compat import accepted_arguments, cache_argument, context_length
+from markov_cot.compat import accepted_arguments, cache_argument, context_length, decoder_of
 from markov_cot.errors import UserError
 from markov_cot.lora import AdaptedLinear, Folding, affords_copy
 from markov_cot.memory import ran_out_of_memory
-from markov_cot.paths import ADAPTED, CHECKPOINTED, FOLDED, PADDED, SHARED, SLOWER, Paths
+from markov_cot.paths import ADAPTED, CHECKPOINTED, DECODERS, FOLDED, PADDED, SHARED, SLOWER, WAYS, Paths
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,9 @@ class Forwards:
         self._config = model.config.get_text_config()
         self.vocabulary: int = self._config.vocab_size
         self.max_length = context_length(self._config)
+        self.layers = int(getattr(self._config, "num_hidden_layers", 1))
         self.name = type(self._causal_lm).__name__
+        self.model_name = str(self._causal_lm.name_or_path)
         self._accepted = accepted_arguments(self.decoder)
         self._cache_argument = cache_argument(self.decoder)
         self._checkpointing = Checkpointing(model)
@@ -100,7 +102,7 @@ class Forwards:
     @contextlib.contextmanager
     def folded(self) -> Iterator[None]:
         """Within it, the actor's weights are computed once, from the parameters it was entered with."""
-        with self._folding.folded():
+        with self._folding.folded() if self.folds else contextlib.nullcontext():
             yield
 
     def _switch_adapters(self, *, disabled: bool) -> None:
@@ -114,19 +116,34 @@ class Forwards:
 
     # --- what may be done
 
-    def rule_out(self, path: str, reason: str) -> None:
-        """Has the run do without one of its paths, and says so."""
-        assert path in SLOWER, path
-        if not self.paths.allow(path):
-            return
-        if path == PADDED and self._sharded:
+    def rule_out(self, *paths: str, reason: str) -> None:
+        """Has the run do without some of its paths, and says so in one line."""
+        new = [path for path in paths if self.paths.allow(path)]
+        if PADDED in new and self._sharded:
             raise UserError(f"model.shard: {reason}, so it cannot be sharded; set model.shard=false")
-        self.paths.ruled_out.add(path)
-        if path == ADAPTED:
+        self.paths.ruled_out.update(new)
+        if ADAPTED in new:
             self._folding.leave_to_peft()
-        if path == FOLDED:
-            self._folding.stop()
-        logger.warning("%s, which is slower: %s", SLOWER[path], reason)
+        # Of several decoders, the last one's absence is what a run notices.
+        telling = [path for path in new if path in WAYS] + [path for path in new if path in DECODERS][-1:]
+        if telling:
+            logger.warning("%s, which is slower: %s", " and ".join(SLOWER[path] for path in telling), reason)
+
+    @contextlib.contextmanager
+    def without(self, paths: Iterable[str]) -> Iterator[None]:
+        """Within it, some paths are not used."""
+        before = self.paths.ruled_out
+        self.paths.ruled_out = before | set(paths)
+        try:
+            with self._folding.by_peft() if ADAPTED in self.paths.ruled_out else contextlib.nullcontext():
+                yield
+        finally:
+            self.paths.ruled_out = before
+
+    @property
+    def folds(self) -> bool:
+        """Whether there is anything to fold, and it may be."""
+        return self._folding.folds and self.paths.allow(FOLDED) and self.paths.allow(ADAPTED)
 
     def decodes_statically(self, places: int) -> bool:
         """Whether a token's forward can be a CUDA graph, with caches of so many places.
@@ -135,14 +152,20 @@ class Forwards:
         forward, nor with a window, which counts from the end.
         """
         window = getattr(self._config, "sliding_window", None)
-        plain = self.shares_prompts and not self._sharded and not self._folding.folds
+        plain = self.shares_prompts and not self._sharded and not self.folds
         plain = plain and not getattr(self._causal_lm, "is_loaded_in_4bit", False)
         return self.device.type == "cuda" and plain and (window is None or window >= places)
 
     @property
     def decoder(self) -> Any:
         """transformers' model without its head: embeddings, layers and the last norm."""
-        return self._causal_lm.base_model
+        return decoder_of(self._causal_lm)
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """Of the tokens."""
+        module: nn.Module = self._causal_lm.get_input_embeddings()
+        return module
 
     @property
     def may_join_layers(self) -> bool:
@@ -200,20 +223,21 @@ class Forwards:
         output = self._call(contexts.ids_BT, contexts.mask_BT, contexts.positions_BT, use_cache=True)
         return output.last_hidden_state[:, -1], output[self._cache_argument]
 
-    def step(self, ids_B: Tensor, mask_BT: Tensor, position_B1: Tensor, cache: Cache) -> Tensor:
+    def step(self, ids_B: Tensor, mask_BT: Tensor | None, position_B1: Tensor, cache: Cache) -> Tensor:
         """Hidden states [B, d] of one more token of each sequence in `cache`; the mask covers all so far."""
         return self._forward(ids_B[:, None], mask_BT, position_B1, cache)[:, -1]
 
-    def _forward(self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache | None) -> Tensor:
+    def _forward(self, ids_BT: Tensor, mask_BT: Tensor | None, positions_BT: Tensor, cache: Cache | None) -> Tensor:
         given = {} if cache is None else {str(self._cache_argument): cache}
         hidden_BTd: Tensor = self._call(
             ids_BT, mask_BT, positions_BT, use_cache=cache is not None, **given
         ).last_hidden_state
         return hidden_BTd
 
-    def _call(self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, **given: Any) -> Any:
+    def _call(self, ids_BT: Tensor, mask_BT: Tensor | None, positions_BT: Tensor, **given: Any) -> Any:
         arguments = {"attention_mask": mask_BT, "position_ids": positions_BT} | given
-        return self.decoder(input_ids=ids_BT, **{k: v for k, v in arguments.items() if k in self._accepted})
+        known = {name: value for name, value in arguments.items() if name in self._accepted and value is not None}
+        return self.decoder(input_ids=ids_BT, **known)
 
     # --- the reference
 
@@ -239,9 +263,9 @@ class Forwards:
             )
         kinds = set(getattr(self._config, "layer_types", None) or ())
         if kinds - ATTENTION or getattr(self._causal_lm, "_is_stateful", False):
-            self.rule_out(SHARED, f"{self.name} has layers that are not plain attention")
+            self.rule_out(SHARED, reason=f"{self.name} has layers that are not plain attention")
         elif self._cache_argument is None:
-            self.rule_out(SHARED, f"{self.name} takes no keys and values that were kept")
+            self.rule_out(SHARED, reason=f"{self.name} takes no keys and values that were kept")
         elif self.paths.allow(PADDED):
             self._try(SHARED, lambda: self._shared(probe), [states[:, -1:] for states in expected])
 
@@ -255,7 +279,7 @@ class Forwards:
     def _try(self, path: str, compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> None:
         """Rules a path out if it computes something else, or cannot compute it."""
         if fault := fault_of(lambda: all(map(close, compute(), expected))):
-            self.rule_out(path, f"{self.name} {fault} {_WITH[path]}")
+            self.rule_out(path, reason=f"{self.name} {fault} {_WITH[path]}")
 
     def _probe(self) -> Batch:
         rows = [[i % self.vocabulary for i in range(1, n + 1)] for n in PROBE_LENGTHS]

@@ -18,12 +18,17 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from markov_cot.products import pack, product
 
 logger = logging.getLogger(__name__)
 
 FOLDED_DTYPES = (torch.float32, torch.float64)
+MAMBA = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+REFUSED_IN_MAMBA = ("out_proj", "conv1d")
+"""Layers whose weights these families' kernels read behind an adapter's back. PEFT 0.21 raises at them even where
+"all-linear" named them; this can go when it leaves them out itself."""
 COPY_LIMIT_BYTES = 4 << 30
 """Most memory for a copy of weights; fixed, so that a resumed run computes as the interrupted one did."""
 
@@ -153,11 +158,17 @@ def use_adapted_linear(config: LoraConfig) -> None:
     config._register_custom_module({_PlainLinear: AdaptedLinear})
 
 
-def leave_out_routers(config: LoraConfig, base: nn.Module) -> None:
-    """Has PEFT adapt no layers that do not map inputs to outputs, as routers that return choices beside scores."""
-    if others := [name for name, module in base.named_modules() if _maps_otherwise(module)]:
-        config.exclude_modules = others
-        logger.warning("no adapter on %d layers that compute more than a product (%s)", len(others), others[0])
+def leave_out_unfit(config: LoraConfig, base: PreTrainedModel) -> None:
+    """Has PEFT leave out layers that an adapter cannot be put on, and says which.
+
+    Those do not map inputs to outputs, as routers that return choices beside scores, or PEFT refuses them by name.
+    """
+    unfit = [name for name, module in base.named_modules() if _maps_otherwise(module)]
+    if config.target_modules == "all-linear" and getattr(base.config, "model_type", None) in MAMBA:
+        unfit += [name for name, _ in base.named_modules() if name.rpartition(".")[2] in REFUSED_IN_MAMBA]
+    if unfit:
+        config.exclude_modules = unfit
+        logger.warning("no adapter on %d layers that none can be put on (%s)", len(unfit), unfit[0])
 
 
 @torch.no_grad()
@@ -207,11 +218,6 @@ class Folding:
                 for layer in self._layers:
                     layer.unfold()
 
-    def stop(self) -> None:
-        """Leaves adapters apart from now on. Not within `folded`."""
-        assert not self._depth
-        self._layers = []
-
     @contextlib.contextmanager
     def by_peft(self) -> Iterator[None]:
         """Within it, layers compute what PEFT's and the base's own modules do."""
@@ -226,6 +232,5 @@ class Folding:
 
     def leave_to_peft(self) -> None:
         """As `by_peft`, from now on."""
-        self.stop()
         for layer in self._adapted:
             layer.plain = True

@@ -20,14 +20,14 @@ SLOWER = {
     FOLDED: "adapters are not folded into the weights",
     PADDED: "sequences of different lengths are read apart",
     SHARED: "prompts are read anew for each sample",
-    CHECKPOINTED: "updates keep all activations, without model.gradient_checkpointing",
+    CHECKPOINTED: "updates keep all activations",
     FUSED: "tokens are decoded through transformers' modules",
     STATIC: "tokens are decoded without CUDA graphs",
     SHARED_CACHE: "prompts are read anew for each sample that is decoded",
     OWN_CACHE: "sequences of different lengths are decoded apart",
-    EVEN_CACHE: "every token is decoded by reading its whole sequence again, which takes long",
+    EVEN_CACHE: "every token is decoded by reading its whole sequence again",
 }
-"""What it means for a run that one of them is ruled out."""
+"""What it means for a run that a path is ruled out."""
 
 
 @dataclass(slots=True)
@@ -39,6 +39,8 @@ class Paths:
     """Decoders whose tokens' probabilities were seen to be right."""
     captures: bool = False
     """Whether the static decoder's forward is made a CUDA graph."""
+    checked: bool = False
+    """Whether they were compared with the reference on a run's own contexts."""
 
     def allow(self, path: str) -> bool:
         """Whether it may be used."""

@@ -18,12 +18,15 @@ from markov_cot.policy import Policy
 class CachedSequences:
     """With a cache of all that was read."""
 
-    def __init__(self, policy: Policy, hidden_Bd: Tensor, mask_BT: Tensor, room: int, cache: Cache) -> None:
+    def __init__(
+        self, policy: Policy, hidden_Bd: Tensor, mask_BT: Tensor, room: int, cache: Cache, *, padded: bool = True
+    ) -> None:
         self.hidden_Bd = hidden_Bd
         """Of the last token of each, from which the next is predicted."""
         self._policy, self._cache = policy, cache
         self._end = mask_BT.shape[1]
-        self._mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), room)], 1)
+        # Without padding there is nothing to mask, and a mask of more than one token is beyond Mamba.
+        self._mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), room)], 1) if padded else None
         self._position_B1 = mask_BT.sum(1, keepdim=True)
 
     def ready(self) -> AbstractContextManager[None]:
@@ -33,7 +36,8 @@ class CachedSequences:
     def append(self, token_B: Tensor) -> None:
         """Reads one more token of each."""
         self._end += 1
-        self.hidden_Bd = self._policy.step(token_B, self._mask_BT[:, : self._end], self._position_B1, self._cache)
+        mask_BT = None if self._mask_BT is None else self._mask_BT[:, : self._end]
+        self.hidden_Bd = self._policy.step(token_B, mask_BT, self._position_B1, self._cache)
         self._position_B1 = self._position_B1 + 1
 
 
@@ -50,7 +54,7 @@ class EvenSequences:
             ids_BT = contexts.ids_BT[rows, contexts.ids_BT.shape[1] - length :]
             mask_BT = torch.ones_like(ids_BT)
             hidden_Bd, cache = policy.read_apart(Batch(ids_BT, mask_BT))
-            self._parts.append(CachedSequences(policy, hidden_Bd, mask_BT, room, cache))
+            self._parts.append(CachedSequences(policy, hidden_Bd, mask_BT, room, cache, padded=False))
 
     @property
     def hidden_Bd(self) -> Tensor:

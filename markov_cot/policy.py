@@ -147,7 +147,7 @@ class Policy(Forwards):
                 found = self.logits(self.hidden(probe))
             if not close(found, expected):
                 raise UserError(
-                    f"model {self._causal_lm.name_or_path}: makes its logits in a way that is not known here "
+                    f"model {self.model_name}: makes its logits in a way that is not known here "
                     f"({self.name}); use a model of another family"
                 )
 

@@ -108,7 +108,7 @@ def settle_decoder(policy: Policy, places: int, right: Callable[[str], bool]) ->
         faults[name] = fault
     policy.paths.tried.add(name)
     if faults:
-        policy.rule_out(*faults, reason=f"{policy.name} {list(faults.values())[-1]} otherwise")
+        policy.rule_out(*faults, reason=f"otherwise {policy.name} {list(faults.values())[-1]}")
     return name
 
 

@@ -32,7 +32,7 @@ class Batch:
     def by_length(self) -> list[tuple[int, Tensor]]:
         """Each number of real tokens, and which rows have it."""
         length_B = self.mask_BT.sum(1)
-        return [(int(n), (length_B == n).nonzero().flatten()) for n in length_B.unique()]
+        return [(n, (length_B == n).nonzero().flatten()) for n in sorted(set(length_B.tolist()))]
 
 
 def pad_left(contexts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Batch:

@@ -33,8 +33,9 @@ TRIED_TOKENS = 4
 class Sequences(Protocol):
     """B sequences that grow by a token at a time."""
 
-    hidden_Bd: Tensor
-    """Of the last token of each, from which the next is predicted."""
+    @property
+    def hidden_Bd(self) -> Tensor:
+        """Of the last token of each, from which the next is predicted."""
 
     def ready(self) -> AbstractContextManager[None]:
         """Within it, `append` may be called; entered once it is settled who is acting."""

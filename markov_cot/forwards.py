@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache
@@ -64,7 +64,6 @@ class Forwards:
         self._config = model.config.get_text_config()
         self.vocabulary: int = self._config.vocab_size
         self.max_length = context_length(self._config)
-        self.layers = int(getattr(self._config, "num_hidden_layers", 1))
         self.name = type(self._causal_lm).__name__
         self.model_name = str(self._causal_lm.name_or_path)
         self._accepted = accepted_arguments(self.decoder)
@@ -162,10 +161,9 @@ class Forwards:
         return decoder_of(self._causal_lm)
 
     @property
-    def embeddings(self) -> nn.Module:
+    def embeddings(self) -> Any:
         """Of the tokens."""
-        module: nn.Module = self._causal_lm.get_input_embeddings()
-        return module
+        return self._causal_lm.get_input_embeddings()
 
     @property
     def may_join_layers(self) -> bool:
@@ -256,6 +254,7 @@ class Forwards:
         with self.by_plain_modules():
             expected = [self.hidden(row) for row in whole]
         self._try(ADAPTED, lambda: [self.hidden(row) for row in whole], expected)
+        self._try(FOLDED, lambda: self._folded(whole), expected)
         self._try(PADDED, lambda: [self.hidden(probe)[i, -n:][None] for i, n in enumerate(PROBE_LENGTHS)], expected)
         if self._checkpoints:
             logger.warning(
@@ -268,6 +267,10 @@ class Forwards:
             self.rule_out(SHARED, reason=f"{self.name} takes no keys and values that were kept")
         elif self.paths.allow(PADDED):
             self._try(SHARED, lambda: self._shared(probe), [states[:, -1:] for states in expected])
+
+    def _folded(self, rows: list[Batch]) -> list[Tensor]:
+        with self.folded():
+            return [self.hidden(row) for row in rows]
 
     def _shared(self, probe: Batch) -> list[Tensor]:
         """Last hidden state of each of the probe's rows, each prompt's last token read after the rest of it."""
@@ -293,13 +296,14 @@ class Forwards:
 
 _WITH = {
     ADAPTED: "from adapters added in fewer products",
+    FOLDED: "from adapters folded into its weights",
     PADDED: "with padding",
     SHARED: "from keys and values kept",
 }
 
 
 def fault_of(right: Callable[[], bool]) -> str:
-    """Whether something is right: "" if so, "computes something else", or "fails (why)". Running out of memory passes."""
+    """Return what is wrong: "", "computes something else", or "fails (why)". Running out of memory passes through."""
     try:
         return "" if right() else "computes something else"
     except Exception as error:

@@ -32,14 +32,15 @@ def draw(probability_BV: Tensor, uniform_B: Tensor) -> Tensor:
     Of probabilities that are NaN, the last token, whose log-prob is NaN too. Summed up in float64, on the CPU where the
     device has none: in float32 a rare token adds nothing to a sum near 1, and so could never be drawn.
     """
-    if not has_float64(probability_BV.device):
-        return draw(probability_BV.cpu(), uniform_B.cpu()).to(probability_BV.device)
-    cumulative_BV = probability_BV.cumsum(-1, dtype=torch.float64)
+    device = probability_BV.device
+    where = device if has_float64(device) else torch.device("cpu")
+    cumulative_BV = probability_BV.to(where).cumsum(-1, dtype=torch.float64)
     total_B1 = cumulative_BV[:, -1:]
     # Rounding may lift u * total to total itself, which no cumulative probability exceeds.
     below_total_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
     target_B1 = torch.minimum(uniform_B[:, None].to(total_B1) * total_B1, below_total_B1)
-    return torch.searchsorted(cumulative_BV, target_B1, right=True).squeeze(1).clamp_(max=probability_BV.shape[1] - 1)
+    token_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
+    return token_B1.squeeze(1).clamp_(max=probability_BV.shape[1] - 1).to(device)
 
 
 @torch.no_grad()

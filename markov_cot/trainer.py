@@ -20,9 +20,9 @@ from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score, summarise_marks, validate
 from markov_cot.losses import Weights, adapted_kl_weight
 from markov_cot.memory import SCORE, UPDATE, TokenBudgets, peak_memory
+from markov_cot.path_check import check_paths, trial_of
 from markov_cot.phases import phase
 from markov_cot.run_state import Progress, RunState
-from markov_cot.path_check import check_paths, trial_of
 from markov_cot.session import Session, fits_context, learning_rate
 from markov_cot.tasks.problem import Problem
 from markov_cot.tracking import NOTHING, Silent, Tracker

@@ -98,7 +98,9 @@ def test_gradient_checkpointing_changes_nothing(family: str, tokenizer: Any) -> 
     assert right(row), row
     assert policy.paths.allow(CHECKPOINTED)
     calls: list[int] = []
-    layer = next(m for m in policy.model.modules() if isinstance(m, transformers.modeling_layers.GradientCheckpointingLayer))
+    layer = next(
+        m for m in policy.model.modules() if isinstance(m, transformers.modeling_layers.GradientCheckpointingLayer)
+    )
     inner = next(m for m in layer.modules() if isinstance(m, nn.LayerNorm) or "Norm" in type(m).__name__)
     inner.register_forward_hook(lambda *_: calls.append(1))
     policy.hidden(pad_left([[1, 5, 6], [1, 7]], 0, policy.device)).sum().backward()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from markov_cot.decoding import DECODERS, decoder_in_use
 from markov_cot.lora import AdaptedLinear
 from markov_cot.paths import CHECKPOINTED, EVEN_CACHE, FUSED, OWN_CACHE, PADDED, SHARED_CACHE, STATIC, WHOLE
 from markov_cot.policy import Policy
-from tests.small_runs import script
+from tests.small_runs import config_of, lines, script, start
 
 families = script("families")
 LOGP, GRADIENT = 2e-5, 1e-5
@@ -81,6 +83,22 @@ def test_an_adapter_on_the_output_layer(family: str, tokenizer: Any) -> None:
     base = families.build(families.FAMILIES[family]())
     row = families.compare(families.policy_of(base, tokenizer, lora=Lora(target_modules=["lm_head"])), base)
     assert right(row), row
+
+
+@pytest.mark.parametrize("answerer", ["critic", "actor"])
+def test_an_adapter_on_the_output_layer_alone_is_trained(tmp_path: Path, answerer: str) -> None:
+    changes: dict[str, Any] = {"lora": {"target_modules": ["lm_head"]}, "reward": {"answerer": answerer}}
+    if answerer == "actor":
+        changes["algorithm"] = {"actor_reward_weight": 1.0}
+    made = start(config_of(tmp_path, steps=2, **changes))
+    before = {name: p.detach().clone() for name, p in made.session.policy.trainable().items()}
+    made.run(lambda *_: None)
+    after = made.session.policy.trainable()
+    assert before and all("lm_head" in name for name in before)
+    assert all(not torch.equal(after[name], values) for name, values in before.items() if "lora_B" in name)
+    rows = [json.loads(line) for line in lines(tmp_path)]
+    first = next(row for row in rows if "ppo/ratio_max" in row)
+    assert first["ppo/ratio_max"] == pytest.approx(1, abs=1e-4) and first["optim/grad_norm"] > 0
 
 
 # --- gradient checkpointing

@@ -25,6 +25,15 @@ class Batch:
         """Position of each real token in its own context, from 0."""
         return (self.mask_BT.cumsum(1) - 1).clamp(min=0)
 
+    def take(self, index_B: Tensor) -> Batch:
+        """Return the rows that are named, as often as they are."""
+        return Batch(self.ids_BT[index_B], self.mask_BT[index_B])
+
+    def by_length(self) -> list[tuple[int, Tensor]]:
+        """Each number of real tokens, and which rows have it."""
+        length_B = self.mask_BT.sum(1)
+        return [(n, (length_B == n).nonzero().flatten()) for n in sorted(set(length_B.tolist()))]
+
 
 def pad_left(contexts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Batch:
     """Contexts of different lengths as one batch, padded on the left to the longest."""

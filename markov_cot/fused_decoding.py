@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from markov_cot.attention import CopiedPrompts, SharedPrompts
 from markov_cot.batches import Batch
+from markov_cot.forwards import close, fault_of
 from markov_cot.lora import Joined
-from markov_cot.policy import Policy, Prefix, close
+from markov_cot.policy import Policy, Prefix
 
 FAMILIES = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 """RMS norm, rotary attention, RMS norm, gated MLP; a Qwen 3 has norms of queries and keys besides."""
@@ -141,6 +142,10 @@ def decodes_fused(policy: Policy) -> bool:
     is_plain = type(decoder).__name__ in FAMILIES and not has_window and decoder.rotary_emb.rope_type in ROTATIONS
     if not (is_plain and policy.device.type == "cpu" and policy.shares_prompts and policy.may_join_layers):
         return False
+    return not fault_of(functools.partial(_is_right, policy))
+
+
+def _is_right(policy: Policy) -> bool:
     ids_1T = torch.tensor([PROBE]) % policy.vocabulary
     ones_1T = torch.ones_like(ids_1T)
     sequences = FusedSequences(policy, policy.read(Batch(ids_1T[:, :-1], ones_1T[:, :-1])), 1, 1)

@@ -9,6 +9,7 @@ the sum to the base's dtype, so it is for float32 and float64; a bfloat16 base h
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,10 +18,17 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from markov_cot.products import pack, product
 
+logger = logging.getLogger(__name__)
+
 FOLDED_DTYPES = (torch.float32, torch.float64)
+MAMBA = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+REFUSED_IN_MAMBA = ("out_proj", "conv1d")
+"""Layers whose weights these families' kernels read behind an adapter's back. PEFT 0.21 raises at them even where
+"all-linear" named them; this can go when it leaves them out itself."""
 COPY_LIMIT_BYTES = 4 << 30
 """Most memory for a copy of weights; fixed, so that a resumed run computes as the interrupted one did."""
 
@@ -30,18 +38,24 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
     folded: Tensor | None = None
     """W + s B A while the adapter is folded."""
+    plain: bool = False
+    """Whether PEFT's own forward is used instead, which calls the base's layer as it is."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[..., in] -> [..., out] in the base's dtype."""
+        if self.plain:
+            by_peft: Tensor = super().forward(x, *args, **kwargs)
+            return by_peft
         weight, bias = self.base_layer.weight, self.base_layer.bias
         if self.disable_adapters:
             return product(x, weight, bias)
         a, b, scaling = self.adapter()
         if self.folded is not None:
-            if torch.is_grad_enabled():
-                out: Tensor = _FoldedLinear.apply(x, a, b, self.folded, bias, scaling)  # type: ignore[no-untyped-call]
-                return out
-            return product(x, self.folded, bias)
+            if not torch.is_grad_enabled():
+                return product(x, self.folded, bias)
+            # Flat, because what a custom function returns must not be a view: Falcon adds to it in place.
+            flat: Tensor = _FoldedLinear.apply(x.flatten(0, -2), a, b, self.folded, bias, scaling)  # type: ignore[no-untyped-call]
+            return flat.view(*x.shape[:-1], -1)
         out = product(x, weight, bias)
         low = x.to(a.dtype) @ a.T
         if out.dtype == b.dtype:
@@ -65,24 +79,23 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
 
 class _FoldedLinear(torch.autograd.Function):
-    """x (W + s B A)^T + bias, with the gradients of x, A and B worked out from the folded weight."""
+    """x (W + s B A)^T + bias of rows x [N, in], with the gradients of x, A and B from the folded weight."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, a: Tensor, b: Tensor, folded: Tensor, bias: Tensor | None, scaling: float
+        ctx: Any, x_N: Tensor, a: Tensor, b: Tensor, folded: Tensor, bias: Tensor | None, scaling: float
     ) -> Tensor:
-        ctx.save_for_backward(x, a, b, folded)
+        ctx.save_for_backward(x_N, a, b, folded)
         ctx.scaling = scaling
-        return product(x, folded, bias)
+        return product(x_N, folded, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, a, b, folded = ctx.saved_tensors
-        (gradient,) = gradients
-        gradient_N, x_N = gradient.flatten(0, -2), x.flatten(0, -2)
+        x_N, a, b, folded = ctx.saved_tensors
+        (gradient_N,) = gradients
         low_N = product(x_N, a.detach()).mul_(ctx.scaling)
         low_gradient_N = product(gradient_N, b.detach().T.contiguous()).mul_(ctx.scaling)
-        gradient_x = product(gradient, folded.T) if ctx.needs_input_grad[0] else None
+        gradient_x = product(gradient_N, folded.T) if ctx.needs_input_grad[0] else None
         # The rank comes first in both, since a product with few rows is much faster than one with few columns.
         gradient_a = product(low_gradient_N.T.contiguous(), x_N.T)
         gradient_b = product(low_N.T.contiguous(), gradient_N.T).T
@@ -126,16 +139,59 @@ def _in_use(layer: nn.Linear | AdaptedLinear) -> tuple[Tensor, Tensor | None, Te
     return base.weight, base.bias, a, scaling * b
 
 
+class _Plain(type):
+    """Counts as its instances the layers that compute what `nn.Linear` computes: x W^T + bias and nothing else.
+
+    Quantised layers, BitNet's and routers are `nn.Linear`s by inheritance and have a forward of their own.
+    """
+
+    def __instancecheck__(cls, layer: Any) -> bool:
+        return type(layer) is nn.Linear and "forward" not in vars(layer)
+
+
+class _PlainLinear(metaclass=_Plain):
+    """Stands for such layers where PEFT asks for a class."""
+
+
 def use_adapted_linear(config: LoraConfig) -> None:
-    """Has PEFT put `AdaptedLinear` in the place of its own layer. The saved adapter is the same."""
-    config._register_custom_module({nn.Linear: AdaptedLinear})
+    """Has PEFT put `AdaptedLinear` in the place of its own layer over plain ones. The saved adapter is the same."""
+    config._register_custom_module({_PlainLinear: AdaptedLinear})
+
+
+def leave_out_unfit(config: LoraConfig, base: PreTrainedModel) -> None:
+    """Has PEFT leave out layers that an adapter cannot be put on, and says which.
+
+    Those do not map inputs to outputs, as routers that return choices beside scores, or PEFT refuses them by name.
+    """
+    unfit = [name for name, module in base.named_modules() if _maps_otherwise(module)]
+    if config.target_modules == "all-linear" and getattr(base.config, "model_type", None) in MAMBA:
+        unfit += [name for name, _ in base.named_modules() if name.rpartition(".")[2] in REFUSED_IN_MAMBA]
+    if unfit:
+        config.exclude_modules = unfit
+        logger.warning("no adapter on %d layers that none can be put on (%s)", len(unfit), unfit[0])
+
+
+@torch.no_grad()
+def _maps_otherwise(layer: nn.Module) -> bool:
+    """Whether it is a linear layer by inheritance to whose output an adapter's cannot be added."""
+    if not isinstance(layer, nn.Linear) or isinstance(layer, _PlainLinear):
+        return False
+    weight = layer.weight
+    if weight.is_meta or weight.dtype not in (torch.bfloat16, torch.float16, *FOLDED_DTYPES):
+        return False  # quantised: PEFT knows those
+    try:
+        out = layer(weight.new_zeros(1, layer.in_features))
+    except (RuntimeError, TypeError, ValueError):
+        return True
+    return not isinstance(out, Tensor) or out.shape != (1, layer.out_features)
 
 
 class Folding:
-    """Switches all adapted layers of a model to folded weights and back."""
+    """Switches all adapted layers of a model to folded weights and back, or to PEFT's own arithmetic."""
 
     def __init__(self, model: nn.Module) -> None:
         layers = [m for m in model.modules() if isinstance(m, AdaptedLinear)]
+        self._adapted = layers
         weights = [layer.base_layer.weight for layer in layers]
         in_parts = any(isinstance(w, DTensor) for w in weights)  # sharded: whole only within a layer's forward
         foldable = not in_parts and affords_copy(weights) and all(w.dtype in FOLDED_DTYPES for w in weights)
@@ -161,3 +217,20 @@ class Folding:
             if not self._depth:
                 for layer in self._layers:
                     layer.unfold()
+
+    @contextlib.contextmanager
+    def by_peft(self) -> Iterator[None]:
+        """Within it, layers compute what PEFT's and the base's own modules do."""
+        before = [layer.plain for layer in self._adapted]
+        for layer in self._adapted:
+            layer.plain = True
+        try:
+            yield
+        finally:
+            for layer, plain in zip(self._adapted, before, strict=True):
+                layer.plain = plain
+
+    def leave_to_peft(self) -> None:
+        """As `by_peft`, from now on."""
+        for layer in self._adapted:
+            layer.plain = True

@@ -32,10 +32,19 @@ _CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 class TokenBudgets:
     """Most tokens at once in each phase: sampling, scoring without gradient, and updates."""
 
-    def __init__(self, tokens: int, processes: Processes = ALONE, sharding: Sharding | None = None) -> None:
-        """`tokens` limits scoring and updates; sampling keeps only keys and values and starts without a limit."""
+    def __init__(
+        self,
+        tokens: int,
+        processes: Processes = ALONE,
+        sharding: Sharding | None = None,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`tokens` limits scoring and updates; sampling keeps only keys and values and starts without a limit.
+
+        `release` frees what a phase keeps for its own later calls; the next phase shall have that memory.
+        """
         self.tokens = {ROLLOUT: UNLIMITED, SCORE: tokens, UPDATE: tokens}
-        self._processes, self._sharding = processes, sharding
+        self._processes, self._sharding, self._release = processes, sharding, release
 
     def within(self, phase: str, size: int, work: Callable[[int], T]) -> T:
         """`work(tokens)`, done again from its start with half the tokens as often as it runs out of memory.
@@ -51,6 +60,7 @@ class TokenBudgets:
                 if not ran_out_of_memory(error):
                     raise
             # Outside the handler: its traceback would keep the tensors of the failed attempt alive.
+            self._release()
             if self._sharding:
                 self._catch_up(phase, self._sharding, failed=not done)
             elif self._processes.any(not done):

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from markov_cot.config import Lora, Model
 from markov_cot.errors import UserError
 from markov_cot.hub_access import Access, transport_errors
-from markov_cot.lora import use_adapted_linear
+from markov_cot.lora import leave_out_unfit, use_adapted_linear
 from markov_cot.model_source import check_source, check_tokenizer
 from markov_cot.model_source import resolve_source as resolve_source
 from markov_cot.text import first_line
@@ -128,6 +128,7 @@ def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     )
     if not getattr(base, "is_loaded_in_4bit", False):
         use_adapted_linear(peft_config)
+        leave_out_unfit(peft_config, base)
     with torch.random.fork_rng(), warnings.catch_warnings():
         # PEFT still asks transformers for the attribute by its old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

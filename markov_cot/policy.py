@@ -1,105 +1,49 @@
-"""One base model with one adapter: the actor with the adapter on, the critic with it off. No second copy of weights.
+"""The actor's and the critic's distributions: over the tokens of a CoT, and over those of an answer.
 
-Shapes: P prompts, B sequences, T tokens of a padded context, d hidden size, V vocabulary.
-Attention masks and position ids are always given.
-A forward ends at the hidden states: logits are made from those of them that are needed.
+Logits are made from those hidden states that are needed.
+
+Shapes: d hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from markov_cot.batches import Batch
-from markov_cot.caches import KeysValues, shared_cache
 from markov_cot.errors import UserError
-from markov_cot.lora import AdaptedLinear, Folding, affords_copy
+from markov_cot.forwards import Forwards, Prefix, close
+from markov_cot.lora import AdaptedLinear
 from markov_cot.products import NARROW_DTYPES, pack_wide, wide_product
 
-logger = logging.getLogger(__name__)
-
-ATTENTION = {"full_attention", "sliding_attention"}
-"""Kinds of layers whose whole state is their keys and values."""
-PROBE_TOKENS = 4
+__all__ = ["Policy", "Prefix", "close"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """Prompts that were read: what sequences need to go on from them."""
-
-    keys_values: KeysValues
-    hidden_Pd: Tensor
-    """Hidden state of each prompt's last token, from which the next is predicted."""
-    mask_PT: Tensor
-    length_P1: Tensor
-    """Tokens of each prompt without padding: the position of the next one."""
-
-
-class Policy:
+class Policy(Forwards):
     """Actor and critic over one set of base weights, and the distribution CoTs are drawn from."""
 
     def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerFast, temperature: float = 1.0) -> None:
         """Raises `UserError` for a model whose logits are not made from its last hidden states."""
-        self.model = model
+        super().__init__(model)
         self.tokenizer = tokenizer
         self.temperature = temperature
-        self.device = model.device
-        self._causal_lm = model.get_base_model()
-        self._config = model.config.get_text_config()
-        self.vocabulary: int = self._config.vocab_size
         # Padding is masked, so any id will do that has an embedding: a [PAD] added to the tokenizer alone has none.
         pad_id = tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None and pad_id < self.vocabulary else 0
-        self.max_length: int = self._config.max_position_embeddings
-        self._checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-        # FSDP gathers weights for a backward when the gradient reaches a layer's output. Where keys and values are all
-        # that is used of a prompt, it never reaches the last layer's; and one forward gathers half as much as two.
-        self._sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
-        self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
-        self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
-        self._folding = Folding(model)
         self._packed_head: Tensor | None = None
-        model.eval()
         self._check_head()
-        self._can_share = self._can_share_prompts()
 
-    # --- who is acting
-
-    @contextlib.contextmanager
-    def acting_as(self, role: str) -> Iterator[None]:
-        """Within it, forwards are the "actor"'s (adapter on) or the "critic"'s (adapter off)."""
-        assert role in ("actor", "critic"), role
-        if role == "actor":
-            with self.folded():
-                yield
-        elif self._has_other_parts:
-            with self.model.disable_adapter():
-                yield
-        else:
-            # PEFT's own switch walks through all modules and changes which parameters ask for gradients.
-            self._switch_adapters(disabled=True)
-            try:
-                yield
-            finally:
-                self._switch_adapters(disabled=False)
-
-    @contextlib.contextmanager
-    def folded(self) -> Iterator[None]:
-        """Within it, the actor's weights are computed once, from the parameters it was entered with."""
-        with self._folding.folded():
-            yield
+    def at_temperature(self, temperature: float) -> Policy:
+        """Return the same policy with CoTs drawn at another temperature."""
+        tempered = copy.copy(self)
+        tempered.temperature = temperature
+        return tempered
 
     @contextlib.contextmanager
     def decoding(self) -> Iterator[None]:
@@ -111,96 +55,6 @@ class Policy:
             yield
         finally:
             self._packed_head = None
-
-    def _switch_adapters(self, *, disabled: bool) -> None:
-        for adapter in self._adapters:
-            adapter._disable_adapters = disabled
-
-    @property
-    def is_actor(self) -> bool:
-        """Whether forwards are the actor's now."""
-        return not any(adapter.disable_adapters for adapter in self._adapters)
-
-    # --- forwards
-
-    def decodes_statically(self, places: int) -> bool:
-        """Whether a token's forward can be a CUDA graph, with caches of so many places.
-
-        Not with weights that are folded anew, whose addresses change, nor with a window, which counts from the end.
-        """
-        window = getattr(self._config, "sliding_window", None)
-        plain = self._can_share and not self._folding.folds and not getattr(self._causal_lm, "is_loaded_in_4bit", False)
-        return self.device.type == "cuda" and plain and (window is None or window >= places)
-
-    @property
-    def decoder(self) -> Any:
-        """transformers' model without its head: embeddings, layers and the last norm."""
-        return self._causal_lm.base_model
-
-    @property
-    def may_join_layers(self) -> bool:
-        """Whether the layers' weights are plain, whole and small enough to be copied for decoding."""
-        plain = all(type(adapter) is AdaptedLinear for adapter in self._adapters)
-        return plain and not (self._has_other_parts or self._sharded) and affords_copy(self.decoder.layers.parameters())
-
-    @property
-    def shares_prompts(self) -> bool:
-        """Whether a prompt is read once for all that goes on from it; else every sequence is read whole."""
-        return self._can_share and not ((self._checkpointing or self._sharded) and torch.is_grad_enabled())
-
-    def hidden(self, batch: Batch) -> Tensor:
-        """Hidden states [B, T, d] of whole contexts."""
-        with self._checkpointed():
-            return self._forward(batch.ids_BT, batch.mask_BT, batch.positions_BT, None)
-
-    def read(self, prompts: Batch) -> Prefix:
-        """Reads P prompts, with gradient where it is enabled."""
-        cache = DynamicCache()
-        hidden_PTd = self._forward(prompts.ids_BT, prompts.mask_BT, prompts.positions_BT, cache)
-        keys_values = [(layer.keys, layer.values) for layer in cache.layers]
-        return Prefix(keys_values, hidden_PTd[:, -1], prompts.mask_BT, prompts.mask_BT.sum(1, keepdim=True))
-
-    def extend(self, prefix: Prefix, index_B: Tensor, batch: Batch) -> Tensor:
-        """Hidden states [B, T, d] of continuations (padded on the right); the i-th goes on from prompt index_B[i]."""
-        mask_BT = torch.cat([prefix.mask_PT[index_B], batch.mask_BT], 1)
-        positions_BT = prefix.length_P1[index_B] + batch.positions_BT
-        return self._forward(batch.ids_BT, mask_BT, positions_BT, shared_cache(prefix.keys_values, index_B))
-
-    def read_apart(self, contexts: Batch) -> tuple[Tensor, Cache]:
-        """Hidden state [B, d] of each context's last token, and the model's own kind of cache of all of them."""
-        output = self.decoder(
-            input_ids=contexts.ids_BT,
-            attention_mask=contexts.mask_BT,
-            position_ids=contexts.positions_BT,
-            use_cache=True,
-        )
-        return output.last_hidden_state[:, -1], output.past_key_values
-
-    def step(self, ids_B: Tensor, mask_BT: Tensor, position_B1: Tensor, cache: Cache) -> Tensor:
-        """Hidden states [B, d] of one more token of each sequence in `cache`; the mask covers all so far."""
-        return self._forward(ids_B[:, None], mask_BT, position_B1, cache)[:, -1]
-
-    def _forward(self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache | None) -> Tensor:
-        hidden_BTd: Tensor = self.decoder(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        return hidden_BTd
-
-    @contextlib.contextmanager
-    def _checkpointed(self) -> Iterator[None]:
-        """Gradient checkpointing where it is on: it works in training mode only, in which no cache can be kept."""
-        needed = self._checkpointing and torch.is_grad_enabled()
-        if needed:
-            self.model.train()
-        try:
-            yield
-        finally:
-            if needed:
-                self.model.eval()
 
     # --- from hidden states to log-probabilities
 
@@ -294,46 +148,19 @@ class Policy:
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        probe = self._probe()
-        expected: Tensor = self._causal_lm(input_ids=probe.ids_BT, attention_mask=probe.mask_BT).logits
-        if not close(self.logits(self.hidden(probe)).to(expected.dtype), expected):
-            raise UserError(
-                f"model {self._causal_lm.name_or_path}: makes its logits in a way that is not known here "
-                f"({type(self._causal_lm).__name__}); use a model of another family"
-            )
-
-    @torch.no_grad()
-    def _can_share_prompts(self) -> bool:
-        kinds = set(getattr(self._config, "layer_types", None) or ())
-        if self._checkpointing:
-            logger.warning(
-                "model.gradient_checkpointing keeps no keys and values: updates read prompts for each sample"
-            )
-        if kinds - ATTENTION or getattr(self._causal_lm, "_is_stateful", False):
-            reason = f"{type(self._causal_lm).__name__} has layers that are not plain attention"
-        elif not self._shares_rightly():
-            reason = f"{type(self._causal_lm).__name__} computes something else from keys and values kept"
-        else:
-            return True
-        logger.warning("prompts are read anew for each sample, which is slower: %s", reason)
-        return False
-
-    def _shares_rightly(self) -> bool:
-        probe, half = self._probe(), PROBE_TOKENS // 2
-        parts = [Batch(probe.ids_BT[:, s], probe.mask_BT[:, s]) for s in (slice(half), slice(half, None))]
-        index_B = torch.zeros(1, dtype=torch.long, device=self.device)
-        return close(self.extend(self.read(parts[0]), index_B, parts[1]), self.hidden(probe)[:, half:])
-
-    def _probe(self) -> Batch:
-        ids_BT = torch.arange(PROBE_TOKENS, device=self.device)[None] % self.vocabulary
-        return Batch(ids_BT, torch.ones_like(ids_BT))
+        """Compares with the base's own logits, of its own modules."""
+        for role in ("critic", "actor"):
+            probe = self._row(self._probe(), 0)
+            with self.by_plain_modules(role) as base:
+                expected: Tensor = base(input_ids=probe.ids_BT).logits
+            with self.acting_as(role):
+                found = self.logits(self.hidden(probe))
+            if not close(found.to(expected.dtype), expected):
+                raise UserError(
+                    f"model {self.model_name}: makes its logits in a way that is not known here "
+                    f"({self.name}); use a model of another family"
+                )
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    """Whether they are equal up to rounding of their dtype, which a mistake in a mask or a missing factor exceeds."""
-    tolerance = 0.05 if a.dtype == torch.bfloat16 else 1e-3
-    return bool((a - b).abs().max() <= tolerance * b.abs().max())

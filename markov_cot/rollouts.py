@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from markov_cot.compat import has_float64
 from markov_cot.decoding import decode
 from markov_cot.policy import Policy
 from markov_cot.randomness import Stream, generator
@@ -28,21 +29,27 @@ def uniforms(seed: int, step: int, sequences: int, length: int, attempt: int = 0
 def draw(probability_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """Tokens by inverse CDF: the first whose cumulative probability exceeds u. One of probability 0 is never drawn.
 
-    Of probabilities that are NaN, the last token, whose log-prob is NaN too.
+    Of probabilities that are NaN, the last token, whose log-prob is NaN too. Summed up in float64, on the CPU where the
+    device has none: in float32 a rare token adds nothing to a sum near 1, and so could never be drawn.
     """
-    cumulative_BV = probability_BV.cumsum(-1)
+    device = probability_BV.device
+    where = device if has_float64(device) else torch.device("cpu")
+    cumulative_BV = probability_BV.to(where).cumsum(-1, dtype=torch.float64)
     total_B1 = cumulative_BV[:, -1:]
     # Rounding may lift u * total to total itself, which no cumulative probability exceeds.
     below_total_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
     target_B1 = torch.minimum(uniform_B[:, None].to(total_B1) * total_B1, below_total_B1)
-    return torch.searchsorted(cumulative_BV, target_B1, right=True).squeeze(1).clamp_(max=probability_BV.shape[1] - 1)
+    token_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
+    return token_B1.squeeze(1).clamp_(max=probability_BV.shape[1] - 1).to(device)
 
 
 @torch.no_grad()
 def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarray, role: str = "actor") -> Rollouts:
     """CoTs of exactly L tokens by `role`, G = B / P for each context, with their behaviour log-probs."""
     samples = len(uniform_BL) // len(contexts)
-    uniform = torch.from_numpy(uniform_BL).to(policy.device)
+    uniform = torch.from_numpy(uniform_BL)
+    if has_float64(policy.device):
+        uniform = uniform.to(policy.device)
     logps: list[Tensor] = []
 
     def pick(hidden_Bd: Tensor, position: int) -> Tensor:

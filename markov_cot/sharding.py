@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from markov_cot.compat import decoder_of
 from markov_cot.errors import UserError
 from markov_cot.processes import Processes
 
@@ -28,7 +29,7 @@ class Sharding:
     def __init__(self, model: PeftModel, processes: Processes, mesh: DeviceMesh, device: torch.device) -> None:
         """Shards `model` in place and moves it to `device`. Raises `UserError` where its layers are not known."""
         self._processes = processes
-        self._decoder: nn.Module = model.get_base_model().base_model
+        self._decoder: nn.Module = decoder_of(model.get_base_model())
         self._empty = torch.zeros((1, 1), dtype=torch.long, device=device)
         self._voting = True
         whole = {p for p in model.parameters() if p.requires_grad}

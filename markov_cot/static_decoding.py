@@ -9,6 +9,8 @@ Shapes: P prompts, B sequences, T padded prompt tokens, d hidden size.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,7 +19,10 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from markov_cot.memory import ran_out_of_memory
 from markov_cot.policy import Policy, Prefix
+
+logger = logging.getLogger(__name__)
 
 BUCKET = 64
 """Prompts' lengths are rounded up to a multiple of it."""
@@ -30,10 +35,12 @@ class _StaticLayer(CacheLayerMixin):  # type: ignore[misc]
 
     is_sliding = False
 
-    def __init__(self, like: Tensor, sequences: int, places: int, place_1: Tensor) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, sequences: int, places: int, place_1: Tensor) -> None:
         super().__init__()
-        shape = (sequences, like.shape[1], places, like.shape[3])
-        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        # Their heads may differ in size, as they do in DeepSeek's.
+        self.keys, self.values = (
+            prompt.new_zeros(sequences, prompt.shape[1], places, prompt.shape[3]) for prompt in (keys, values)
+        )
         self._place_1 = place_1
         self.is_initialized = True
 
@@ -68,13 +75,13 @@ class StaticSequences:
         self._place_1 = torch.zeros(1, dtype=torch.long, device=device)
         self.hidden_Bd = prefix.hidden_Pd.new_zeros(sequences, prefix.hidden_Pd.shape[1])
         """Of the last token of each, from which the next is predicted."""
-        layers = [_StaticLayer(keys, sequences, places, self._place_1) for keys, _ in prefix.keys_values]
+        layers = [_StaticLayer(*pair, sequences, places, self._place_1) for pair in prefix.keys_values]
         self._layers, self._cache = layers, Cache(layers=layers)
         self._graph: Any = None
-        self._ran_once = False
+        self._forwards = 0
 
     def start(self, prefix: Prefix, index_B: Tensor) -> None:
-        """Begins anew: the i-th sequence goes on from prompt index_B[i]."""
+        """Starts from the beginning: the i-th sequence continues prompt index_B[i]."""
         end, start = self._prompt_places, self._prompt_places - prefix.mask_PT.shape[1]
         self._mask_BT.zero_()
         self._mask_BT[:, start:end] = prefix.mask_PT[index_B]
@@ -93,16 +100,30 @@ class StaticSequences:
     def append(self, token_B: Tensor) -> None:
         """Reads one more token of each."""
         self._ids_B.copy_(token_B)
-        if self._graph is None and self._ran_once and self._policy.device.type == "cuda":
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._forward()
-            self._graph = graph
+        # The first forward also lets libraries set up what a capture must not.
+        if self._graph is None and self._forwards and self._policy.paths.captures:
+            self._graph = self._capture()
         if self._graph is None:
-            self._forward()  # the first call, which also lets libraries set up what a capture must not
-            self._ran_once = True
+            self._forward()
+            self._forwards += 1
         else:
             self._graph.replay()
+
+    def _capture(self) -> Any:
+        """Return the graph of a forward; None where there can be none, and then none is tried again."""
+        try:
+            return capture(self._forward)
+        except RuntimeError as error:
+            if ran_out_of_memory(error):
+                raise
+            # A capture computes nothing, so the buffers are as they were.
+            self._policy.paths.captures = False
+            logger.warning(
+                "%s: tokens are decoded without CUDA graphs, which is slower: its forward cannot be captured (%s)",
+                self._policy.name,
+                str(error).strip().splitlines()[0],
+            )
+            return None
 
     def _forward(self) -> None:
         self._mask_BT.index_fill_(1, self._place_1, 1)
@@ -110,6 +131,14 @@ class StaticSequences:
         self.hidden_Bd.copy_(hidden_Bd)
         self._place_1.add_(1)
         self._position_B1.add_(1)
+
+
+def capture(forward: Callable[[], None]) -> Any:
+    """Return a CUDA graph of a forward."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        forward()
+    return graph
 
 
 class StaticDecoder:
@@ -130,3 +159,7 @@ class StaticDecoder:
         found = self._known[key]
         found.start(prefix, index_B)
         return found
+
+    def clear(self) -> None:
+        """Frees all buffers and graphs."""
+        self._known.clear()

@@ -9,19 +9,22 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.monitor import Event
 from markov_cot.collection import Collector, Experience
 from markov_cot.config import flatten
+from markov_cot.decoding import release
 from markov_cot.errors import UserError
 from markov_cot.evaluation.validation import Score, summarise_marks, validate
 from markov_cot.losses import Weights, adapted_kl_weight
 from markov_cot.memory import SCORE, UPDATE, TokenBudgets, peak_memory
+from markov_cot.path_check import check_paths, trial_of
 from markov_cot.phases import phase
 from markov_cot.run_state import Progress, RunState
-from markov_cot.session import Session, learning_rate
+from markov_cot.session import Session, fits_context, learning_rate
 from markov_cot.tasks.problem import Problem
 from markov_cot.tracking import NOTHING, Silent, Tracker
 from markov_cot.updates import Updater
@@ -51,7 +54,9 @@ class Trainer:
         config, policy = session.config, session.policy
         self.session = session
         self.processes = session.processes
-        self.budgets = TokenBudgets(config.optim.micro_batch_tokens, self.processes, session.sharding)
+        self.budgets = TokenBudgets(
+            config.optim.micro_batch_tokens, self.processes, session.sharding, lambda: release(policy)
+        )
         self.updater = updater(policy, config, self.budgets, self.processes, session.sharding)
         self.collector = Collector(policy, session.prompts, config, self.budgets, self.processes)
         self.state = RunState(session, self.updater.optimizer, self.budgets, self.collector.baseline)
@@ -81,6 +86,7 @@ class Trainer:
         config, name = self.session.config, self.session.splits.name
         lock = self.session.lock if self.processes.is_first else contextlib.nullcontext()
         with lock, self._open_tracker() as tracker:
+            self._check_paths()
             if not self.progress.started:
                 self._start(tracker)
             elif self.session.goes_back:
@@ -126,6 +132,20 @@ class Trainer:
                         f"{folder}: cannot be written ({error.strerror}); free space and start again"
                     ) from None
         return tracker
+
+    def _check_paths(self) -> None:
+        """Makes sure that what the run computes is what its model computes; all processes then compute alike."""
+        session, policy = self.session, self.session.policy
+        fits = partial(fits_context, policy.max_length, session.prompts, session.config.rollout.length)
+        problems = (session.splits.train, session.held_out)
+        trial = trial_of(session.prompts, problems, session.config.rollout.length, fits, trains=True)
+        if trial is None:
+            return
+        # A sharded model's processes compute together, and so all of them refuse what one refuses.
+        with contextlib.nullcontext() if session.sharding else self.processes.together():
+            check_paths(policy, trial)
+        elsewhere = {path for ruled_out in self.processes.collect(sorted(policy.paths.ruled_out)) for path in ruled_out}
+        policy.rule_out(*sorted(elsewhere), reason="it is so in another process")
 
     def _start(self, tracker: Tracker) -> None:
         """What is done before the first step: the base's held-out score, and a checkpoint to go back to.

@@ -166,7 +166,7 @@ class Updater:
 
     def _keep_in_step(self, data: Experience, weights: Weights) -> None:
         """A micro-batch of no weight, where another process has one more: a sharded backward needs all of them."""
-        roots = self._roots(data, data.own[:1], weights)
+        roots = [root for root in self._roots(data, data.own[:1], weights) if root.requires_grad]
         torch.autograd.backward(roots, [torch.zeros_like(root) for root in roots])
 
     def _micro_batch(
@@ -198,8 +198,11 @@ class Updater:
             for key, value in zip(LOSSES, values, strict=True):
                 losses[key] += value.item()
             parts.append(metrics)
-        with phase("backward"):
-            torch.autograd.backward(roots, [leaf.grad for leaf in leaves])
+        # Hidden states have no gradient where the output layer alone is adapted.
+        back = [(root, leaf.grad) for root, leaf in zip(roots, leaves, strict=True) if root.requires_grad]
+        if back:
+            with phase("backward"):
+                torch.autograd.backward([root for root, _ in back], [gradient for _, gradient in back])
 
     def _index(self, chosen: Sequence[int]) -> Tensor:
         return torch.tensor(chosen, device=self.policy.device)

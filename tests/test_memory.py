@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from markov_cot import collection, memory, rewards, rollouts, updates
+from markov_cot import collection, decoding, memory, rewards, rollouts, updates
 from markov_cot.config import Config
 from markov_cot.errors import UserError
 from markov_cot.evaluation import validation
 from markov_cot.memory import ROLLOUT, SCORE, SMALLEST, UPDATE, TokenBudgets, ran_out_of_memory
+from markov_cot.policy import Policy
+from markov_cot.static_decoding import StaticDecoder
 from tests.process_cases import in_float64
 from tests.small_runs import config_of, lines, run, start
 
@@ -157,3 +159,46 @@ def test_memory_that_runs_out_in_a_phase_changes_nothing(
 
 def _computed(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if not key.startswith("perf/")}
+
+
+# --- what a phase keeps for its own later calls
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_a_phase_keeps_is_freed_before_anything_else_is_tried(fits: bool) -> None:
+    kept: list[str] = []
+    budgets = TokenBudgets(1000, release=kept.clear)
+    seen: list[int] = []
+
+    def work(tokens: int) -> str:
+        seen.append(len(kept))
+        kept.append("buffers")
+        if not fits and tokens > 500:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return "done"
+
+    assert budgets.within(ROLLOUT, 1000, work) == "done"
+    assert seen == ([0] if fits else [0, 0]) and not kept
+
+
+def test_a_run_holds_no_buffers_for_decoding_while_it_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "decodes_fused", lambda _: False)
+    monkeypatch.setattr(Policy, "decodes_statically", lambda self, _: self.shares_prompts)
+    made = start(config_of(tmp_path, steps=1))
+    used, held = [], []
+    gradient, sequences = made.updater.gradient, StaticDecoder.sequences
+
+    def counting(self: StaticDecoder, *args: Any) -> Any:
+        used.append(len(self._known))
+        return sequences(self, *args)
+
+    monkeypatch.setattr(StaticDecoder, "sequences", counting)
+    monkeypatch.setattr(
+        made.updater,
+        "gradient",
+        lambda *args, **kwargs: (
+            held.append(len(decoding.static_decoder(made.session.policy)._known)) or gradient(*args, **kwargs)
+        ),
+    )
+    made.run(lambda *_: None)
+    assert used and held and not any(held)

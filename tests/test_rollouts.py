@@ -12,8 +12,11 @@ from scipy import stats
 from torch import Tensor
 from transformers import DynamicCache
 
+from markov_cot import rollouts
 from markov_cot.batches import Batch
+from markov_cot.compat import has_float64
 from markov_cot.decoding import decode
+from markov_cot.paths import OWN_CACHE, Paths
 from markov_cot.policy import Policy
 from markov_cot.rollouts import ANSWER_TOKENS, draw, greedy_answers, greedy_cots, sample_cots, uniforms
 
@@ -136,6 +139,7 @@ class Scripted(Policy):
     def __init__(self, policy: Policy, scripts: dict[int, list[int]]) -> None:
         self.__dict__.update(policy.__dict__)
         self.scripts, self.forwards = scripts, 0
+        self.paths = Paths(tried={OWN_CACHE})
 
     def read_apart(self, contexts: Batch) -> tuple[Tensor, Any]:
         self.rows = [self.scripts[row] for row in contexts.ids_BT[:, -1].tolist()]
@@ -203,3 +207,30 @@ def test_decode_asks_for_no_forward_whose_token_is_not_wanted(policy: Policy) ->
     assert decode(policy, CONTEXTS, 3, pick, samples=2).shape == (6, 3)
     assert decode(policy, CONTEXTS, 9, pick, stop=lambda: len(seen) >= 5).shape == (3, 2)
     assert seen == [0, 1, 2, 0, 1]
+
+
+# --- drawing from large vocabularies, and on devices without float64
+
+
+def test_every_token_of_a_large_vocabulary_can_be_drawn() -> None:
+    # As frequent as words are: the n-th in 1 / n. In float32, tens of thousands add nothing to a sum near 1.
+    probability = 1 / torch.arange(1, 128_257, dtype=torch.float64)
+    probability = (probability / probability.sum()).float()
+    order = torch.randperm(len(probability), generator=torch.Generator().manual_seed(0))
+    probability = probability[order]
+    cumulative = probability.double().cumsum(0)
+    rare = probability.argsort()[:500]
+    middle = (cumulative[rare] - probability[rare].double() / 2) / cumulative[-1]
+    drawn = draw(probability.expand(500, -1), middle)
+    assert torch.equal(drawn, rare)
+
+
+def test_without_float64_tokens_are_drawn_on_the_cpu(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_float64(torch.device("cpu")) and has_float64(torch.device("cuda"))
+    assert not has_float64(torch.device("mps"))
+    u = uniforms(0, 0, 6, LENGTH)
+    expected = sample_cots(policy, CONTEXTS, u)
+    monkeypatch.setattr(rollouts, "has_float64", lambda _: False)
+    found = sample_cots(policy, CONTEXTS, u)
+    assert torch.equal(found.cot_BL, expected.cot_BL)
+    assert torch.equal(found.behaviour_logp_BL, expected.behaviour_logp_BL)

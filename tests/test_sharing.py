@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor
 
 from markov_cot.decoding import decode
+from markov_cot.paths import SHARED
 from markov_cot.policy import Policy
 from markov_cot.prompts import AnswerContext
 from markov_cot.rollouts import sample_cots, uniforms
@@ -33,7 +34,7 @@ def both_ways(policy: Policy, compute: Callable[[], list[Tensor]]) -> list[tuple
     assert policy.shares_prompts
     shared = compute()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "_can_share", False)
+        patch.setattr(policy.paths, "ruled_out", {SHARED})
         whole = compute()
     return list(zip(shared, whole, strict=True))
 
@@ -84,7 +85,7 @@ def test_in_bfloat16_sampling_is_as_near_to_scoring_as_a_cache_is_to_a_full_forw
     contexts = [CONTEXTS[i // 8] for i in range(24)]
     ours = (rollouts.behaviour_logp_BL - score(policy, contexts, rollouts.cot_BL).logp_BL).abs().mean()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "_can_share", False)
+        patch.setattr(policy.paths, "ruled_out", {SHARED})
         cached = []
 
         def pick(hidden_Bd: Tensor, position: int) -> Tensor:

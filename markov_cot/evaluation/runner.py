@@ -15,6 +15,7 @@ from markov_cot.config import Reward
 from markov_cot.evaluation.answering import Answer, answer_from_cots
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, rounded
+from markov_cot.path_check import check_paths, trial_of
 from markov_cot.policy import Policy
 from markov_cot.prompts import Prompts
 from markov_cot.randomness import Stream, generator
@@ -62,7 +63,7 @@ class Runner:
     ) -> None:
         """`baselines` are those already known, by index of their item: log-probs after the base's greedy CoT."""
         if writing.temperature is not None:
-            policy = Policy(policy.model, policy.tokenizer, writing.temperature)
+            policy = policy.at_temperature(writing.temperature)
         # An untrained model both writes and answers: with no adapter, actor and critic are one.
         answerer = CRITIC if writing.writer == CRITIC else reward.answerer
         self._policy, self._prompts, self._writing = policy, prompts, writing
@@ -78,6 +79,7 @@ class Runner:
 
         A batch that was interrupted half-way is computed whole, because rounding depends on what is computed together.
         """
+        self._check_paths(items)
         size = max(1, batch // self._writing.samples)
         for start in range(0, len(items), size):
             part = items[start : start + size]
@@ -88,6 +90,7 @@ class Runner:
 
     def records(self, items: Sequence[Item]) -> list[Record]:
         """Records of a few items, computed together."""
+        self._check_paths(items)
         problems = [item.problem for item in items]
         samples = self._writing.samples
         repeated = [problem for problem in problems for _ in range(samples)]
@@ -121,6 +124,13 @@ class Runner:
         )
         sampled: list[list[int]] = sample_cots(self._policy, contexts, uniform_BL, writing.writer).cot_BL.tolist()
         return sampled
+
+    def _check_paths(self, items: Sequence[Item]) -> None:
+        """Before the first of a policy's items: makes sure that what is computed is what its model computes."""
+        problems = [item.problem for item in items]
+        trial = trial_of(self._prompts, (problems,), self._writing.length, lambda _: True, trains=False)
+        if trial:
+            check_paths(self._policy, trial)
 
     def _baselines(self, items: Sequence[Item]) -> list[float]:
         if all(item.index in self._known for item in items):

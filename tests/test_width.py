@@ -138,11 +138,15 @@ def test_no_command_cuts_a_line_or_wraps_a_cell(folder: Path) -> None:
         (20_000, -123.456, 12_857.0, "reward -123.456  held-out 0.900  KL 0.012 "),
     ],
 )
-def test_the_progress_line_is_one_whole_line(steps: int, reward: float, rate: float, expected: str) -> None:
+def test_the_progress_line_is_one_whole_line(
+    tmp_path: Path, steps: int, reward: float, rate: float, expected: str
+) -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=WIDTH, force_terminal=True, no_color=True, markup=False, highlight=False)
     trainer = MagicMock(spec=Trainer)
-    trainer.session = SimpleNamespace(config=SimpleNamespace(steps=steps), splits=SimpleNamespace(name="sums"))
+    trainer.session = SimpleNamespace(
+        config=SimpleNamespace(steps=steps), splits=SimpleNamespace(name="sums"), folders=SimpleNamespace(run=tmp_path)
+    )
     trainer.progress = SimpleNamespace(step=0, rollbacks=0, lr_scale=1.0)
     metrics = {
         "reward/answer_logprob": reward,

@@ -39,7 +39,7 @@ class Form:
 ENGLISH = Form(".", ",")
 _COMMA_AND_POINTS, _COMMA_AND_SPACES = Form(",", "."), Form(",", _SPACES)
 _APOSTROPHES, _POINT_AND_SPACES = Form(".", "'’"), Form(".", _SPACES)
-_FORMS = (Form(",", f".'’{_SPACES}"), _APOSTROPHES, _POINT_AND_SPACES, Form(".", "_"))
+_FORMS = (_APOSTROPHES, _POINT_AND_SPACES, Form(".", "_"), Form(",", f".'’{_SPACES}"))
 """Those that a number may show by itself."""
 
 _LANGUAGES = {

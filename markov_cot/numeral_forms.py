@@ -17,7 +17,7 @@ NO_VALUE = "0/0"
 _SPACES = " \u00a0\u2009\u202f"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Form:
     """How numbers are written: `decimal` is one character, `groups` those that part thousands."""
 
@@ -39,7 +39,7 @@ class Form:
 ENGLISH = Form(".", ",")
 _COMMA_AND_POINTS, _COMMA_AND_SPACES = Form(",", "."), Form(",", _SPACES)
 _APOSTROPHES, _POINT_AND_SPACES = Form(".", "'’"), Form(".", _SPACES)
-_FORMS = (Form(",", f".'’{_SPACES}"), _APOSTROPHES, _POINT_AND_SPACES, Form(".", "_"))
+_FORMS = (_APOSTROPHES, _POINT_AND_SPACES, Form(".", "_"), Form(",", f".'’{_SPACES}"))
 """Those that a number may show by itself."""
 
 _LANGUAGES = {
@@ -122,13 +122,15 @@ def own_form(text: str) -> Form | None:
 
 
 def _converted(run: str, form: Form) -> str:
+    if form is ENGLISH and _ENGLISH_NUMBER.fullmatch(run):
+        return run
     if " " in run and not any(each.pattern.fullmatch(run) for each in _FORMS):
         return " ".join(_converted(part, form) for part in run.split(" "))
     if run.isdigit():
         return run
     if form is not ENGLISH and form.pattern.fullmatch(run):
         return form.english(run)
-    if form is ENGLISH and (_ENGLISH_NUMBER.fullmatch(run) or _thin_spaced(run)):
+    if form is ENGLISH and _thin_spaced(run):
         return run
     return run if _CLEAR_POINT.fullmatch(run) else NO_VALUE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from markov_cot.evaluation.hedges import is_open, is_ruled_out
 from markov_cot.evaluation.visible import before_next_turn, next_question, visible
@@ -94,7 +93,6 @@ def anchor(text: str, form: Form = ENGLISH) -> str | None:
     return usable(_settled(text))
 
 
-@lru_cache(maxsize=1)
 def prepared(text: str, form: Form = ENGLISH) -> str:
     """What is visible of `text`, with its numbers written in English digits; for rules that read it one by one."""
     return join_parts(in_english(tidy_latex(ascii_digits(before_next_turn(visible(text)))), form))

@@ -47,7 +47,7 @@ def test_choices_and_the_base_alone(workplace: Path, cli: Cli) -> None:
     [
         (["What?", "--dataset", "words"], "not both"),
         ([" "], "not an empty one"),
-        (["What?", "--choice", "one"], "give 2 to 5"),
+        (["What?", "--choice", "one"], "give 2 to 26"),
         (["--choice", "one"], "only with a typed QUESTION"),
         (["word " * 2000], "longer than the model's context"),
         (["What?", "--checkpoint", "adapter_7"], "adapter_7: not found"),

@@ -68,7 +68,7 @@ def test_an_answer_that_is_none_is_marked(
     [
         (["What?", "--dataset", "words"], "not both"),
         ([" "], "not an empty one"),
-        (["What?", "--choice", "one"], "give 2 to 5"),
+        (["What?", "--choice", "one"], "give 2 to 26"),
         (["--choice", "one"], "only with a typed QUESTION"),
         (["word " * 2000], "longer than the model's context"),
         (["What?", "--checkpoint", "adapter_7"], "adapter_7: not found"),

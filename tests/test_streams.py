@@ -22,7 +22,6 @@ ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 @pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, ASCII_LOCALE], ids=["stdout", "locale"])
 def test_an_ascii_terminal_shows_escapes(tmp_path: Path, variables: dict[str, str]) -> None:
-
     command = [sys.executable, "-m", "markov_cot", "sample", QUESTION, "--checkpoint", "base", "--set=rollout.length=8"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment(**variables), timeout=200)
     assert done.returncode == 0, done.stderr

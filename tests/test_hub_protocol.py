@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load, save
 
+from markov_cot import hub_access
 from markov_cot.errors import UserError
 from markov_cot.models import fingerprint, load_base, resolve_source
 from tests.hub_server import Files, Hub, commit_of, repository, serving
@@ -74,7 +76,6 @@ def hub() -> Iterator[Hub]:
         "models/org/gated": repository(files, refusal=401),
         "models/org/closed": repository(files, refusal=403),
         "models/org/cut": repository(files, broken={"model.safetensors"}),
-        "models/org/busy": repository(files, refusal=503),
         "datasets/openai/gsm8k": repository(gsm8k(10), gsm8k(50)),
         "datasets/ChilleD/SVAMP": repository(gsm8k(10), refusal=401),
         "datasets/allenai/ai2_arc": repository(gsm8k(10), refusal=403),
@@ -133,7 +134,6 @@ def at_the_hub(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         "data of no revision": train("r", "--dataset", "gsm8k", "--model", "nano", "--set", "data.revision=v9"),
         "gated data": train("r", "--dataset", "svamp", "--model", "nano"),
         "closed data": train("r", "--dataset", "arc", "--model", "nano"),
-        "busy": train("r", "--model", "org/busy"),
         "absent data": train("r", "--dataset", "aqua", "--model", "nano"),
     }
     folder = tmp_path_factory.mktemp("hub")
@@ -188,7 +188,6 @@ def test_a_revision_is_kept_on_resume_and_in_evaluation(at_the_hub: Answers) -> 
         ("data of no revision", "openai/gsm8k has no revision v9 on the hub"),
         ("gated data", "ChilleD/SVAMP is gated; accept its licence on its page on the hub, then run `hf auth login`"),
         ("closed data", "allenai/ai2_arc is gated and your token has no access to it; ask for access"),
-        ("busy", "model org/busy: the hub answers 503; try again later"),
         ("absent data", "there is no deepmind/aqua_rat on the hub, or it is private"),
     ],
 )
@@ -241,6 +240,39 @@ def test_a_hub_that_does_not_answer_is_one_line_and_its_cache_is_used(
         assert answer["seconds"] < 60, "the libraries alone would try for minutes"
     assert cached["code"] == 0, cached
     assert base_of(tmp_path, "cached")["commit"] == commit_of(0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(b"", "cannot be reached"), (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "answers 502")],
+)
+def test_a_hub_that_is_silent_or_broken_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, reason: str
+) -> None:
+    monkeypatch.setattr(hub_access, "_SECONDS", 0.5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            connection.recv(4096)
+            connection.sendall(answer)
+            asked.append(connection)  # kept open
+
+        asked: list[socket.socket] = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        access = hub_access.Access()
+        thread.join()
+        asked[0].close()
+    assert access.fault and access.fault.startswith(f"the hub at {endpoint} {reason}")
+    from huggingface_hub import constants
+
+    with access.using():
+        assert constants.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
 
 
 def test_local_files_have_no_revision(tmp_path: Path) -> None:

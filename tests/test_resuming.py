@@ -16,9 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from markov_cot import models
 from markov_cot import session as session_module
+from markov_cot.checkpoints import Found
 from markov_cot.errors import UserError
 from markov_cot.events import EventFile, cut_events
 from markov_cot.locking import LOCK, RunLock
+from markov_cot.manifest import Manifest
+from markov_cot.resuming import note_commit
 from markov_cot.tracking import NOTHING, Tracker, _summary
 from tests.small_runs import BENCHMARKS, config_of, differences, lines, outcome, run, start, warm
 
@@ -321,3 +324,15 @@ def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert [(r["kills"], r["identical"] == r["runs"]) for r in results.values()] == [(2, True)] * 2
+
+
+def test_another_commit_of_the_hubs_model_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    base = {"name": "org/tiny", "fingerprint": "f", "revision": "main", "commit": "aaa"}
+    found = Found(Path("adapter_4"), Manifest(4, {}, base, {}, {}, {}), [])
+    note_commit(found, base)
+    note_commit(found, {"name": "org/tiny", "fingerprint": "f"})
+    assert caplog.records == []
+    note_commit(found, base | {"commit": "bbb"})
+    assert [record.getMessage() for record in caplog.records] == [
+        "changed since adapter_4: the commit of org/tiny on the hub (aaa -> bbb); model.revision=aaa pins the former"
+    ]

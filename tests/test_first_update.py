@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -17,7 +18,7 @@ from transformers import LlamaConfig
 from markov_cot import memory
 from markov_cot.advantages import group_advantages
 from markov_cot.collection import Experience
-from markov_cot.config import build_config
+from markov_cot.config import Lora, build_config
 from markov_cot.errors import UserError
 from markov_cot.losses import (
     ROUNDING,
@@ -268,3 +269,50 @@ def test_weights_undo_a_sampler_of_another_distribution() -> None:
     weighted = slope(q, importance_weight(u.log()[:, None], q.log()[:, None], 2.0)[:, 0])
     torch.testing.assert_close(weighted, on_policy, rtol=0, atol=1e-15)
     assert (slope(q, torch.ones(3).double()) - on_policy).norm() > 0.01
+
+
+# --- logits
+
+
+HEADS: dict[str, tuple[type, dict[str, Any]]] = {
+    "plain": (LlamaConfig, {}),
+    "soft-capped": (transformers.Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 5.0}),
+    "scaled": (transformers.CohereConfig, {"logit_scale": 0.3}),
+    "divided": (transformers.GraniteConfig, {"logits_scaling": 0.3}),
+    "adapted": (LlamaConfig, {}),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+@pytest.mark.parametrize("role", ["actor", "critic"])
+def test_a_bfloat16_models_log_probs_are_those_of_a_float32_head(
+    make_policy: Callable[..., Policy], sizes: dict[str, Any], case: str, role: str
+) -> None:
+    kind, more = HEADS[case]
+    lora = Lora(target_modules=("q_proj", "lm_head")) if case == "adapted" else None
+    policy = make_policy(kind(**sizes | more), dtype=torch.bfloat16, lora=lora)
+    hidden = 8 * torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    output = policy.model.get_base_model().get_output_embeddings()
+    weight = (output.base_layer if case == "adapted" else output).weight.double()
+    if case == "adapted" and role == "actor":
+        a, b, scaling = output.adapter()
+        weight = weight + scaling * b.double() @ a.double()
+    logits = hidden.double() @ weight.T
+    logits = {"scaled": 0.3 * logits, "divided": logits / 0.3, "soft-capped": 5 * torch.tanh(logits / 5)}.get(
+        case, logits
+    )
+    expected = logits.log_softmax(-1)
+    allowed = ~policy.banned_V
+    expected_cot = logits.masked_fill(policy.banned_V, -math.inf).log_softmax(-1)
+    assert logits.abs().max() > 4, "where bfloat16 rounds by more than 0.01"
+    with torch.no_grad(), policy.acting_as(role):
+        found = [policy.answer_logp(hidden)]
+        found_cot = [policy.cot_logp(hidden)]
+        with policy.decoding():
+            found.append(policy.answer_logp(hidden))
+            found_cot.append(policy.cot_logp(hidden))
+    for each in found:
+        assert each.dtype == torch.float32
+        torch.testing.assert_close(each.double(), expected, rtol=0, atol=2e-5)
+    for each in found_cot:
+        torch.testing.assert_close(each.double()[..., allowed], expected_cot[..., allowed], rtol=0, atol=2e-5)

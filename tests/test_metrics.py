@@ -72,7 +72,6 @@ def test_policy_metrics_by_hand() -> None:
             "ppo/ratio_max": 1.25,
             "ppo/behaviour_kl": (0.25 - math.log(1.25)) / 2,  # rho - 1 - ln rho: 0 and 0.25 - ln 1.25
             "ppo/clip_fraction": 0.5,  # 1.25 is outside 1 +- 0.2
-            "rollout/logprob_gap": ln(1.25) / 2,  # 0 and ln 1.25
         },
         abs=1e-12,
     )

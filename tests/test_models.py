@@ -238,7 +238,11 @@ def test_every_token_with_a_newline_and_eos_ends_an_answer(llama: Policy) -> Non
 @pytest.fixture
 def bare(llama: Policy, monkeypatch: pytest.MonkeyPatch) -> Policy:
     """Takes hidden states for logits, so that distributions can be made by hand."""
-    monkeypatch.setattr(llama, "logits", lambda hidden: hidden.clone())
+
+    def at_least_float32(hidden: Tensor) -> Tensor:
+        return hidden.to(torch.promote_types(hidden.dtype, torch.float32), copy=True)
+
+    monkeypatch.setattr(llama, "logits", at_least_float32)
     return llama
 
 

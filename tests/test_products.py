@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from markov_cot.products import pack, product
+from markov_cot import products
+from markov_cot.products import pack, pack_wide, product, wide_product
 
 
 def tensors(dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
@@ -46,3 +47,51 @@ def test_a_weight_that_is_trained_gets_its_gradient() -> None:
     weight.requires_grad_()
     product(x, weight).sum().backward()
     assert weight.grad is not None and weight.grad.any()
+
+
+# --- of 16-bit numbers, in float32
+
+
+@pytest.mark.parametrize("block", [7, 1 << 20])
+@pytest.mark.parametrize("shape", [(7, 6), (2, 3, 6), (6,)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_wide_product_is_not_rounded_to_16_bits(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, shape: tuple[int, ...], biased: bool, block: int
+) -> None:
+    monkeypatch.setattr(products, "BLOCK_NUMBERS", block)
+    x, weight, bias = tensors(dtype, shape)
+    x = x * 20
+    bias_or_none = bias if biased else None
+    exact = F.linear(x.double(), weight.double(), bias.double() if biased else None)
+    for found in (wide_product(x, weight, bias_or_none), wide_product(x, pack_wide(weight), bias_or_none)):
+        assert found.dtype == torch.promote_types(dtype, torch.float32) and found.shape == exact.shape
+        torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=2e-5)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_wide_products_gradient(trained: bool) -> None:
+    x, weight, bias = tensors(torch.bfloat16, (2, 3, 6))
+    leaf, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    weight.requires_grad_(trained)
+    factors = torch.arange(30).view(2, 3, 5).cos()
+    (wide_product(leaf, weight, bias) * factors).sum().backward()
+    (F.linear(exact, weight.detach().double()) * factors).sum().backward()
+    assert leaf.grad is not None and leaf.grad.dtype == torch.bfloat16 and exact.grad is not None
+    torch.testing.assert_close(leaf.grad.double(), exact.grad, rtol=2e-2, atol=2e-2)
+    assert not trained or (weight.grad is not None and weight.grad.any())
+
+
+def test_float32_products_are_as_ever_afterwards() -> None:
+    x, weight, _ = tensors(torch.float32, (64, 96))
+    before, precision = x @ weight.T, torch.get_float32_matmul_precision()
+    with pytest.raises(RuntimeError):  # shapes that do not fit
+        wide_product(x.bfloat16()[:, :5], weight.bfloat16())
+    wide_product(x.bfloat16(), weight.bfloat16())
+    assert torch.equal(x @ weight.T, before) and torch.get_float32_matmul_precision() == precision
+
+
+def test_a_weight_too_large_to_copy_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, weight, _ = tensors(torch.bfloat16, (4, 6))
+    monkeypatch.setattr(products, "WIDE_COPY_BYTES", 4 * weight.numel() - 1)
+    assert pack_wide(weight) is not None and pack_wide(weight).dtype == torch.bfloat16

@@ -58,19 +58,18 @@ class ForeignAdapter:
         self._config = read_adapter_config(folder)
         self._has_tokenizer = any((folder / name).is_file() for name in _TOKENIZER_FILES[:2])
 
-    def base_name(self, given: str | None) -> str:
-        """The base the user gave, or else the one the adapter names. Raises `UserError` when neither says."""
-        name, revision = self._config.get("base_model_name_or_path"), self._config.get("revision")
+    def base(self, given: str | None) -> dict[str, str]:
+        """Name, and revision where there is one, of the base the user gave, or else of the one the adapter names.
+
+        Raises `UserError` when neither says.
+        """
         if given:
-            return given
+            return {"name": given}
+        name, revision = self._config.get("base_model_name_or_path"), self._config.get("revision")
         if not name:
             raise UserError(f"checkpoint {self.folder}: does not name its base model; pass --model")
-        if revision not in (None, "main") and not Path(name).is_dir():
-            raise UserError(
-                f"checkpoint {self.folder}: is of revision {revision} of its base {name}; download that revision and "
-                "pass its folder with --model"
-            )
-        return str(name)
+        pinned = revision is not None and not Path(name).is_dir()
+        return {"name": str(name)} | ({"revision": str(revision)} if pinned else {})
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of every file that what is computed depends on."""

@@ -45,7 +45,8 @@ def load_tokenizer(config: Model, folder: Path | None = None) -> PreTrainedToken
     source, name = (str(folder), str(folder)) if folder else (check_source(config.name), config.name)
     check_tokenizer(source)
     options = {} if folder else _revision_option(config)
-    with _model_errors(name, config.revision, "its tokenizer "):
+    # What fails for a model of the hub is mostly the hub, not the file that happens to come first.
+    with _model_errors(name, config.revision, "its tokenizer " if Path(source).is_dir() else ""):
         return AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code, **options)
 
 
@@ -242,11 +243,12 @@ def _model_errors(name: str, revision: str | None, part: str = "") -> Iterator[N
         raise UserError(f"model {name}: {first_line(error)}") from None
     except (*_LOADING_ERRORS, *transport_errors()) as error:
         if access and (explained := access.explain(error, name, revision)):
-            raise UserError(f"model {name}: {part}{explained}; or try --model nano") from None
+            raise UserError(f"model {name}: {explained}; or try --model nano") from None
         if "trust_remote_code" in str(error):
             reason = "needs Python code that comes with it"
             remedy = "read that code, and if you trust it pass --set model.trust_remote_code=true"
         else:
             reason = f"cannot be loaded ({first_line(error)})"
-            remedy = "check the folder" if _is_local(name) else "check the name and the connection, or try --model nano"
+            folder = Path(name).expanduser().is_dir()
+            remedy = "check the folder" if folder else "check the name and the connection, or try --model nano"
         raise UserError(f"model {name}: {part}{reason}; {remedy}") from None

@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from markov_cot.adapter_config import _RULES, read_adapter_config
+from markov_cot.analysis.locate import Located
+from markov_cot.analysis.subject import Wishes, read_source
 from markov_cot.batches import pad_left
 from markov_cot.config import Model
 from markov_cot.errors import UserError
@@ -357,15 +359,19 @@ def test_weights_in_a_pickle_alone_are_refused_with_a_way_out(
 
 def test_the_base_that_an_adapter_names(make: Make, bases: dict[bool, Path]) -> None:
     folder = make()
-    assert ForeignAdapter(folder).base_name(None) == str(bases[False])
-    assert ForeignAdapter(folder).base_name("mine") == "mine"
+    assert ForeignAdapter(folder).base(None) == {"name": str(bases[False])}
+    assert ForeignAdapter(folder).base("mine") == {"name": "mine"}
     values = json.loads((folder / CONFIG).read_text()) | {"base_model_name_or_path": "owner/base", "revision": "v2"}
     (folder / CONFIG).write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r"is of revision v2 of its base owner/base; .* --model"):
-        ForeignAdapter(folder).base_name(None)
+    assert ForeignAdapter(folder).base("mine") == {"name": "mine"}, "of which that is no revision"
+    source = read_source(Located("adapter", folder, None), Wishes())
+    model = source.config(source.default_task()).model
+    assert (model.name, model.revision) == ("owner/base", "v2")
+    pinned = read_source(Located("adapter", folder, None), Wishes(settings=("model.revision=v3",)))
+    assert pinned.config(pinned.default_task()).model.revision == "v3"
     (folder / CONFIG).write_text(json.dumps(values | {"base_model_name_or_path": None}))
     with pytest.raises(UserError, match="does not name its base model; pass --model"):
-        ForeignAdapter(folder).base_name(None)
+        ForeignAdapter(folder).base(None)
 
 
 def test_an_adapter_that_transformers_loads_by_itself_is_no_base(

@@ -62,7 +62,7 @@ class Source:
     """Settings of the manifest or the run; None for recipes."""
     wishes: Wishes
     base: dict[str, str] = field(default_factory=dict)
-    """Name and fingerprint of the base it was trained on, where that is known."""
+    """Name, fingerprint and revision of the base it was trained on, as far as they are known."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the adapter's files."""
 
@@ -88,7 +88,7 @@ class Source:
         recipe = _recipe(task)
         if self.values is None:
             # Recipes name the model they were written for; which one is evaluated is for the user to say.
-            model = {"name": self.base["name"]} if self.base else {}
+            model = {key: self.base[key] for key in ("name", "revision") if key in self.base}
             return {**recipe, "model": model}
         if task.recipe is None and same_data(task.dataset, self.values.get("data", {}).get("dataset", "")):
             return self.values
@@ -104,7 +104,7 @@ def read_source(located: Located, wishes: Wishes) -> Source:
         sums = {name: about.files[name] for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
         return Source(located, about.config, wishes, about.base, sums)
     adapter = ForeignAdapter(located.folder)
-    return Source(located, None, wishes, {"name": adapter.base_name(wishes.model)}, adapter.checksums())
+    return Source(located, None, wishes, adapter.base(wishes.model), adapter.checksums())
 
 
 class Subject:

@@ -229,7 +229,7 @@ def test_too_long_problems_are_counted(workplace: Path, cli: Cli) -> None:
         (["--set", "rollout.lenght=3"], "did you mean rollout.length?"),
         (["--set", "rollout.length=1020"], "fits into the model's context of 1024 tokens"),
         (["--set", "model.device=cuda"], "no cuda device here"),
-        (["--model", "nowhere"], "model nowhere: cannot be loaded"),
+        (["--model", "nowhere"], "model nowhere: the hub is switched off (HF_HUB_OFFLINE)"),
     ],
 )
 def test_the_users_errors_are_one_line(workplace: Path, cli: Cli, arguments: list[str], expected: str) -> None:

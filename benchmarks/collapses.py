@@ -96,7 +96,7 @@ class PublishedMistake(Updater):
         )
         old_logp_BL, sampler_logp_BL = old.of(index_B, scores.logp_BL), data.rollouts.behaviour_logp_BL[index_B]
         metrics = policy_metrics(scores, old_logp_BL, algorithm.clip)
-        return terms, metrics | sampler_metrics(old_logp_BL, sampler_logp_BL, None, 0)
+        return terms, metrics | sampler_metrics(old_logp_BL, sampler_logp_BL, None, 0.0)
 
 
 def save_weak_base(folder: Path) -> None:

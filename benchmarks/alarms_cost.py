@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-from markov_cot.alarm_settings import Alarms
+from markov_cot.alarms.log_reader import Log
 from markov_cot.alarms.monitor import Monitor
-from markov_cot.analysis.training_log import Log
-from markov_cot.config import flatten, read_recipe
+from markov_cot.config.alarms import Alarms
+from markov_cot.config.schema import flatten, read_recipe
 
 REPEATS = 20
 

@@ -16,15 +16,15 @@ from random import Random
 import torch
 from quickstart import by_hand
 
-from markov_cot.config import Config, build_config, read_recipe
-from markov_cot.data import sample
+from markov_cot.config.schema import Config, build_config, read_recipe
+from markov_cot.data.prompts import Prompts
+from markov_cot.data.registry import load
+from markov_cot.data.sampler import sample
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.validation import summarise
-from markov_cot.models import add_adapter, load_base, load_tokenizer
-from markov_cot.policy import Policy
-from markov_cot.prompts import Prompts
-from markov_cot.rollouts import greedy_cots
-from markov_cot.tasks.registry import load
+from markov_cot.models.loading import add_adapter, load_base, load_tokenizer
+from markov_cot.models.policy import Policy
+from markov_cot.rollouts.sampling import greedy_cots
 
 FAMILIES = ("arithmetic", "words", "choices")
 

@@ -36,11 +36,11 @@ from measure import (
     work_of,
 )
 
-from markov_cot.config import Config, build_config
-from markov_cot.errors import UserError
-from markov_cot.session import open_session
-from markov_cot.tracking import Tracker
-from markov_cot.trainer import Trainer
+from markov_cot.config.schema import Config, build_config
+from markov_cot.tracking.tracker import Tracker
+from markov_cot.training.setup import open_session
+from markov_cot.training.trainer import Trainer
+from markov_cot.utils.errors import UserError
 
 NEVER = 10**9
 """As an interval of steps: only step 0, which is a warm-up step, is due."""

@@ -24,21 +24,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from markov_cot.alarm_settings import Alarms
+from markov_cot.alarms.log_reader import Entry, Log
 from markov_cot.alarms.monitor import Event, Monitor
 from markov_cot.alarms.smoothing import smooth
-from markov_cot.analysis.training_log import Entry, Log
+from markov_cot.algorithms.losses import Counts, LossTerms, Weights
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.collection import Experience
-from markov_cot.config import Config, build_config, flatten, read_recipe
-from markov_cot.losses import Counts, LossTerms, Weights
-from markov_cot.metrics import policy_metrics, sampler_metrics
-from markov_cot.models import load_base, load_tokenizer
-from markov_cot.scoring import score_cots
-from markov_cot.session import open_session
-from markov_cot.trainer import Trainer
-from markov_cot.updates import OldLogps, Updater
-from markov_cot.yaml_files import read_yaml
+from markov_cot.config.alarms import Alarms
+from markov_cot.config.schema import Config, build_config, flatten, read_recipe
+from markov_cot.config.yaml_files import read_yaml
+from markov_cot.models.loading import load_base, load_tokenizer
+from markov_cot.models.logprobs import score_cots
+from markov_cot.tracking.metrics import policy_metrics, sampler_metrics
+from markov_cot.training.collector import Experience
+from markov_cot.training.setup import open_session
+from markov_cot.training.trainer import Trainer
+from markov_cot.training.updater import OldLogps, Updater
 
 RECIPES = Path(__file__).with_suffix("")
 PUBLISHED, WEAK = "published-ppo", "weak-critic"

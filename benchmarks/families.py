@@ -23,13 +23,13 @@ import transformers
 from peft import get_peft_model
 from torch import Tensor, nn
 
-from markov_cot.config import Lora, Model
-from markov_cot.models import _prepare, add_adapter, base_from_config, load_tokenizer
-from markov_cot.path_check import Trial, check_paths
-from markov_cot.paths import CHECKPOINTED, DECODERS, WAYS
-from markov_cot.policy import Policy
-from markov_cot.rollouts import sample_cots, uniforms
-from markov_cot.scoring import cot_hidden
+from markov_cot.config.schema import Lora, Model
+from markov_cot.models.loading import _prepare, add_adapter, base_from_config, load_tokenizer
+from markov_cot.models.logprobs import cot_hidden
+from markov_cot.models.paths import CHECKPOINTED, DECODERS, WAYS
+from markov_cot.models.policy import Policy
+from markov_cot.rollouts.path_check import Trial, check_paths
+from markov_cot.rollouts.sampling import sample_cots, uniforms
 
 CONTEXTS = [[1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50], [1, 60, 61], [1, 70, 71, 72, 73, 74, 75]]
 LENGTH = 10

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
+from markov_cot.algorithms.losses import Weights
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.config import build_config
-from markov_cot.losses import Weights
-from markov_cot.session import open_session
-from markov_cot.trainer import Trainer
+from markov_cot.config.schema import build_config
+from markov_cot.training.setup import open_session
+from markov_cot.training.trainer import Trainer
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "policy gradient": {"loss": "policy_gradient"},

@@ -29,9 +29,9 @@ from hypothesis import strategies as st
 
 from markov_cot.cli import training
 from markov_cot.cli.main import COMMANDS, main
-from markov_cot.config import Config, Data, build_config, dump_config, flatten, read_recipe, recipe_names
-from markov_cot.errors import UserError
-from markov_cot.tasks.registry import load
+from markov_cot.config.schema import Config, Data, build_config, dump_config, flatten, read_recipe, recipe_names
+from markov_cot.data.registry import load
+from markov_cot.utils.errors import UserError
 
 EXIT_CODES = {0, 2, 3, 130}
 TRAINED = 200
@@ -236,7 +236,7 @@ class Fuzz:
 @contextlib.contextmanager
 def _nothing_is_loaded() -> Iterator[None]:
     """Commands that would load a model have been given a model that is there."""
-    with mock.patch("markov_cot.models.load_base", side_effect=Accepted):
+    with mock.patch("markov_cot.models.loading.load_base", side_effect=Accepted):
         yield
 
 

@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from markov_cot import models
-from markov_cot.config import Config, Model, build_config
-from markov_cot.files import replace_file
-from markov_cot.manifest import WEIGHTS
-from markov_cot.session import open_session
-from markov_cot.trainer import Trainer
+from markov_cot.checkpoints.manifest import WEIGHTS
+from markov_cot.config.schema import Config, Model, build_config
+from markov_cot.models import loading as models
+from markov_cot.training.setup import open_session
+from markov_cot.training.trainer import Trainer
+from markov_cot.utils.files import replace_file
 
 STEPS = 6
 ALGORITHMS: dict[str, dict[str, Any]] = {

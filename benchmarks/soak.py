@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from markov_cot.checkpoints import list_steps
-from markov_cot.config import build_config
-from markov_cot.manifest import read_manifest
-from markov_cot.session import open_session
-from markov_cot.trainer import Trainer
+from markov_cot.checkpoints.checkpoint import list_steps
+from markov_cot.checkpoints.manifest import read_manifest
+from markov_cot.config.schema import build_config
+from markov_cot.training.setup import open_session
+from markov_cot.training.trainer import Trainer
 
 LIMIT = 1.0
 PAGE = os.sysconf("SC_PAGE_SIZE")

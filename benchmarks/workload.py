@@ -22,12 +22,12 @@ import random_llama
 import torch
 from measure import DTYPES, fail, positive
 
-from markov_cot.config import Model
-from markov_cot.model_source import resolve_source
-from markov_cot.models import load_tokenizer
-from markov_cot.prompts import Prompts
-from markov_cot.tasks.problem import Problem
-from markov_cot.tasks.synthetic import arithmetic
+from markov_cot.config.schema import Model
+from markov_cot.data.problem import Problem
+from markov_cot.data.prompts import Prompts
+from markov_cot.data.synthetic import arithmetic
+from markov_cot.models.loading import load_tokenizer
+from markov_cot.models.source import resolve_source
 
 NANO = "nano"
 MARKER = -1

@@ -19,7 +19,7 @@ hypothesis.settings.register_profile("ours", deadline=None, derandomize=True, da
 hypothesis.settings.load_profile("ours")
 jaxtyping.install_import_hook("markov_cot", "beartype.beartype")
 
-from markov_cot import prompts  # noqa: E402 - the hook must come first
+from markov_cot.data import prompts  # noqa: E402 - the hook must come first
 
 # The package imports this name for type checkers only, to start without transformers; the run-time check needs one too.
 prompts.PreTrainedTokenizerFast = object  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """The bundled tokenizer's kind, trained on few documents: byte-level, <pad> <s> </s>, no chat template."""
-    from markov_cot.nano import build
+    from markov_cot.models.nano import build
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "TOKENIZER_DOCUMENTS", TOKENIZER_DOCUMENTS)
@@ -63,9 +63,9 @@ def make_policy(tokenizer: Any, sizes: dict[str, Any]) -> Callable[..., Any]:
     import torch
     from transformers import LlamaConfig
 
-    from markov_cot.config import Lora
-    from markov_cot.models import add_adapter, base_from_config
-    from markov_cot.policy import Policy
+    from markov_cot.config.schema import Lora
+    from markov_cot.models.loading import add_adapter, base_from_config
+    from markov_cot.models.policy import Policy
 
     torch.set_num_threads(1)
 
@@ -122,3 +122,6 @@ def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
         return self.weight * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
 
     monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
+
+
+pytest_plugins = ["tests.command_fixtures"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from markov_cot.config import Data
-from markov_cot.tasks import jsonl
-from markov_cot.tasks.benchmark import Place
-from markov_cot.tasks.benchmarks import BENCHMARKS
-from markov_cot.tasks.generated import KINDS
-from markov_cot.tasks.problem import Problem
-from markov_cot.tasks.registry import load
-from tests.tasks.conftest import PatternTokenizer
+from markov_cot.config.schema import Data
+from markov_cot.data import jsonl
+from markov_cot.data.catalog import BENCHMARKS
+from markov_cot.data.dataset import Place
+from markov_cot.data.generated import KINDS
+from markov_cot.data.problem import Problem
+from markov_cot.data.registry import load
+from tests.unit.data.conftest import PatternTokenizer
 
 ROWS: dict[str, Any] = {
     "gsm8k": {"question": "Ann sold 48 clips, then half as many. How many?", "answer": "48/2=<<48/2=24>>24\n#### 72"},

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from markov_cot.batches import Batch
-from markov_cot.policy import Policy
-from markov_cot.scoring import cot_hidden, score_cots
-from markov_cot.types import CotScores
+from markov_cot.algorithms.types import CotScores
+from markov_cot.models.batching import Batch
+from markov_cot.models.logprobs import cot_hidden, score_cots
+from markov_cot.models.policy import Policy
 
 
 def score(policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, kl: str = "full") -> CotScores:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from markov_cot import checkpoints, pointers
+from markov_cot.checkpoints import checkpoint as checkpoints
+from markov_cot.checkpoints import pointers
 
 
 def copy_of(original: Path, link: Path) -> None:

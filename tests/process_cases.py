@@ -1,4 +1,4 @@
-"""Short runs that tests/test_processes.py makes with one process and, as a program, with each of several.
+"""Short runs that tests/integration/test_processes.py makes with one process and, as a program, with each of several.
 
 python -m tests.process_cases FOLDER CASE...   with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set
 """
@@ -19,11 +19,11 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from markov_cot import models
-from markov_cot.config import Config, Model
-from markov_cot.errors import UserError
-from markov_cot.memory import UPDATE
-from markov_cot.trainer import Trainer
+from markov_cot.config.schema import Config, Model
+from markov_cot.models import loading as models
+from markov_cot.models.memory import UPDATE
+from markov_cot.training.trainer import Trainer
+from markov_cot.utils.errors import UserError
 from tests import small_runs
 
 PPO = {"loss": "ppo", "inner_epochs": 2, "minibatches": 3}

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from markov_cot import models
-from markov_cot.config import Config, Model, build_config
-from markov_cot.session import open_session
-from markov_cot.trainer import Outcome, Trainer
+from markov_cot.config.schema import Config, Model, build_config
+from markov_cot.models import loading as models
+from markov_cot.training.setup import open_session
+from markov_cot.training.trainer import Outcome, Trainer
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

@@ -1,4 +1,4 @@
-"""A process that waits for others, for tests/test_signals.py: python -m tests.waiting_cases meeting|exchange."""
+"""A process that waits for others, for test_signals.py: python -m tests.waiting_cases meeting|exchange."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.distributed
 
 from markov_cot.cli.signals import stop_on_signal
 from markov_cot.cli.training import ending_at_once
-from markov_cot.processes import PATIENCE, join
+from markov_cot.distributed.process_group import PATIENCE, join
 
 SECONDS = 3.0
 """That an exchange may take after a SIGTERM."""

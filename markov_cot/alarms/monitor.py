@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from markov_cot.alarm_settings import Alarms, Levels
 from markov_cot.alarms.diagnosis import diagnose, eased
 from markov_cot.alarms.gauge import CRITICAL, OK, Gauge, Reading
 from markov_cot.alarms.rules import RULES, Context, Row
+from markov_cot.config.alarms import Alarms, Levels
 
 LEVELS = ("cleared", "warn", "critical")
 """Names of levels 0, 1 and 2."""

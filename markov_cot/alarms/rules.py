@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from markov_cot.alarm_settings import (
+from markov_cot.alarms.gauge import Reading
+from markov_cot.alarms.smoothing import WARM_UP, Memory, count, noise, smooth, smoothed_error, start
+from markov_cot.config.alarms import (
     DeadGroupsLevels,
     DivergenceLevels,
     EntropyLevels,
@@ -21,8 +23,6 @@ from markov_cot.alarm_settings import (
     RepetitionLevels,
     RewardLevels,
 )
-from markov_cot.alarms.gauge import Reading
-from markov_cot.alarms.smoothing import WARM_UP, Memory, count, noise, smooth, smoothed_error, start
 
 Row = Mapping[str, float | int | None]
 """Metrics of one step; None stands for NaN or infinity."""

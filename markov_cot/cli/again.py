@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markov_cot.config import Checkpoint, Config
+from markov_cot.config.schema import Checkpoint, Config
 
 NAME, MODULE = "markov-cot", "markov_cot"
 

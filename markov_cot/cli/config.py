@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from markov_cot.setting_list import Heading, Setting
+    from markov_cot.config.setting_list import Heading, Setting
 
 WIDTH = 80
 
@@ -21,9 +21,9 @@ def config_command(recipe: str | None, as_json: bool) -> None:
     The values are those of RECIPE, or the defaults. What is printed is itself a file that `markov-cot train FILE.yaml`
     reads; single settings are changed with --set, as in --set optim.lr=3e-5.
     """
-    from markov_cot.config import build_config, read_recipe
-    from markov_cot.setting_list import list_settings, walk
-    from markov_cot.text import visible
+    from markov_cot.config.schema import build_config, read_recipe
+    from markov_cot.config.setting_list import list_settings, walk
+    from markov_cot.utils.text import visible
 
     config = build_config(read_recipe(recipe) if recipe else {}, recipe or "defaults")
     if as_json:
@@ -41,8 +41,8 @@ def config_command(recipe: str | None, as_json: bool) -> None:
 
 def _lines(each: Heading | Setting) -> list[str]:
     """A setting or the head of a group as lines of YAML."""
-    from markov_cot.setting_list import Setting
-    from markov_cot.yaml_files import write_value
+    from markov_cot.config.setting_list import Setting
+    from markov_cot.config.yaml_files import write_value
 
     *groups, name = each.key.split(".")
     indent = "  " * len(groups)

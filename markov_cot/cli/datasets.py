@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from markov_cot.tasks.describe import Listing
+    from markov_cot.data.describe import Listing
 
 
 @click.command("datasets")
@@ -18,7 +18,7 @@ def datasets_command(data_dir: str | None, as_json: bool) -> None:
 
     Looks in --data-dir, then in $MARKOV_COT_DATA; what is in neither would be read from the hub, which is not asked.
     """
-    from markov_cot.tasks.describe import describe
+    from markov_cot.data.describe import describe
 
     listings = describe(data_dir)
     if as_json:
@@ -35,7 +35,7 @@ def datasets_command(data_dir: str | None, as_json: bool) -> None:
 
 def _lines(listing: Listing) -> str:
     """Two lines of a dataset: its splits, and the place it would be read from."""
-    from markov_cot.text import visible
+    from markov_cot.utils.text import visible
 
     name = f"{listing.name} ({listing.subset})" if listing.subset else listing.name
     rows = ", ".join(f"{split} {count:,}" for split, count in listing.splits.items())

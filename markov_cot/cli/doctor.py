@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from markov_cot.analysis.doctor import Report
+    from markov_cot.alarms.replay import Report
 
 HEALTHY, CRITICAL = 0, 3
 
@@ -25,8 +25,8 @@ def doctor_command(run: str | None, runs_dir: str, as_json: bool) -> int:
     """
     from pathlib import Path
 
-    from markov_cot.analysis.doctor import examine, find_log, find_newest_log
-    from markov_cot.text import visible
+    from markov_cot.alarms.replay import examine, find_log, find_newest_log
+    from markov_cot.utils.text import visible
 
     if run is None:
         log = find_newest_log(Path(runs_dir))
@@ -47,10 +47,10 @@ def doctor_command(run: str | None, runs_dir: str, as_json: bool) -> int:
 
 def _print(report: Report) -> None:
     from markov_cot.alarms.advice import Advice
+    from markov_cot.alarms.replay import find_way_back
     from markov_cot.alarms.rules import RULES
-    from markov_cot.analysis.doctor import find_way_back
     from markov_cot.cli.alarm_lines import way_back
-    from markov_cot.text import visible
+    from markov_cot.utils.text import visible
 
     warned = ", ".join(f"{event.alarm} at step {event.step}" for event in report.warnings)
     if report.is_healthy:

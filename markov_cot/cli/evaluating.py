@@ -13,19 +13,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from markov_cot.analysis.evaluate import Advance, Report, Request, Track, evaluate
-from markov_cot.analysis.over_steps import Curve, evaluate_all
-from markov_cot.analysis.subject import Wishes
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.tables import print_table
-from markov_cot.errors import UserError
-from markov_cot.evaluation import scores
+from markov_cot.evaluation import item_metrics as scores
+from markov_cot.evaluation.evaluate import Advance, Report, Request, Track, evaluate
+from markov_cot.evaluation.learning_curve import Curve, evaluate_all
+from markov_cot.evaluation.loaded_model import Wishes
 from markov_cot.evaluation.meanings import meaning
-from markov_cot.evaluation.outcome import Measure
 from markov_cot.evaluation.report import TaskReport
+from markov_cot.evaluation.results import Measure
 from markov_cot.evaluation.statistics import PairedComparison
 from markov_cot.evaluation.suites import Suite, SuiteTask, read_suite
-from markov_cot.text import visible
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.text import visible
 
 GREEDY = 0.0
 BAR = 20

@@ -39,11 +39,11 @@ def grade_command(
     """
     from pathlib import Path
 
-    from markov_cot.errors import UserError
-    from markov_cot.evaluation.extractors import default_extractors, get_extractor
     from markov_cot.evaluation.regrade import regrade
     from markov_cot.evaluation.row_writer import writing_rows
-    from markov_cot.numeral_forms import LOCALES, form_of_locale
+    from markov_cot.grading.extractors import default_extractors, get_extractor
+    from markov_cot.grading.numeral_forms import LOCALES, form_of_locale
+    from markov_cot.utils.errors import UserError
 
     if choices and kind != "choice":
         raise UserError("--choices: only with --kind choice")
@@ -76,7 +76,7 @@ def _print_table(report: Report, file: str) -> None:
 
     from markov_cot.cli.tables import print_table
     from markov_cot.evaluation.statistics import small_sample_note
-    from markov_cot.text import visible
+    from markov_cot.utils.text import visible
 
     table = Table("extractor")
     for heading in ("accuracy", "stderr", "95 % interval", "invalid"):

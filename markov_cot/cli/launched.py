@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from markov_cot.errors import UserError
-from markov_cot.launch import Launch, read_launch
+from markov_cot.distributed.launch import Launch, read_launch
+from markov_cot.utils.errors import UserError
 
 
 def is_first() -> bool:

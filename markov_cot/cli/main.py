@@ -11,8 +11,8 @@ import click
 from markov_cot.cli.launched import say_interrupted, speaks_for_machine
 from markov_cot.cli.quiet import hide_library_warnings
 from markov_cot.cli.streams import prepare_streams
-from markov_cot.errors import Lost, UserError
-from markov_cot.text import visible
+from markov_cot.utils.errors import Lost, UserError
+from markov_cot.utils.text import visible
 
 COMMANDS = {
     "train": "Train a LoRA actor to write a chain of thought that carries the answer.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markov_cot.cli.again import beside_python, diagnose, look_at, train_again
 from markov_cot.cli.alarm_lines import way_back
 from markov_cot.evaluation.validation import Score
-from markov_cot.trainer import Outcome, Trainer
+from markov_cot.training.trainer import Outcome, Trainer
 
 
 def after_interruption(trainer: Trainer) -> list[str]:

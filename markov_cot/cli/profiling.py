@@ -12,9 +12,9 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from markov_cot.cli.tables import print_table
-from markov_cot.errors import UserError
-from markov_cot.phases import PHASES, PREFIX
-from markov_cot.trainer import Trainer, Watcher
+from markov_cot.training.trainer import Trainer, Watcher
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.profiling import PHASES, PREFIX
 
 SKIPPED, WARM_UP, ACTIVE = 1, 1, 3
 """Steps: the first ones set things up and are not typical."""

@@ -14,7 +14,7 @@ def recipes_command(as_json: bool) -> None:
 
     `markov-cot train NAME` trains one; `markov-cot config NAME` prints all of its settings.
     """
-    from markov_cot.recipes import list_recipes
+    from markov_cot.config.recipes import list_recipes
 
     recipes = list_recipes()
     if as_json:
@@ -26,7 +26,7 @@ def recipes_command(as_json: bool) -> None:
 
     import textwrap
 
-    from markov_cot.yaml_files import write_value
+    from markov_cot.config.yaml_files import write_value
 
     for recipe in recipes:
         click.echo("\n".join(textwrap.wrap(f"{recipe.name}: {recipe.about}", WIDTH, subsequent_indent="  ")))

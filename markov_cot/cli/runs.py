@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from markov_cot.analysis.runs import Run
+    from markov_cot.evaluation.runs import Run
 
 
 @click.command("runs")
@@ -17,7 +17,7 @@ def runs_command(runs_dir: str, as_json: bool) -> None:
     """List the runs: how far each is, its best held-out accuracy, and whether an alarm stopped it."""
     from pathlib import Path
 
-    from markov_cot.analysis.runs import list_runs
+    from markov_cot.evaluation.runs import list_runs
 
     runs = list_runs(Path(runs_dir))
     if as_json:
@@ -37,7 +37,7 @@ def _print(runs: list[Run]) -> None:
     from rich.table import Table
 
     from markov_cot.cli.tables import print_table
-    from markov_cot.text import visible
+    from markov_cot.utils.text import visible
 
     table = Table(box=box.SIMPLE, padding=0, show_edge=False)
     for heading in ("run", "data", "model"):

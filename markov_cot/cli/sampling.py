@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from markov_cot.analysis.evaluate import Request
-from markov_cot.analysis.show import Shown, Written, show
-from markov_cot.analysis.subject import Wishes
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.streams import typed
-from markov_cot.errors import UserError
+from markov_cot.evaluation.evaluate import Request
+from markov_cot.evaluation.loaded_model import Wishes
+from markov_cot.evaluation.samples import Shown, Written, show
 from markov_cot.evaluation.suites import SuiteTask
-from markov_cot.text import visible
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.text import visible
 
 INVALID = "(no valid answer)"
 

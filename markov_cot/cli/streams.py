@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 
-from markov_cot.errors import UserError
+from markov_cot.utils.errors import UserError
 
 
 def prepare_streams() -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from markov_cot.alarms.monitor import Event
+from markov_cot.checkpoints.resume import ACCEPT
 from markov_cot.cli.alarm_lines import advice_so_far, one_line
 from markov_cot.cli.launched import is_first, is_one_of_several, say_interrupted
 from markov_cot.cli.outcome import after_alarms, after_interruption, after_the_end
@@ -23,19 +24,26 @@ from markov_cot.cli.profiling import check_steps, profiled
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
-from markov_cot.config import Checkpoint, Config, apply_override, build_config, flatten, read_recipe, recipe_names
-from markov_cot.errors import UserError
+from markov_cot.config.schema import (
+    Checkpoint,
+    Config,
+    apply_override,
+    build_config,
+    flatten,
+    read_recipe,
+    recipe_names,
+)
+from markov_cot.data.catalog import nearest
+from markov_cot.data.own import own_name
+from markov_cot.distributed.process_group import PATIENCE, leave, noticing_loss
 from markov_cot.evaluation.validation import Score
-from markov_cot.processes import PATIENCE, leave, noticing_loss
-from markov_cot.resuming import ACCEPT
-from markov_cot.run_names import newest_run, run_names
-from markov_cot.session import Session, check_run_name, open_session
-from markov_cot.tasks.benchmarks import nearest
-from markov_cot.tasks.own import own_name
-from markov_cot.text import visible
-from markov_cot.tracking import ALARMS, CONFIG
-from markov_cot.trainer import Outcome, Trainer
-from markov_cot.unstarted import undone_if_it_never_starts
+from markov_cot.tracking.tracker import ALARMS, CONFIG
+from markov_cot.training.setup import Session, check_run_name, open_session
+from markov_cot.training.trainer import Outcome, Trainer
+from markov_cot.training.unstarted import undone_if_it_never_starts
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.run_names import newest_run, run_names
+from markov_cot.utils.text import visible
 
 DONE, STOPPED = 0, 3
 QUICKSTART = "quickstart"

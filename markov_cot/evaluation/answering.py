@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from markov_cot.config import Reward
-from markov_cot.metrics import repetition
-from markov_cot.policy import Policy
-from markov_cot.prompts import Prompts
-from markov_cot.rewards import answer_contexts
-from markov_cot.rollouts import greedy_answers, greedy_cots
-from markov_cot.scoring import score_answers_in_batches
-from markov_cot.tasks.problem import Problem
+from markov_cot.config.schema import Reward
+from markov_cot.data.problem import Problem
+from markov_cot.data.prompts import Prompts
+from markov_cot.models.logprobs import score_answers_in_batches
+from markov_cot.models.policy import Policy
+from markov_cot.rewards.answer_logprob import answer_contexts
+from markov_cot.rollouts.sampling import greedy_answers, greedy_cots
+from markov_cot.tracking.metrics import repetition
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from markov_cot.evaluation.extractors import MOST_CHOICES
-from markov_cot.evaluation.graders import gold_text
-from markov_cot.golds import form_for
-from markov_cot.numeral_forms import ENGLISH, Form
-from markov_cot.tasks.problem import LABELS, Kind
+from markov_cot.data.problem import LABELS, Kind
+from markov_cot.grading.extractors import MOST_CHOICES
+from markov_cot.grading.golds import form_for
+from markov_cot.grading.graders import gold_text
+from markov_cot.grading.numeral_forms import ENGLISH, Form
 
 Row = dict[str, Any]
 

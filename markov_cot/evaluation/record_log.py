@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from markov_cot.errors import UserError
 from markov_cot.evaluation.records import Record, from_json, to_json
+from markov_cot.utils.errors import UserError
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

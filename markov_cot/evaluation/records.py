@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from markov_cot.tasks.problem import Problem
+from markov_cot.data.problem import Problem
 
 DECIMALS = 6
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from markov_cot.evaluation.outcome import Measure, Outcome
-from markov_cot.evaluation.scores import Key
+from markov_cot.evaluation.item_metrics import Key
+from markov_cot.evaluation.results import Measure, Outcome
 from markov_cot.evaluation.statistics import PairedComparison, small_sample_note
 
 VERSION = 1

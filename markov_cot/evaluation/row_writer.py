@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from markov_cot.errors import UserError
+from markov_cot.utils.errors import UserError
 
 
 @contextmanager

@@ -11,18 +11,18 @@ from itertools import islice
 
 import numpy as np
 
-from markov_cot.config import Reward
+from markov_cot.config.schema import Reward
+from markov_cot.data.problem import LETTERS, Problem
+from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.answering import Answer, answer_from_cots
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, rounded
-from markov_cot.path_check import check_paths, trial_of
-from markov_cot.policy import Policy
-from markov_cot.prompts import Prompts
-from markov_cot.randomness import Stream, generator
-from markov_cot.rewards import CRITIC, Baseline
-from markov_cot.rollouts import greedy_cots, sample_cots
-from markov_cot.scoring import score_choices
-from markov_cot.tasks.problem import LETTERS, Problem
+from markov_cot.models.logprobs import score_choices
+from markov_cot.models.policy import Policy
+from markov_cot.rewards.answer_logprob import CRITIC, Baseline
+from markov_cot.rollouts.path_check import check_paths, trial_of
+from markov_cot.rollouts.sampling import greedy_cots, sample_cots
+from markov_cot.utils.rng import Stream, generator
 
 TOKEN_BUDGET = 16384
 """Most tokens (sequences x padded length) scored in one forward."""

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from markov_cot.errors import UserError
-from markov_cot.settings import Group, Positive, PositiveFloat, Seed
-from markov_cot.tasks.benchmarks import nearest
-from markov_cot.tasks.own import own_name
-from markov_cot.yaml_files import packaged_folder, read_text_file, read_yaml
+from markov_cot.config.base import Group, Positive, PositiveFloat, Seed
+from markov_cot.config.yaml_files import packaged_folder, read_text_file, read_yaml
+from markov_cot.data.catalog import nearest
+from markov_cot.data.own import own_name
+from markov_cot.utils.errors import UserError
 
 SUITES = ("markov_cot.suites", "eval")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markov_cot.config import Config
+from markov_cot.config.schema import Config
+from markov_cot.data.problem import Problem
+from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.answering import Answer, answer_greedily
-from markov_cot.evaluation.extractors import PRIMARY, grade
 from markov_cot.evaluation.statistics import wilson_interval
-from markov_cot.policy import Policy
-from markov_cot.prompts import Prompts
-from markov_cot.rewards import CRITIC
-from markov_cot.tasks.problem import Problem
+from markov_cot.grading.extractors import PRIMARY, grade
+from markov_cot.models.policy import Policy
+from markov_cot.rewards.answer_logprob import CRITIC
 
 
 @dataclass(frozen=True, slots=True)

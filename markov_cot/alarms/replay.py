@@ -1,0 +1,157 @@
+"""`markov-cot doctor`: a run's log replayed through the alarms after the fact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markov_cot.alarms.log_reader import Log, read_examples
+from markov_cot.alarms.monitor import Event, Monitor, healthy_until
+from markov_cot.alarms.rules import FINITE, RULES
+from markov_cot.checkpoints.manifest import NAME
+from markov_cot.config.alarms import Alarms
+from markov_cot.config.schema import Config, build_config, flatten, read_recipe
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.run_names import newest_run, run_names
+
+LOG, CONFIG, SAMPLES = "log.jsonl", "config.yaml", "samples.jsonl"
+KNOWN = (*FINITE, "cot/", "leak/", "eval/")
+"""What the names of metrics that an alarm looks at begin with."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What the alarms make of a log."""
+
+    log: Path
+    rows: int = 0
+    first_step: int = 0
+    last_step: int = 0
+    judged: list[str] = field(default_factory=list)
+    """Alarms that had a metric to look at; the log says nothing of the others."""
+    events: list[Event] = field(default_factory=list)
+    torn: bool = False
+    """Whether the log's last line was cut off, and left out."""
+
+    @property
+    def critical(self) -> list[Event]:
+        """The first critical event of each alarm, in the order they came."""
+        return self._first("critical")
+
+    @property
+    def warnings(self) -> list[Event]:
+        """The first warning of each alarm that never became critical."""
+        grave = {event.alarm for event in self.critical}
+        return [event for event in self._first("warn") if event.alarm not in grave]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether no alarm was ever critical."""
+        return not self.critical
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: the verdict, and every change of every alarm."""
+        return {
+            "log": str(self.log),
+            "healthy": self.is_healthy,
+            "rows": self.rows,
+            "first_step": self.first_step,
+            "last_step": self.last_step,
+            "judged": self.judged,
+            "critical": {event.alarm: event.step for event in self.critical},
+            "warnings": {event.alarm: event.step for event in self.warnings},
+            "events": [event.as_json() for event in self.events],
+        }
+
+    def _first(self, level: str) -> list[Event]:
+        first: dict[str, Event] = {}
+        for event in self.events:
+            if event.level == level:
+                first.setdefault(event.alarm, event)
+        return list(first.values())
+
+
+def examine(path: Path) -> Report:
+    """Replays a log through the alarms, set as in the config.yaml beside it if there is one.
+
+    Raises `UserError` for a log that cannot be read, or that has nothing the alarms know.
+    """
+    log, settings, alarms = Log(path), *_settings_beside(path)
+    example = read_examples(path.with_name(SAMPLES))
+    report, monitor, known = Report(path), None, False
+    for entry in log.entries():
+        if monitor is None:
+            monitor = Monitor(alarms, log.settings if log.is_published else settings)
+            report.first_step = entry.step
+        report.rows, report.last_step = report.rows + 1, entry.step
+        known = known or any(key.startswith(KNOWN) for key in entry.metrics)
+        report.events += monitor.update(entry.step, entry.metrics, entry.example or example(entry.step) or None)
+    if monitor is None:
+        raise UserError(f"log {path}: has no rows; was the run stopped before its first step?")
+    if not known:
+        raise UserError(
+            f"log {path}: has no metric that the alarms know, such as reward/normalized or policy/kl "
+            '(or, in the published code\'s format, "Normalized Reward" or "PPO Ratio")'
+        )
+    report.judged = [name for name in RULES if name in monitor.judged()]
+    report.torn = log.torn
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """From where a run with critical alarms can be continued."""
+
+    run: str
+    config: Config
+    checkpoint: str
+    """Name of its last one from before what the alarms saw began."""
+
+
+def find_way_back(report: Report) -> WayBack | None:
+    """None where the log is not in a run's own folder, or no checkpoint that old is kept."""
+    folder = report.log.parent
+    if report.is_healthy or not (folder / CONFIG).is_file():
+        return None
+    try:
+        config = build_config(read_recipe(str(folder / CONFIG)), CONFIG)
+    except UserError:  # of another version, which the log can be judged without
+        return None
+    run = folder.resolve().name
+    if Path(config.checkpoint.runs_dir, run).resolve() != folder.resolve():
+        return None
+    last = healthy_until(min(event.since for event in report.critical))
+    matches = [NAME.fullmatch(path.name) for path in Path(config.checkpoint.checkpoints_dir, run).glob("adapter_*")]
+    steps = [int(match[1]) for match in matches if match and int(match[1]) <= last]
+    return WayBack(run, config, f"adapter_{max(steps)}") if steps else None
+
+
+def find_newest_log(runs_dir: Path) -> Path:
+    """The log of the newest run in `runs_dir`."""
+    run = newest_run(runs_dir, LOG)
+    if run is None:
+        raise UserError(f"there are no runs in {runs_dir}/; train first, or give a run's folder or its {LOG}")
+    return runs_dir / run / LOG
+
+
+def find_log(name: str, runs_dir: Path) -> Path:
+    """The log that `name` stands for: a file, a run's folder, or a run in `runs_dir`."""
+    given = Path(name).expanduser()
+    for path in (given, given / LOG, runs_dir / name / LOG):
+        if path.is_file():
+            return path
+    if given.is_dir():
+        raise UserError(f"folder {name}: has no {LOG}; give a run's folder")
+    runs = run_names(runs_dir, LOG)
+    there = f"there are {', '.join(runs)}" if runs else "it has no runs"
+    raise UserError(f"{name}: is no file, no folder, and no run in {runs_dir}/ ({there})")
+
+
+def _settings_beside(log: Path) -> tuple[dict[str, Any], Alarms]:
+    """All settings of the run, flat, and its alarms. Only those must be valid: the run may be of another version."""
+    path = log.with_name(CONFIG)
+    if not path.is_file():
+        return {}, Alarms()
+    values = read_recipe(str(path))
+    return flatten(values), build_config({"alarms": values.get("alarms", {})}, str(path)).alarms

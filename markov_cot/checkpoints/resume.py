@@ -1,0 +1,133 @@
+"""Whether a run that is resumed is still the run it was: its settings and its data against those of the checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from markov_cot.checkpoints.checkpoint import Found
+from markov_cot.config.schema import Config, flatten
+from markov_cot.data.registry import dataset_names
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.text import visible
+
+logger = logging.getLogger(__name__)
+
+ACCEPT = "--accept-changes"
+FREE = (
+    "alarms.",
+    "checkpoint.",
+    "data.data_dir",
+    "data.revision",
+    "data.skip_bad_rows",
+    "data.test",
+    "data.validation",
+    "model.device",
+    "model.gradient_checkpointing",
+    "model.name",
+    "model.shard",
+    "model.trust_remote_code",
+    "optim.micro_batch_tokens",
+    "steps",
+    "tracking.",
+    "validation.",
+)
+"""Beginnings of the settings that may change: what is computed stays the same up to rounding, or is checked itself
+(model and data have fingerprints)."""
+SOFTWARE = ("markov-cot", "torch", "transformers", "peft")
+
+
+def check_settings(found: Found, config: Config, *, accept: bool) -> bool:
+    """Names the settings that changed since the checkpoint; whether they change what is computed.
+
+    Raises `UserError` for those, unless `accept`.
+    """
+    # A setting that the checkpoint's version did not have was at its default.
+    before = flatten(Config().model_dump(mode="json")) | flatten(found.manifest.config)
+    changes = _changes(before, flatten(config.model_dump(mode="json")))
+    moved = _moved(changes)
+    scheduled = config.optim.schedule != "constant"
+    exact = {k: v for k, v in changes.items() if k.startswith(FREE) and not (k == "steps" and scheduled)}
+    other = {k: v for k, v in changes.items() if k not in exact}
+    if other and not accept:
+        raise UserError(
+            f"run {found.folder.parent.name}: differs from {found.folder.name} in {_list(other)}; the resumed run "
+            f"would not be the run it was. Take it back, or pass {ACCEPT}"
+        )
+    changes |= moved | _changes(found.manifest.software, software())
+    if changes:
+        logger.warning("changed since %s: %s", found.folder.name, visible(_list(changes)))
+    return bool(other)
+
+
+def check_data(found: Found, data: Mapping[str, str], source: str, *, accept: bool) -> bool:
+    """Whether the data differ from what the checkpoint was trained on. Raises `UserError` then, unless `accept`."""
+    changed = data["fingerprint"] != found.manifest.data["fingerprint"]
+    if changed and not accept:
+        raise UserError(
+            f"run {found.folder.parent.name}: the problems of {data['name']} ({source}) are not those that "
+            f"{found.folder.name} was trained on; bring them back, or pass {ACCEPT}"
+        )
+    if changed:
+        which = visible(f"{data['name']} ({source})")
+        logger.warning("changed since %s: the problems of %s", found.folder.name, which)
+    return changed
+
+
+def check_precision(found: Found, dtype: str, *, accept: bool) -> bool:
+    """Whether the base's weights have another dtype than they had. Raises `UserError` then, unless `accept`."""
+    before = found.manifest.base.get("dtype", dtype)
+    if before == dtype:
+        return False
+    if not accept:
+        raise UserError(
+            f"run {found.folder.parent.name}: {found.folder.name} was trained with the base in {visible(before)}, "
+            f"which is {dtype} here; set model.dtype={visible(before)}, or pass {ACCEPT}"
+        )
+    logger.warning("changed since %s: the base's dtype (%s -> %s)", found.folder.name, visible(before), dtype)
+    return True
+
+
+def note_commit(found: Found, base: Mapping[str, str]) -> None:
+    """Says so when the hub's model has another commit than it had; its weights are checked by their fingerprint."""
+    before, now = (names.get("commit") for names in (found.manifest.base, base))
+    if before and now and before != now:
+        logger.warning(
+            "changed since %s: the commit of %s on the hub (%s -> %s); model.revision=%s pins the former",
+            found.folder.name,
+            visible(base["name"]),
+            visible(before),
+            visible(now),
+            visible(before),
+        )
+
+
+def software() -> dict[str, str]:
+    """Versions that a step's rounding depends on."""
+    return {name: _version(name) for name in SOFTWARE}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "checkout"
+
+
+def _moved(changes: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Takes another path of one's own data out of the changes: what the files hold is checked itself."""
+    dataset = changes.get("data.dataset")
+    if dataset is None or set(dataset) & set(dataset_names()):
+        return {}
+    return {"data.dataset": changes.pop("data.dataset")}
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    keys = sorted(before.keys() | now.keys())
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+
+
+def _list(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{key} ({before} -> {now})" for key, (before, now) in changes.items())

@@ -1,0 +1,375 @@
+"""Typed configuration: YAML recipes, `--set group.key=value` overrides, validation.
+
+A run's whole behaviour is one frozen `Config`. Unknown keys and wrong types are the user's errors and name the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError, model_validator
+
+from markov_cot.config.alarms import Alarms
+from markov_cot.config.base import Fraction, Group, NotNegative, Positive, PositiveFloat, Seed, Weight
+from markov_cot.config.yaml_files import packaged_folder, read_text_file, read_yaml, write_yaml
+from markov_cot.utils.errors import UserError
+
+RECIPES = ("markov_cot.configs", "configs")
+
+
+class Data(Group):
+    """What is trained and evaluated on."""
+
+    dataset: str = "arithmetic"
+    """A name that `markov-cot datasets` lists, or the path of your own file or folder; see docs/data.md. In a file of
+    settings `data.train` is another name for it."""
+    validation: str | None = None
+    """Your own validation file, where `dataset` is your own training file."""
+    test: str | None = None
+    """Your own test file, likewise."""
+    data_dir: str | None = None
+    """Folder with the dataset's files, original or as on the hub; docs/data.md has the order of places."""
+    subset: str | None = None
+    """ARC: `challenge` or `easy`. MMLU: comma-separated subjects (all by default)."""
+    revision: str | None = None
+    """Of a dataset that is read from the hub: a commit, tag or branch; its newest when not given."""
+    skip_bad_rows: bool = False
+    """Leave out broken rows and count them, instead of stopping at the first."""
+    terms: tuple[Positive, Positive] = (15, 15)
+    """arithmetic: fewest and most terms of a sum."""
+    high: Positive = 99
+    """arithmetic: largest term."""
+    negative: bool = False
+    """arithmetic: later terms may be subtracted."""
+    context_tokens: Positive = 200
+    """wiki: tokens of an article the actor reads."""
+    target_tokens: Positive = 100
+    """wiki: tokens after them that the answerer predicts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_is_the_dataset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("train") is None:
+            return values
+        if values.get("dataset") is not None:
+            raise ValueError("train: is another name for data.dataset, which is given, too; leave one of them out")
+        return {**{key: value for key, value in values.items() if key != "train"}, "dataset": values["train"]}
+
+
+class Model(Group):
+    """The base model, shared by the actor (adapter on) and the critic (adapter off)."""
+
+    name: str = "nano"
+    """`nano` (bundled), a local folder, or a hub id."""
+    revision: str | None = None
+    """Of a model on the hub: a commit, tag or branch; its newest when not given."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of the base's weights; auto: bfloat16 on a GPU, else float32. Adapters are float32, or float64 as the base."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: the fastest there is."""
+    four_bit: bool = False
+    """Load the base in 4 bits through bitsandbytes (CUDA only)."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
+    shard: bool = False
+    """Spread the base's layers over the processes (FSDP2), for one that does not fit one GPU; docs/scaling.md."""
+    trust_remote_code: bool = False
+    """Let the model's repository run its own Python code. Only for repositories you have read."""
+
+
+class Lora(Group):
+    """The actor's adapter. Its dropout is 0: sampling and scoring must use one distribution."""
+
+    rank: Positive = 8
+    """Of the update's two factors: more learn more and cost more memory."""
+    alpha: PositiveFloat = 16
+    """The update is scaled by alpha / rank."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """The layers that get one: all-linear, or names such as [q_proj, v_proj]."""
+
+
+class Prompt(Group):
+    """How contexts are built."""
+
+    markovian: bool = True
+    """false: the answer context shows the question too (the Non-Markovian ablation)."""
+    chat: bool = True
+    """Use the tokenizer's chat template when it has one."""
+
+
+class Rollout(Group):
+    """P questions x G samples a step, CoTs of exactly L tokens."""
+
+    problems: Positive = 1
+    """P: questions a step."""
+    samples: Positive = 12
+    """G: CoTs a question."""
+    length: Positive = 100
+    """L: tokens of every CoT."""
+    temperature: PositiveFloat = 1.0
+    """Of sampling; CoTs are scored at the same one."""
+
+
+class Reward(Group):
+    """How probable the answerer finds the true answer after a CoT."""
+
+    answerer: Literal["critic", "actor"] = "critic"
+    """Who scores the reward and who answers in validation and evaluation."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over the answer's tokens."""
+    baseline_every: Positive = 10
+    """Steps between scorings of the baseline CoT; it cancels in group advantages and is for reporting."""
+
+
+class Algorithm(Group):
+    """Which advantage and which loss; docs/algorithms.md has the formulas."""
+
+    advantage: Literal["group", "normalized", "raw", "ema", "expert"] = "group"
+    """group: GRPO. normalized: the reward less the baseline. raw: the reward. ema: less a moving average.
+    expert: 1 for rewards far above their history, 0 for the rest (expert iteration)."""
+    loss: Literal["policy_gradient", "ppo"] = "policy_gradient"
+    """policy_gradient: advantage times log-prob. ppo: the clipped ratio, for more than one update a step."""
+    sigma_floor: PositiveFloat = 1e-3
+    """Nats. A group whose rewards deviate less is dead: it gets no policy gradient."""
+    resample_dead: NotNegative = 0
+    """Times the CoTs of dead groups are sampled again before a step continues (dynamic sampling)."""
+    ema_decay: Fraction = 0.9
+    """Of the moving average that advantage `ema` subtracts."""
+    expert_threshold: Weight = 1.0
+    """k: expert iteration keeps rewards above mean + k standard deviations of their history."""
+    expert_warmup: NotNegative = 25
+    """Steps that only build that history."""
+    clip: Fraction = 0.2
+    """PPO: a token's ratio is clipped to 1 - clip..., also where `ppo/clip_fraction` starts to count."""
+    clip_high: PositiveFloat | None = None
+    """...and 1 + clip_high; `clip` when not given."""
+    importance_cap: Weight = 2.0
+    """C: most weight that a token gets in the policy loss for being likelier in training than in sampling; 0: no
+    weights. They matter where rounding makes the two differ, as in bfloat16."""
+    inner_epochs: Positive = 1
+    """Passes over a step's CoTs."""
+    minibatches: Positive = 1
+    """Updates in one pass."""
+    inner_kl_stop: Weight = 0.0
+    """No further pass once the actor is this far (nats per token) from where the step began; 0 never stops."""
+    actor_reward_weight: Weight = 0.0
+    """w of the chain-rule term; needs `reward.answerer: actor`."""
+    actor_reward_ramp: NotNegative = 0
+    """Steps in which w rises linearly to its value."""
+    entropy_weight: Weight = 0.0
+    """eta: how much entropy is rewarded."""
+    kl: Literal["full", "k1", "k3"] = "full"
+    """Exact over the vocabulary, or a sample estimator."""
+    kl_weight: Weight = 0.1
+    """beta; where it starts if it is adapted."""
+    kl_target: PositiveFloat | None = None
+    """Nats per token: beta is adapted to keep the KL there."""
+
+
+class Optim(Group):
+    """AdamW."""
+
+    lr: PositiveFloat = 1e-4
+    """Learning rate after the warm-up."""
+    warmup_steps: NotNegative = 0
+    """Steps in which the learning rate rises linearly to its value."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: constant, or falling to zero at the last step."""
+    weight_decay: Weight = 0.0
+    """AdamW's, of the adapter's matrices."""
+    grad_clip: PositiveFloat = 1.0
+    """Longest gradient (2-norm); a longer one is scaled down to it."""
+    micro_batch_tokens: Positive = 16384
+    """Most tokens (sequences x padded length) in one forward with gradient; the gradient does not depend on it."""
+
+
+class Validation(Group):
+    """Held-out accuracy while training (validation split): greedy CoT by the actor, greedy answer by the answerer."""
+
+    every: NotNegative = 100
+    """Steps between validations; 0 switches them off."""
+    problems: Positive = 100
+    """How many problems of the validation split, the same ones each time."""
+    final_problems: Positive = 500
+    """For the table at the end, on the same split, before and after training."""
+    batch: Positive = 128
+    """Problems in one forward."""
+    patience: NotNegative = 0
+    """Stop after this many validations without a new best; 0 never stops early."""
+
+
+class Checkpoint(Group):
+    """What is kept on disk. The best by held-out accuracy is always kept."""
+
+    every: Positive = 500
+    """Steps between checkpoints. There is one of step 0, of the best so far, and of where the run ends, too."""
+    keep: Positive = 3
+    """How many of the newest are kept, besides the best and the last from before an alarm began."""
+    runs_dir: str = "runs"
+    """Folder with a folder for each run's logs."""
+    checkpoints_dir: str = "checkpoints"
+    """Folder with a folder for each run's checkpoints."""
+
+
+class Tracking(Group):
+    """What is written besides scalars."""
+
+    samples_every: Positive = 50
+    """Steps between sample CoTs (text) and histograms."""
+
+
+class Config(Group):
+    """Everything a run depends on."""
+
+    seed: Seed = 0
+    """Of sampling, the order of the data and the adapter's first values."""
+    steps: Positive = 1000
+    """Steps of training: questions, CoTs, rewards, update."""
+    data: Data = Data()
+    model: Model = Model()
+    lora: Lora = Lora()
+    prompt: Prompt = Prompt()
+    rollout: Rollout = Rollout()
+    reward: Reward = Reward()
+    algorithm: Algorithm = Algorithm()
+    optim: Optim = Optim()
+    validation: Validation = Validation()
+    checkpoint: Checkpoint = Checkpoint()
+    tracking: Tracking = Tracking()
+    alarms: Alarms = Alarms()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.algorithm.actor_reward_weight and self.reward.answerer != "actor":
+            raise ValueError(
+                "algorithm.actor_reward_weight: only with reward.answerer=actor; the critic has no gradient"
+            )
+        if 0 < self.algorithm.importance_cap < 1:
+            raise ValueError(
+                "algorithm.importance_cap: at least 1, so that equal probabilities weigh 1; 0 switches it off"
+            )
+        if self.model.shard and self.model.four_bit:
+            raise ValueError("model.shard: not together with model.four_bit; set one of them to false")
+        if self.rollout.samples < 2:
+            raise ValueError("rollout.samples: a group advantage needs at least 2 samples a question")
+        if self.data.terms[0] > self.data.terms[1]:
+            raise ValueError("data.terms: the fewest come first, as in [2, 6]")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the installed recipes."""
+    folder = packaged_folder(*RECIPES)
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def read_recipe(name_or_path: str) -> dict[str, Any]:
+    """The mapping in a recipe (by name) or a YAML file (by path)."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        text, where = read_text_file(path, "config file"), str(path)
+    elif name_or_path in recipe_names():
+        text = (packaged_folder(*RECIPES) / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        where = f"recipe {name_or_path}"
+    else:
+        names = recipe_names()
+        raise UserError(
+            f"recipe {name_or_path!r}: not known{_nearest(name_or_path, names)}; there are {', '.join(names)}"
+        )
+    values = read_yaml(text, where)
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a mapping of settings, got {type(values).__name__}")
+    for key in values:
+        if not isinstance(key, str):
+            raise UserError(f"{where}: unknown key {key!r}; keys are words")
+    return values
+
+
+def apply_override(values: dict[str, Any], assignment: str) -> None:
+    """Applies one `group.key=value` to `values` in place; the value is read as YAML."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {assignment}: expected key=value, as in --set optim.lr=3e-5")
+    *groups, last = key.strip().split(".")
+    for group in groups:
+        inner = values.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {assignment}: {group} is a setting, not a group")
+        values = inner
+    values[last] = read_yaml(text, f"--set {assignment}")
+
+
+def build_config(values: Mapping[str, Any], where: str) -> Config:
+    """Validates `values`; every fault becomes one `UserError` that names `where`, the key and what is right."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {'; '.join(_explain(e) for e in error.errors()[:3])}") from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML that `read_recipe` reads back to the same config."""
+    return write_yaml(config.model_dump(mode="json"))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _explain(error: Any) -> str:
+    location = _location(error["loc"])
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key}{_nearest_key(location)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}.{message}" if key and ":" in message else message
+    return f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}, got {error['input']!r}"
+
+
+def _location(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that lead to a setting. What pydantic adds is a place in a tuple or an alternative of a union."""
+    group: Any = Config
+    keys: list[str] = []
+    for part in loc:
+        if not isinstance(part, str) or not _fields_of(group):
+            break
+        keys.append(part)
+        field = _fields_of(group).get(part)
+        group = field.annotation if field else None
+    return keys
+
+
+def _nearest_key(location: list[str]) -> str:
+    group: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = group.model_fields[part].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        group = annotation
+    prefix = "".join(f"{part}." for part in location[:-1])
+    elsewhere = [
+        f"{g}.{location[-1]}" for g, f in Config.model_fields.items() if location[-1] in _fields_of(f.annotation)
+    ]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return _nearest(location[-1], group.model_fields, prefix) or f"; there are {', '.join(group.model_fields)}"
+
+
+def _fields_of(annotation: Any) -> Mapping[str, Any]:
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
+
+
+def _nearest(word: str, among: Iterable[str], prefix: str = "") -> str:
+    """ "; did you mean X?" for the closest of `among`, or nothing."""
+    close = difflib.get_close_matches(word, list(among), n=1)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""

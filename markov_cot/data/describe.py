@@ -1,0 +1,58 @@
+"""What `markov-cot datasets` lists. Reads files on this machine only; never asks the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from markov_cot.data.catalog import BENCHMARKS, find_local
+from markov_cot.data.dataset import Benchmark, Found
+from markov_cot.data.generated import KINDS, SIZES
+from markov_cot.data.problem import Kind
+from markov_cot.data.tables import table_count
+from markov_cot.utils.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One dataset, or one subset of a dataset that is read a subset at a time."""
+
+    name: str
+    kind: Kind
+    subset: str | None
+    """What `data.subset` must be for it; None for the default or where there are none."""
+    source: str
+    """The folder found, "hub: ID (not tried)" or "generated"."""
+    splits: dict[str, int] = field(default_factory=dict)
+    """Rows of each published split found (articles for wiki), broken rows included."""
+    fault: str = ""
+    """Why the files found cannot be read."""
+
+
+def describe(data_dir: str | None = None) -> list[Listing]:
+    """All datasets in the order of `dataset_names`, with the places they would be read from."""
+    published = [
+        _listing(bench, data_dir, subset)
+        for bench in BENCHMARKS.values()
+        for subset in (bench.subsets if bench.subsets and not bench.several_subsets else (None,))
+    ]
+    return published + [Listing(name, kind, None, "generated", dict(SIZES)) for name, kind in KINDS.items()]
+
+
+def _listing(bench: Benchmark, data_dir: str | None, subset: str | None) -> Listing:
+    subsets = (subset,) if subset else ()
+    local = find_local(bench, data_dir, subsets)
+    if not local:
+        return Listing(bench.name, bench.kind, subset, f"hub: {bench.hub(subsets)} (not tried)")
+    folder, found = local
+    try:
+        rows = {split.label: _count(bench, split) for split in found}
+    except UserError as error:
+        return Listing(bench.name, bench.kind, subset, str(folder), fault=str(error))
+    return Listing(bench.name, bench.kind, subset, str(folder), rows)
+
+
+def _count(bench: Benchmark, found: Found) -> int:
+    if found.is_hub_form and bench.hub_rows is iter:
+        found.check()
+        return sum(table_count(path) for path in found.paths)
+    return sum(1 for _ in bench.rows(found))

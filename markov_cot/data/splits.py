@@ -1,0 +1,190 @@
+"""Which problems are trained on, validated on and tested on. One rule for every published dataset.
+
+* test: the published test split, else the published validation split, else 30 % hashed out of the only split;
+* train: the published training split, else the next split that is not the test split;
+* validation: the published validation split if neither of them is it, else 10 % hashed out of train.
+
+Hashes are of the question, not of the row's number, so copies of a question are never on two sides. A published
+split that repeats a question of another loses it: first train, then validation, never test.
+
+Files of one's own for several splits are used as they are named; see `assign_own`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markov_cot.data.problem import Problem
+
+Role = Literal["train", "dev", "validation", "test"]
+
+TEST_PERCENT = 30
+VALIDATION_PERCENT = 10
+_PROBED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A split as its authors published it."""
+
+    label: str
+    role: Role
+    """What it is for; "dev" is a split for few-shot examples beside a validation split (MMLU)."""
+    problems: Sequence[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Three disjoint splits, and how they came about."""
+
+    train: list[Problem]
+    validation: list[Problem]
+    test: list[Problem]
+    note: str
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A dataset, loaded."""
+
+    name: str
+    train: Sequence[Problem]
+    validation: Sequence[Problem]
+    """For held-out accuracy and the choice of the best checkpoint."""
+    test: Sequence[Problem]
+    """For evaluation only."""
+    source: str
+    """A path, "hub:ID" or "generated"."""
+    skipped: int = 0
+    """Broken rows left out."""
+    note: str = ""
+    """What the user should know about where the splits come from; may be empty."""
+    parameters: str = ""
+    """Of generated problems: all that they are made from."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of everything a model sees of the problems, in their order.
+
+        Generated problems are covered by their parameters and the first few of each split.
+        """
+        digest = hashlib.sha256(self.parameters.encode())
+        for split in (self.train, self.validation, self.test):
+            digest.update(f"\n{len(split)}\n".encode())
+            for problem in split[:_PROBED] if self.parameters else split:
+                seen = [problem.passage, problem.question, problem.choices, problem.answer, problem.kind, problem.group]
+                digest.update(json.dumps(seen).encode() + b"\n")
+        return digest.hexdigest()
+
+
+def question_key(problem: Problem) -> str:
+    """What makes two problems the same question."""
+    return "\x1f".join((problem.passage, problem.question, *problem.choices))
+
+
+def assign(published: Sequence[Published], key: Callable[[Problem], str] = question_key) -> Assigned:
+    """Makes the three splits out of at least one published split."""
+    assert published
+    if len(published) == 1:
+        return _from_only_split(published[0], key)
+    test = _first(published, ("test", "validation", "dev"))
+    rest = [split for split in published if split is not test]
+    train = _first(rest, ("train", "dev", "validation"))
+    validation = next((split for split in rest if split.role == "validation" and split is not train), None)
+
+    notes = []
+    if train.role != "train":
+        notes.append(f"no published training split was found; trains on {train.label}, evaluates on {test.label}")
+    elif test.role != "test":
+        notes.append(f"no published test split was found; trains on {train.label}, evaluates on {test.label}")
+    testing = set(map(key, test.problems))
+    if validation:
+        validating = _without(validation, testing, test.label, key, notes)
+        held_out = testing | set(map(key, validating))
+        training = _without(train, held_out, f"{test.label} or {validation.label}", key, notes)
+    else:
+        training = _without(train, testing, test.label, key, notes)
+        training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key)
+        notes.append(f"there is no published validation split, so {VALIDATION_PERCENT} % of {train.label} is held out")
+    return Assigned(training, validating, list(test.problems), "; ".join(notes))
+
+
+def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = question_key) -> Assigned:
+    """Makes the three splits out of someone's own files, which are used as they are named.
+
+    A single training file gives all three. Otherwise validation, if there is no file for it, comes out of the training
+    file, and nothing takes the place of a test file.
+    """
+    by_role = {split.role: split for split in published}
+    train, validation, test = (by_role.get(role) for role in ("train", "validation", "test"))
+    notes: list[str] = []
+    if train and not validation and not test:
+        training, validating, testing = _three(train.problems, key)
+        note = (
+            f"{TEST_PERCENT} % of the questions of {train.label} are held out for test and {VALIDATION_PERCENT} % of "
+            "the rest for validation"
+        )
+        return Assigned(training, validating, testing, note)
+    tested = set(map(key, test.problems)) if test else set()
+    validating = _without(validation, tested, "test", key, notes) if validation else []
+    training = []
+    if train:
+        held_out = tested | set(map(key, validating))
+        training = _without(train, held_out, "test" if not validation else "validation or test", key, notes)
+        if not validation:
+            training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key)
+            notes.append(f"there is no validation file, so {VALIDATION_PERCENT} % of train is held out")
+    missing = [role for role, split in (("training", train), ("test", test)) if not split]
+    notes += [f"there is no {role} file" for role in missing]
+    return Assigned(training, validating, list(test.problems) if test else [], "; ".join(notes))
+
+
+def _from_only_split(only: Published, key: Callable[[Problem], str]) -> Assigned:
+    if only.role == "test":
+        note = f"only the published test split ({only.label}) was found; there is nothing to train on"
+        return Assigned([], [], list(only.problems), note)
+    train, validation, test = _three(only.problems, key)
+    note = (
+        f"only one published split ({only.label}) was found; {TEST_PERCENT} % of it is held out for test "
+        f"and {VALIDATION_PERCENT} % of the rest for validation"
+    )
+    return Assigned(train, validation, test, note)
+
+
+def _three(
+    problems: Sequence[Problem], key: Callable[[Problem], str]
+) -> tuple[list[Problem], list[Problem], list[Problem]]:
+    """Training, validation and test problems out of one split."""
+    rest, test = _hash_out(problems, TEST_PERCENT, 1, key)
+    train, validation = _hash_out(rest, VALIDATION_PERCENT, 100, key)
+    return train, validation, test
+
+
+def _first(published: Sequence[Published], roles: Sequence[Role]) -> Published:
+    by_role = {split.role: split for split in published}
+    return next((by_role[role] for role in roles if role in by_role), published[0])
+
+
+def _without(
+    split: Published, keys: set[str], where: str, key: Callable[[Problem], str], notes: list[str]
+) -> list[Problem]:
+    kept = [problem for problem in split.problems if key(problem) not in keys]
+    if lost := len(split.problems) - len(kept):
+        notes.append(f"left out of {split.label}, because {where} has them too: {lost} problem{'s' * (lost > 1)}")
+    return kept
+
+
+def _hash_out(
+    problems: Sequence[Problem], percent: int, divisor: int, key: Callable[[Problem], str]
+) -> tuple[list[Problem], list[Problem]]:
+    """Splits off about `percent` of the problems. `divisor` picks the digits of the hash, so that two calls with
+    different ones are independent. With two or more distinct questions neither side is empty."""
+    buckets = {k: zlib.crc32(k.encode()) // divisor % 100 for k in map(key, problems)}
+    ranked = sorted(buckets, key=lambda k: (buckets[k], k))
+    count = sum(bucket < percent for bucket in buckets.values())
+    out = set(ranked[: min(max(count, 1), len(ranked) - 1)]) if ranked else set()
+    return [p for p in problems if key(p) not in out], [p for p in problems if key(p) in out]

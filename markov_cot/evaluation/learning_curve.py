@@ -1,0 +1,190 @@
+"""`markov-cot eval --all-checkpoints`: a run's score over its steps, as numbers, a plot and TensorBoard scalars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from markov_cot.checkpoints.checkpoint import BEST, follow, list_steps, step_of
+from markov_cot.evaluation.evaluate import Request, Track, Workbench, file_name, reference_source
+from markov_cot.evaluation.item_metrics import LOGPROB, PER_TOKEN
+from markov_cot.evaluation.loaded_model import Source, read_source
+from markov_cot.evaluation.locate import BASE, Located, find_run
+from markov_cot.evaluation.records import Record
+from markov_cot.evaluation.results import Measure, Outcome
+from markov_cot.evaluation.statistics import small_sample_note
+from markov_cot.evaluation.task import Workload
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.text import visible
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One checkpoint's score; step 0 is the untrained base."""
+
+    step: int
+    score: Measure
+    answer_logprob: Measure
+
+
+@dataclass(frozen=True, slots=True)
+class RunBest:
+    """The checkpoint that a run's link `best` names, which is what `--checkpoint best` stands for."""
+
+    step: int
+    by: str
+    """By what the run chose it."""
+
+    def describe(self) -> str:
+        """A sentence beside another choice."""
+        return f"the run's own best (--checkpoint best): step {self.step}, by {self.by}, while training."
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One dataset's scores over the steps of a run."""
+
+    name: str
+    split: str
+    measure: str
+    """Key of the score: accuracy, or log-prob per token for continuations."""
+    points: list[Point]
+    plot: Path
+    run_best: RunBest | None
+    """The best by the run's own account; None where it has none."""
+
+    @property
+    def best(self) -> Point | None:
+        """The highest score, the earliest of equals; None when all are NaN."""
+        known = [point for point in self.points if point.score.mean is not None]
+        return max(known, key=lambda point: point.score.mean or 0.0) if known else None
+
+    def notes(self) -> list[str]:
+        """Sentences to be read beside the numbers."""
+        small = small_sample_note(self.points[0].score.n, is_share=self.measure != PER_TOKEN)
+        best = None if self.best is None else f"best here: step {self.best.step}, by {self.best_by}."
+        flattered = "The best was chosen on the test split, so its score flatters it; choose with --split validation."
+        own = None if self.run_best is None else self.run_best.describe()
+        return [note for note in (small, best, own, flattered if self.split == "test" else None) if note]
+
+    @property
+    def best_by(self) -> str:
+        """By what the best was chosen."""
+        return f"{self.measure} on {self.points[0].score.n:,} items of the {self.split} split"
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        best = self.best
+        return {
+            "measure": self.measure,
+            "split": self.split,
+            "points": [asdict(point) for point in self.points],
+            "best": None if best is None else best.step,
+            "best_by": self.best_by,
+            "run_best": None if self.run_best is None else self.run_best.step,
+            "run_best_by": None if self.run_best is None else self.run_best.by,
+            "plot": str(self.plot),
+            "notes": self.notes(),
+        }
+
+
+def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> tuple[str, list[Curve]]:
+    """Evaluates every checkpoint of a run, and its base. Returns the run's name and a curve for each dataset."""
+    folder = request.wishes.folder("checkpoints_dir")
+    run = find_run(request.run, folder)
+    if request.run is None:
+        say(f"the newest run is {run}")
+    # The checkpoint of step 0 is the base, which is measured anyway.
+    kept = [step for step in list_steps(folder / run) if step_of(step) > 0]
+    if not kept:
+        raise UserError(f"run {run}: has no checkpoint of a trained step yet; train on, or pass --checkpoint base")
+    steps = [Located(step.name, step.resolve(), run) for step in kept]
+    sources = [read_source(step, request.wishes) for step in steps]
+    if plain := [step for step in steps if not step.has_manifest]:
+        raise UserError(f"checkpoint {plain[0].folder}: has no manifest to tell its settings; move it elsewhere")
+    base = reference_source(request, sources[0], BASE, say)
+    bench = Workbench(replace(request, run=run), sources[0])
+    of_base = [bench.run(work, bench.subject, base, track) for work in bench.workloads]
+    by_step: dict[int, list[Outcome]] = {0: _outcomes(bench, of_base)}
+    for source in sources:
+        by_step[step_of(Path(source.located.name))] = _outcomes(bench, _run(bench, source, track, of_base))
+    own = _run_best(folder / run, sources)
+    curves = [_curve(bench, work, i, by_step, own) for i, work in enumerate(bench.workloads)]
+    _log(request.wishes.folder("runs_dir") / run, curves)
+    return run, curves
+
+
+def _run(bench: Workbench, source: Source, track: Track, of_base: Sequence[list[Record]]) -> list[list[Record]]:
+    bench.subject.load(source)
+    pairs = zip(bench.workloads, of_base, strict=True)
+    return [bench.run(work, bench.subject, source, track, baseline) for work, baseline in pairs]
+
+
+def _outcomes(bench: Workbench, records: Sequence[list[Record]]) -> list[Outcome]:
+    return [bench.outcome(*pair) for pair in zip(bench.workloads, records, strict=True)]
+
+
+def _run_best(run_folder: Path, sources: Sequence[Source]) -> RunBest | None:
+    folder = follow(run_folder, BEST)
+    of_best = [source for source in sources if folder is not None and source.located.name == folder.name]
+    if folder is None or not of_best:
+        return None
+    config = of_best[0].config(of_best[0].default_task())
+    return RunBest(
+        step_of(folder), f"held-out score on {config.validation.problems:,} problems of the validation split"
+    )
+
+
+def _curve(
+    bench: Workbench, work: Workload, number: int, by_step: dict[int, list[Outcome]], own: RunBest | None
+) -> Curve:
+    outcomes = {step: outcomes[number] for step, outcomes in by_step.items()}
+    key = outcomes[0].primary
+    points = [Point(step, each.measures[key], each.measures[LOGPROB]) for step, each in outcomes.items()]
+    name = file_name(work.task.title)
+    curve = Curve(work.task.title, work.task.split, key, points, bench.folder / f"accuracy_{name}.png", own)
+    plot(curve)
+    return curve
+
+
+def plot(curve: Curve) -> None:
+    """Draws the score over the steps with its 95 % band into `curve.plot`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    # What is not known is NaN to matplotlib, which leaves a gap.
+    steps = [point.step for point in curve.points]
+    means, lows, highs = (
+        [math.nan if value is None else value for value in values]
+        for values in zip(*((p.score.mean, p.score.low, p.score.high) for p in curve.points), strict=True)
+    )
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, means, marker="o", markersize=3)
+    axes.fill_between(steps, lows, highs, alpha=0.2, linewidth=0)
+    axes.set(xlabel="step (0: untrained base)", ylabel=curve.measure)
+    # A dataset's name is not ours: a dollar sign in it is no formula.
+    axes.set_title(visible(f"{curve.name}, {curve.split} split"), parse_math=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(curve.plot, dpi=150)
+
+
+def _log(folder: Path, curves: Sequence[Curve]) -> None:
+    with SummaryWriter(str(folder)) as board:
+        for curve in curves:
+            for point in curve.points:
+                for tag, value in _scalars(curve, point).items():
+                    board.add_scalar(f"eval_all/{curve.name}/{tag}", value, point.step)
+
+
+def _scalars(curve: Curve, point: Point) -> dict[str, float]:
+    score = {"accuracy": point.score.mean, "accuracy_low": point.score.low, "accuracy_high": point.score.high}
+    values = {"answer_logprob": point.answer_logprob.mean, **(score if "exact_match" in curve.measure else {})}
+    return {tag: value for tag, value in values.items() if value is not None}

@@ -1,0 +1,185 @@
+"""What is evaluated: a checkpoint (or the untrained base) with the settings it was trained under, ready to write."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from markov_cot.checkpoints import checkpoint as checkpoints
+from markov_cot.checkpoints import manifest
+from markov_cot.checkpoints.foreign_adapters import ForeignAdapter
+from markov_cot.config.schema import Config, Prompt, apply_override, build_config, read_recipe, recipe_names
+from markov_cot.data.own import same_data
+from markov_cot.data.prompts import Prompts
+from markov_cot.evaluation.locate import Located
+from markov_cot.evaluation.suites import SuiteTask
+from markov_cot.models import loading as models
+from markov_cot.models.policy import Policy
+from markov_cot.tracking.tracker import CONFIG
+from markov_cot.utils.errors import UserError
+
+QUICKSTART = "quickstart"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user says of settings; everything not said comes from the checkpoint or the dataset's recipe."""
+
+    model: str | None = None
+    data_dir: str | None = None
+    settings: tuple[str, ...] = ()
+    """`key=value` assignments."""
+
+    def apply(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Puts the wishes into `values`."""
+        if self.model is not None and self.model != values.get("model", {}).get("name"):
+            values = {**values, "model": {**values.get("model", {}), "revision": None}}  # it was the other model's
+        named = {"model.name": self.model, "data.data_dir": self.data_dir}
+        for key, value in named.items():
+            if value is not None:
+                apply_override(values, f"{key}={_yaml(value)}")
+        for assignment in self.settings:
+            apply_override(values, assignment)
+        return values
+
+    def folder(self, key: str) -> Path:
+        """The folder that `checkpoint.<key>` names, which has to be known before a checkpoint's own settings are."""
+        values: dict[str, Any] = {}
+        for assignment in self.settings:
+            apply_override(values, assignment)
+        return Path(getattr(build_config(values, "--set").checkpoint, key))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where settings come from: a checkpoint's manifest, a run's config, or recipes."""
+
+    located: Located
+    values: dict[str, Any] | None
+    """Settings of the manifest or the run; None for recipes."""
+    wishes: Wishes
+    base: dict[str, str] = field(default_factory=dict)
+    """Name, fingerprint and revision of the base it was trained on, as far as they are known."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """Of the adapter's files."""
+
+    def config(self, task: SuiteTask) -> Config:
+        """Settings for a task.
+
+        A checkpoint keeps its own settings on any dataset, the length of its CoTs above all; only `data` is the
+        dataset's own.
+        """
+        values = json.loads(json.dumps(self._values(task)))
+        if task.subset is not None:
+            values.setdefault("data", {})["subset"] = task.subset
+        where = f"settings of {self.located.describe()}" if self.values else f"settings for {task.dataset}"
+        return build_config(self.wishes.apply(values), where)
+
+    def default_task(self) -> SuiteTask:
+        """The dataset trained on, or the quickstart's."""
+        recipe = None if self.values else QUICKSTART
+        values = self.values or read_recipe(QUICKSTART)
+        return SuiteTask(dataset=build_config(values, self.located.describe()).data.dataset, recipe=recipe)
+
+    def _values(self, task: SuiteTask) -> dict[str, Any]:
+        recipe = _recipe(task)
+        if self.values is None:
+            # Recipes name the model they were written for; which one is evaluated is for the user to say.
+            model = {key: self.base[key] for key in ("name", "revision") if key in self.base}
+            return {**recipe, "model": model}
+        if task.recipe is None and same_data(task.dataset, self.values.get("data", {}).get("dataset", "")):
+            return self.values
+        return {**self.values, "data": recipe["data"]}
+
+
+def read_source(located: Located, wishes: Wishes) -> Source:
+    """Reads and checks what a checkpoint says of itself. Raises `UserError` when it is damaged."""
+    if located.folder is None:
+        return Source(located, _run_config(located.run, wishes), wishes)
+    if located.has_manifest:
+        about = manifest.read_manifest(located.folder)
+        sums = {name: about.files[name] for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
+        return Source(located, about.config, wishes, about.base, sums)
+    adapter = ForeignAdapter(located.folder)
+    return Source(located, None, wishes, adapter.base(wishes.model), adapter.checksums())
+
+
+class Subject:
+    """One base model with the adapters of its checkpoints, loaded one at a time."""
+
+    def __init__(self, source: Source, config: Config) -> None:
+        """Loads the base, and the adapter if there is one. Raises `UserError` when they do not fit together."""
+        self.device = _device(config.model.device)
+        folder = source.located.folder
+        foreign = ForeignAdapter(folder) if folder is not None and not source.located.has_manifest else None
+        self.tokenizer = foreign.load_tokenizer(config.model) if foreign else models.load_tokenizer(config.model)
+        base = models.load_base(config.model, self.device)
+        self.dtype = str(base.dtype).removeprefix("torch.")
+        self.base = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
+        self.base |= models.origin(config.model)
+        self._check_base(source)
+        self.adapter_parts = foreign.fingerprint() if foreign and foreign.changes_base_tokens else None
+        """Of what a foreign adapter brings that its base is read with as well: a tokenizer, added tokens."""
+        if foreign:
+            self._model = foreign.put_on(base)
+        else:
+            self._model = models.add_adapter(base, config.lora, config.seed)
+            if folder is not None:
+                checkpoints.load_adapter(folder, self._model)
+        self.policy = Policy(self._model, self.tokenizer, config.rollout.temperature)
+        self._prompts: dict[Prompt, Prompts] = {}
+
+    def prompts(self, settings: Prompt) -> Prompts:
+        """The contexts that settings ask for."""
+        if settings not in self._prompts:
+            self._prompts[settings] = Prompts(
+                self.tokenizer, markovian=settings.markovian, chat=settings.chat, vocabulary=self.policy.vocabulary
+            )
+        return self._prompts[settings]
+
+    def load(self, source: Source) -> None:
+        """Puts another checkpoint of the same run in the adapter's place."""
+        assert source.located.folder is not None
+        self._check_base(source)
+        checkpoints.load_adapter(source.located.folder, self._model)
+
+    def _check_base(self, source: Source) -> None:
+        located = source.located
+        if located.folder is not None and located.has_manifest:
+            checkpoints.check_base(located.folder, source.base, self.base["name"], self.base["fingerprint"])
+
+
+def _run_config(run: str | None, wishes: Wishes) -> dict[str, Any] | None:
+    """The config of a run, so that its base is evaluated as the run would be; None without a run."""
+    if run is None:
+        return None
+    path = wishes.folder("runs_dir") / run / CONFIG
+    if not path.is_file():
+        raise UserError(f"run {run}: there is no {path}; leave out --run to evaluate the base under a recipe")
+    return read_recipe(str(path))
+
+
+def _recipe(task: SuiteTask) -> dict[str, Any]:
+    name = task.recipe or (task.dataset if task.dataset in recipe_names() else None)
+    values = read_recipe(name) if name else {}
+    # A dataset of the user's own has no recipe; it starts from the defaults.
+    return {**values, "data": {**values.get("data", {}), "dataset": task.dataset}}
+
+
+def _device(name: str) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available[name]:
+        raise UserError(f"model.device: there is no {name} device here; set model.device=auto")
+    return torch.device(name)
+
+
+def _yaml(value: str) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True).splitlines()[0]
+    return text

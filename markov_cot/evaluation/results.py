@@ -1,0 +1,143 @@
+"""The outcome of one evaluation: every metric with its error bar, by group where there are groups, and comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markov_cot.data.problem import Kind
+from markov_cot.evaluation import item_metrics as scoring
+from markov_cot.evaluation.item_metrics import Key
+from markov_cot.evaluation.records import Item, Record
+from markov_cot.evaluation.statistics import (
+    Z_95,
+    PairedComparison,
+    compare_paired,
+    mean_and_stderr,
+    wilson_interval,
+)
+from markov_cot.grading.extractors import PRIMARY, Extractor
+
+_SHARES = (scoring.ACCURACY, "pass@", "maj@", "acc")
+_NOT_COMPARED = (scoring.BASELINE, scoring.INFORMATIVENESS)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A metric over n items. All but `n` and `nan` are None when a value is NaN, which is never averaged away."""
+
+    n: int
+    mean: float | None
+    stderr: float | None = None
+    """Sample standard deviation (ddof 1) of the items' values / sqrt(n); None for n = 1."""
+    low: float | None = None
+    high: float | None = None
+    """95 % interval: Wilson's for shares, mean +- 1.96 stderr for log-probs and others."""
+    nan: int = 0
+    """Items whose value is NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Metrics of one policy on one dataset."""
+
+    kind: Kind
+    measures: dict[Key, Measure]
+    invalid: dict[str, int]
+    """By extractor: samples in which it found no answer."""
+    scores: dict[Key, list[float]]
+    """Each item's value, in the order of the items."""
+    groups: dict[str, dict[Key, Measure]] = field(default_factory=dict)
+    """Shares by group (MMLU's subject)."""
+    macro: dict[Key, Measure] = field(default_factory=dict)
+    """Unweighted means over the groups; `n` counts groups."""
+
+    @property
+    def primary(self) -> Key:
+        """Key of the one number this outcome is summed up by."""
+        if self.kind == "continuation":
+            return scoring.PER_TOKEN
+        accuracies = [key for key in self.measures if key.startswith(f"{scoring.ACCURACY},")]
+        preferred = f"{scoring.ACCURACY},{PRIMARY[self.kind].name}"
+        return preferred if preferred in accuracies else accuracies[0]
+
+
+def outcome(
+    items: Sequence[Item], records: Sequence[Record], extractors: Sequence[Extractor], reduction: str
+) -> Outcome:
+    """Metrics of `records` of `items`, which are at least one and all of one kind."""
+    scores = scoring.item_scores(items, records, extractors, reduction)
+    measures = {key: measure(key, values) for key, values in scores.items()}
+    kind = items[0].problem.kind
+    if kind == "continuation":
+        value = scoring.perplexity(records, reduction)
+        nan = measures[scoring.PER_TOKEN].nan
+        measures[scoring.PERPLEXITY] = Measure(len(items), None if nan else value, nan=nan)
+    invalid = {
+        extractor.name: sum(
+            scoring.grade(item, record, extractor).predicted.count(None)
+            for item, record in zip(items, records, strict=True)
+        )
+        for extractor in extractors
+    }
+    groups = _by_group(items, scores)
+    return Outcome(kind, measures, invalid, scores, groups, _macro(groups))
+
+
+def measure(key: Key, values: Sequence[float]) -> Measure:
+    """Mean and error bar of a metric's values."""
+    n = len(values)
+    if nan := sum(map(math.isnan, values)):
+        return Measure(n, None, nan=nan)
+    mean, stderr = mean_and_stderr(values)
+    if key.startswith(_SHARES):
+        return Measure(n, mean, stderr, *wilson_interval(min(math.fsum(values), n), n))
+    if stderr is None:
+        return Measure(n, mean)
+    return Measure(n, mean, stderr, mean - Z_95 * stderr, mean + Z_95 * stderr)
+
+
+def compare(reference: Outcome, other: Outcome) -> dict[Key, PairedComparison]:
+    """`other` minus `reference` on the same items, for every metric both have and that is not NaN.
+
+    The baseline is the same for both, so informativeness differs by what the log-prob differs by and is left out.
+    """
+    return {
+        key: compare_paired(reference.scores[key], values)
+        for key, values in other.scores.items()
+        if key in reference.scores
+        and key not in _NOT_COMPARED
+        and not any(map(math.isnan, [*values, *reference.scores[key]]))
+    }
+
+
+def _by_group(items: Sequence[Item], scores: dict[Key, list[float]]) -> dict[str, dict[Key, Measure]]:
+    members: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        if item.problem.group:
+            members.setdefault(item.problem.group, []).append(i)
+    shares = [key for key in scores if key.startswith(_SHARES)]
+    return {
+        group: {key: measure(key, [scores[key][i] for i in at]) for key in shares}
+        for group, at in sorted(members.items())
+    }
+
+
+def _macro(groups: dict[str, dict[Key, Measure]]) -> dict[Key, Measure]:
+    """Every group weighs the same. stderr = sqrt(sum of the groups' stderr squared) / their number."""
+    return {key: _unweighted([measures[key] for measures in groups.values()]) for key in _keys(groups)}
+
+
+def _keys(groups: dict[str, dict[Key, Measure]]) -> list[Key]:
+    return list(next(iter(groups.values()))) if groups else []
+
+
+def _unweighted(measures: Sequence[Measure]) -> Measure:
+    count = len(measures)
+    means = [each.mean for each in measures if each.mean is not None]
+    if len(means) < count:
+        return Measure(count, None, nan=count - len(means))
+    stderrs = [each.stderr for each in measures if each.stderr is not None]
+    stderr = math.hypot(*stderrs) / count if len(stderrs) == count else None
+    return Measure(count, math.fsum(means) / count, stderr)

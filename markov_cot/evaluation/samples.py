@@ -1,0 +1,101 @@
+"""`markov-cot sample`: what base and checkpoint write about the same questions, and what is answered from it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markov_cot.config.schema import Config
+from markov_cot.data.problem import LETTERS, Kind, Problem
+from markov_cot.data.prompts import question_text
+from markov_cot.evaluation.evaluate import CRITIC, Request, find_source, reference_source, writing_of
+from markov_cot.evaluation.loaded_model import Source, Subject
+from markov_cot.evaluation.locate import BASE
+from markov_cot.evaluation.records import Item
+from markov_cot.evaluation.runner import Runner
+from markov_cot.evaluation.suites import SuiteTask
+from markov_cot.evaluation.task import fits_model, make_prompts, prepare
+from markov_cot.grading.extractors import PRIMARY, extract
+from markov_cot.utils.errors import UserError
+
+TYPED = "typed"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One writer's CoT and what was answered from it."""
+
+    writer: str
+    """"base" or a checkpoint's name."""
+    cot: str
+    answer: str
+    """Empty for continuations, which are scored, not written."""
+    is_valid: bool | None
+    """Whether an answer can be read out of it, by the extractor that counts; None for continuations."""
+    answer_logprob: float | None
+    """Of the true answer, nats; None for a typed question, which has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One question and what each writer made of it."""
+
+    question: str
+    """With passage and choices."""
+    answer: str | None
+    """The true one; None for a typed question."""
+    written: list[Written]
+
+
+def show(request: Request, question: str | None, choices: Sequence[str], count: int) -> list[Shown]:
+    """The base beside the request's checkpoint, on a typed question or on `count` problems of the request's dataset.
+
+    Raises `UserError`, as where the question is longer than the model's context.
+    """
+    source = find_source(request, request.checkpoint, lambda _: None)
+    base = source if source.located.folder is None else reference_source(request, source, BASE, lambda _: None)
+    sources = [base] if source is base else [base, source]
+    task = (request.tasks or (source.default_task(),))[0].model_copy(update={"limit": count, **request.overrides})
+    config = source.config(task)
+    subject = Subject(source, config)
+    items = (
+        prepare(subject, task, config, request.seed).items
+        if question is None
+        else [_typed(subject, config, question, choices)]
+    )
+    columns = [_write(subject, each, task, request.seed, items) for each in sources]
+    return [
+        Shown(question_text(item.problem), item.problem.answer or None, [column[i] for column in columns])
+        for i, item in enumerate(items)
+    ]
+
+
+def _typed(subject: Subject, config: Config, question: str, choices: Sequence[str]) -> Item:
+    if len(choices) == 1 or len(choices) > len(LETTERS):
+        raise UserError(f"--choice: give 2 to {len(LETTERS)} of them, or none")
+    kind: Kind = "choice" if choices else "numeric"
+    problem = Problem(TYPED, question, answer="", kind=kind, choices=tuple(choices))
+    if not fits_model(subject, config, problem):
+        raise UserError(
+            f"the question is longer than the model's context of {subject.policy.max_length} tokens allows; shorten it"
+        )
+    return Item(0, problem)
+
+
+def _write(subject: Subject, source: Source, task: SuiteTask, seed: int, items: Sequence[Item]) -> list[Written]:
+    config = source.config(task)
+    writing = writing_of(task, config, seed, CRITIC if source.located.folder is None else "actor")
+    runner = Runner(subject.policy, make_prompts(subject, config), config.reward, writing)
+    written = []
+    for item in items:
+        sample = runner.records([item])[0].samples[0]
+        logprob = sample.answer_logprob if item.problem.answer else None
+        valid = _is_valid(item.problem, sample.answer)
+        written.append(Written(source.located.name, sample.cot, sample.answer, valid, logprob))
+    return written
+
+
+def _is_valid(problem: Problem, answer: str) -> bool | None:
+    if problem.kind == "continuation":
+        return None
+    return extract(PRIMARY[problem.kind], answer, problem.choices) is not None

@@ -1,0 +1,89 @@
+"""The items of an evaluation: a task's dataset, drawn with the seed and cut to what fits into the model's context."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markov_cot.config.schema import Config
+from markov_cot.data.problem import Problem
+from markov_cot.data.prompts import Prompts
+from markov_cot.data.registry import load
+from markov_cot.data.sampler import sample
+from markov_cot.data.splits import Splits
+from markov_cot.evaluation.loaded_model import Subject
+from markov_cot.evaluation.records import Item
+from markov_cot.evaluation.suites import SuiteTask
+from markov_cot.grading.extractors import Extractor, default_extractors, get_extractor
+from markov_cot.training.setup import fits_context
+from markov_cot.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One task, ready to run."""
+
+    task: SuiteTask
+    config: Config
+    items: list[Item]
+    """In the order of the split."""
+    extractors: list[Extractor]
+    total: int
+    """Items in the split."""
+    too_long: int
+    """Items passed over because they do not fit."""
+    splits: Splits
+
+    def items_fingerprint(self) -> str:
+        """SHA-256 (hex) of which items of which data these are."""
+        which = [self.splits.fingerprint(), self.task.split, [item.index for item in self.items]]
+        return hashlib.sha256(json.dumps(which).encode()).hexdigest()
+
+
+def make_prompts(subject: Subject, config: Config) -> Prompts:
+    """The contexts that `config` asks for."""
+    return subject.prompts(config.prompt)
+
+
+def prepare(subject: Subject, task: SuiteTask, config: Config, seed: int, others: Sequence[Config] = ()) -> Workload:
+    """Loads a task's data and draws its items: `task.limit` of them, the same for the same seed.
+
+    An item must fit under `config` and under the `others` it is compared with. Raises `UserError` when none is left.
+    """
+    splits = load(config.data, subject.tokenizer)
+    problems = splits.test if task.split == "test" else splits.validation
+    if not problems:
+        raise UserError(f"dataset {splits.name}: has no {task.split} problems ({splits.note}); pass another --split")
+    kind = problems[0].kind
+    extractors = [get_extractor(kind, name) for name in dict.fromkeys(task.extractors)] or default_extractors(kind)
+    too_long: list[int] = []
+
+    def fits(index: int) -> bool:
+        fitting = all(fits_model(subject, other, problems[index]) for other in (config, *others))
+        if not fitting:
+            too_long.append(index)
+        return fitting
+
+    chosen = sample(range(len(problems)), task.limit or len(problems), seed, fits)
+    if not chosen:
+        raise UserError(
+            f"dataset {splits.name}: none of its {len(problems)} {task.split} problems fits into the model's "
+            f"context of {subject.policy.max_length} tokens; lower rollout.length or data.context_tokens"
+        )
+    items = [Item(index, problems[index]) for index in sorted(chosen)]
+    kinds = {item.problem.kind for item in items}
+    if len(kinds) > 1:
+        raise UserError(f"dataset {splits.name}: mixes {' and '.join(sorted(kinds))} questions; give one file for each")
+    return Workload(task, config, items, extractors, len(problems), len(too_long), splits)
+
+
+def fits_model(subject: Subject, config: Config, problem: Problem) -> bool:
+    """Whether every context that evaluation builds of the problem stays within the model's."""
+    prompts, limit = make_prompts(subject, config), subject.policy.max_length
+    cot = [0] * config.rollout.length
+    choices = [prompts.answer_context(problem, cot, text, newline=False) for text in problem.choices]
+    if any(len(choice.ids) + len(choice.answer_ids) > limit for choice in choices):
+        return False
+    return fits_context(limit, prompts, config.rollout.length, problem)

@@ -1,0 +1,158 @@
+"""The registry of extractors: every rule that reads an answer out of a response, by kind and name.
+
+An extractor returns a string, or None for *invalid*, which is a value of its own and never a wrong answer in disguise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markov_cot.data.problem import Kind
+from markov_cot.grading import anchor as extractors_anchor
+from markov_cot.grading import choice as extractors_choice
+from markov_cot.grading import choice_texts
+from markov_cot.grading import numeric as extractors_numeric
+from markov_cot.grading.golds import is_symbolic
+from markov_cot.grading.graders import exact_match, letters_equal, numbers_equal
+from markov_cot.grading.math_verify import math_verify
+from markov_cot.grading.numeral_forms import ENGLISH, Form
+from markov_cot.grading.symbolic import expression_in, expressions_equal
+from markov_cot.grading.visible import before_next_turn, visible
+from markov_cot.utils.errors import UserError
+
+MOST_CHOICES = 26
+"""As many as there are letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """One rule, with the grader that judges what it reads."""
+
+    name: str
+    kind: Kind
+    rule: Callable[[str, tuple[str, ...], Form], str | None]
+    """(response, texts of the choices, how numbers are written) -> the answer as text; None is invalid."""
+    matches: Callable[[str | None, str], bool]
+    """(prediction, gold) -> right."""
+    expression: Callable[[str], str | None] | None = None
+    """(response) -> the expression in it, to be compared with a gold that is one."""
+    extra: str | None = None
+    """The extra of this package it needs, by its name in setup.cfg."""
+
+
+def _text_rule(name: str, rule: Callable[[str], str | None], matches: Callable[[str | None, str], bool]) -> Extractor:
+    return Extractor(name, "numeric", lambda text, choices, form: rule(text), matches)
+
+
+def _choice(name: str, rule: Callable[[str, tuple[str, ...]], str | None]) -> Extractor:
+    return Extractor(name, "choice", lambda text, choices, form: rule(text, choices), letters_equal)
+
+
+def _expression(text: str) -> str | None:
+    return expression_in(before_next_turn(visible(text)))
+
+
+_ALL = (
+    Extractor(
+        "anchor", "numeric", lambda text, _, form: extractors_anchor.anchor(text, form), numbers_equal, _expression
+    ),
+    _text_rule("simple", extractors_numeric.simple, numbers_equal),
+    _text_rule("strict-match", extractors_numeric.strict_match, exact_match),
+    _text_rule("flexible-extract", extractors_numeric.flexible_extract, exact_match),
+    Extractor(
+        "boxed",
+        "numeric",
+        lambda text, _, form: extractors_numeric.boxed(text, form),
+        numbers_equal,
+        lambda text: _expression(text) if extractors_numeric.last_box(text) is not None else None,
+    ),
+    Extractor(
+        "math-verify", "numeric", lambda text, _, form: math_verify(text), numbers_equal, _expression, "math-verify"
+    ),
+    _choice("word-boundary", extractors_choice.word_boundary),
+    _choice("anchor", extractors_choice.anchor),
+    _choice("choice-text", choice_texts.choice_text),
+    _choice("legacy", extractors_choice.legacy),
+    _choice("legacy-boundary", extractors_choice.legacy_boundary),
+)
+_BY_KIND_AND_NAME = {(extractor.kind, extractor.name): extractor for extractor in _ALL}
+
+PRIMARY: dict[Kind, Extractor] = {
+    "numeric": _BY_KIND_AND_NAME["numeric", "anchor"],
+    "choice": _BY_KIND_AND_NAME["choice", "word-boundary"],
+}
+"""What accuracy means where one number has to be named: validation, best checkpoint."""
+
+
+def extractor_names(kind: Kind) -> list[str]:
+    """Names of all extractors of a kind.
+
+    >>> extractor_names("choice")
+    ['word-boundary', 'anchor', 'choice-text', 'legacy', 'legacy-boundary']
+    """
+    return [extractor.name for extractor in _ALL if extractor.kind == kind]
+
+
+def default_extractors(kind: Kind) -> list[Extractor]:
+    """All extractors of a kind that need no extra, so that the same command prints the same keys on every machine.
+
+    >>> [extractor.name for extractor in default_extractors("numeric")]
+    ['anchor', 'simple', 'strict-match', 'flexible-extract', 'boxed']
+    """
+    return [extractor for extractor in _ALL if extractor.kind == kind and extractor.extra is None]
+
+
+def get_extractor(kind: Kind, name: str) -> Extractor:
+    """The extractor of that name. Raises `UserError` naming the nearest, or the extra that is not installed.
+
+    >>> get_extractor("numeric", "boxd")
+    Traceback (most recent call last):
+        ...
+    markov_cot.utils.errors.UserError: extractor 'boxd': not known for numeric answers; did you mean boxed? ...
+    """
+    extractor = _BY_KIND_AND_NAME.get((kind, name))
+    if extractor is None:
+        names = extractor_names(kind)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"extractor {name!r}: not known for {kind} answers; {hint}there are {', '.join(names)}")
+    if extractor.extra and importlib.util.find_spec(extractor.extra.replace("-", "_")) is None:
+        raise UserError(
+            f"extractor {name}: its extra is not installed; in a checkout of markov-cot, "
+            f"pip install '.[{extractor.extra}]'"
+        )
+    return extractor
+
+
+def extract(extractor: Extractor, text: str, choices: tuple[str, ...] = (), form: Form = ENGLISH) -> str | None:
+    """What `extractor` reads out of `text`: a number or a letter as text; None is invalid.
+
+    `choices` are the options' texts, in order; empty strings where only their number is known. A choice extractor
+    without choices finds every letter invalid. `form` says how numbers are written.
+
+    >>> extract(PRIMARY["numeric"], "so it costs $70,000."), extract(PRIMARY["choice"], "It is (c).", ("",) * 4)
+    ('70000', 'C')
+    """
+    return extractor.rule(text, choices, form)
+
+
+def grade(
+    extractor: Extractor, text: str | None, gold: str, choices: tuple[str, ...] = (), form: Form = ENGLISH
+) -> tuple[str | None, bool]:
+    r"""What `extractor` reads out of a response, and whether that is `gold`. No response (None) is invalid.
+
+    Where the gold is an expression, so is what is read, and math-verify compares them.
+
+    >>> grade(PRIMARY["numeric"], "It is 70,000.", "$70000"), grade(PRIMARY["numeric"], None, "7")
+    (('70000', True), (None, False))
+    """
+    if text is None:
+        return None, extractor.matches(None, gold)
+    if extractor.expression is not None and is_symbolic(gold):
+        expression = extractor.expression(text)
+        return expression, expressions_equal(expression, gold)
+    predicted = extractor.rule(text, choices, form)
+    return predicted, extractor.matches(predicted, gold)

@@ -1,0 +1,319 @@
+"""Forwards of one base model with one adapter: the actor with the adapter on, the critic with it off.
+
+Shapes: P prompts, B sequences, T tokens of a padded context, d hidden size.
+Attention masks and position ids are always given, where a model takes them.
+A forward ends at the hidden states.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn import functional as F
+from transformers import Cache, DynamicCache
+
+from markov_cot.models.batching import Batch, pad_left
+from markov_cot.models.checkpointing import Checkpointing
+from markov_cot.models.compat import accepted_arguments, cache_argument, context_length, decoder_of
+from markov_cot.models.kv_cache import KeysValues, shared_cache
+from markov_cot.models.lora import AdaptedLinear, Folding, affords_copy
+from markov_cot.models.memory import ran_out_of_memory
+from markov_cot.models.paths import ADAPTED, CHECKPOINTED, DECODERS, FOLDED, PADDED, SHARED, SLOWER, WAYS, Paths
+from markov_cot.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+ATTENTION = {"full_attention", "sliding_attention"}
+"""Kinds of layers whose whole state is their keys and values."""
+PROBE_LENGTHS = (7, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Prompts that were read: what sequences need to continue from them."""
+
+    keys_values: KeysValues
+    hidden_Pd: Tensor
+    """Hidden state of each prompt's last token, from which the next is predicted."""
+    mask_PT: Tensor
+    length_P1: Tensor
+    """Tokens of each prompt without padding: the position of the next one."""
+
+
+class Forwards:
+    """Actor and critic over one set of base weights. No second copy of weights.
+
+    What `paths` allows is tried on a few tokens when it is made; `path_check` tries it on a run's own contexts.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self.model = model
+        self.device = model.device
+        self.paths = Paths(captures=self.device.type == "cuda")
+        self._causal_lm = model.get_base_model()
+        self._config = model.config.get_text_config()
+        self.vocabulary: int = self._config.vocab_size
+        self.max_length = context_length(self._config)
+        self.name = type(self._causal_lm).__name__
+        self.model_name = str(self._causal_lm.name_or_path)
+        self._accepted = accepted_arguments(self.decoder)
+        self._cache_argument = cache_argument(self.decoder)
+        self._checkpointing = Checkpointing(model)
+        # FSDP gathers weights for a backward when the gradient reaches a layer's output. Where keys and values are all
+        # that is used of a prompt, it never reaches the last layer's; and one forward gathers half as much as two.
+        self._sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+        self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+        self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
+        self._folding = Folding(model)
+        model.eval()
+        self._try_paths()
+
+    # --- who is acting
+
+    @contextlib.contextmanager
+    def acting_as(self, role: str) -> Iterator[None]:
+        """Within it, forwards are the "actor"'s (adapter on) or the "critic"'s (adapter off)."""
+        assert role in ("actor", "critic"), role
+        if role == "actor":
+            with self.folded():
+                yield
+        elif self._has_other_parts:
+            with self.model.disable_adapter():
+                yield
+        else:
+            # PEFT's own switch walks through all modules and changes which parameters ask for gradients.
+            self._switch_adapters(disabled=True)
+            try:
+                yield
+            finally:
+                self._switch_adapters(disabled=False)
+
+    @contextlib.contextmanager
+    def folded(self) -> Iterator[None]:
+        """Within it, the actor's weights are computed once, from the parameters it was entered with."""
+        with self._folding.folded() if self.folds else contextlib.nullcontext():
+            yield
+
+    def _switch_adapters(self, *, disabled: bool) -> None:
+        for adapter in self._adapters:
+            adapter._disable_adapters = disabled
+
+    @property
+    def is_actor(self) -> bool:
+        """Whether forwards are the actor's now."""
+        return not any(adapter.disable_adapters for adapter in self._adapters)
+
+    # --- what may be done
+
+    def rule_out(self, *paths: str, reason: str) -> None:
+        """Has the run do without some of its paths, and says so in one line."""
+        new = [path for path in paths if self.paths.allow(path)]
+        if PADDED in new and self._sharded:
+            raise UserError(f"model.shard: {reason}, so it cannot be sharded; set model.shard=false")
+        self.paths.ruled_out.update(new)
+        if ADAPTED in new:
+            self._folding.leave_to_peft()
+        # Of several decoders, the last one's absence is what a run notices.
+        telling = [path for path in new if path in WAYS] + [path for path in new if path in DECODERS][-1:]
+        if telling:
+            logger.warning("%s, which is slower: %s", " and ".join(SLOWER[path] for path in telling), reason)
+
+    @contextlib.contextmanager
+    def without(self, paths: Iterable[str]) -> Iterator[None]:
+        """Within it, some paths are not used."""
+        before = self.paths.ruled_out
+        self.paths.ruled_out = before | set(paths)
+        try:
+            with self._folding.by_peft() if ADAPTED in self.paths.ruled_out else contextlib.nullcontext():
+                yield
+        finally:
+            self.paths.ruled_out = before
+
+    @property
+    def folds(self) -> bool:
+        """Whether there is anything to fold, and it may be."""
+        return self._folding.folds and self.paths.allow(FOLDED) and self.paths.allow(ADAPTED)
+
+    def decodes_statically(self, places: int) -> bool:
+        """Whether a token's forward can be a CUDA graph, with caches of so many places.
+
+        Not with weights that are folded anew, whose addresses change, nor with those that are gathered in every
+        forward, nor with a window, which counts from the end.
+        """
+        window = getattr(self._config, "sliding_window", None)
+        plain = self.shares_prompts and not self._sharded and not self.folds
+        plain = plain and not getattr(self._causal_lm, "is_loaded_in_4bit", False)
+        return self.device.type == "cuda" and plain and (window is None or window >= places)
+
+    @property
+    def decoder(self) -> Any:
+        """transformers' model without its head: embeddings, layers and the last norm."""
+        return decoder_of(self._causal_lm)
+
+    @property
+    def embeddings(self) -> Any:
+        """Of the tokens."""
+        return self._causal_lm.get_input_embeddings()
+
+    @property
+    def may_join_layers(self) -> bool:
+        """Whether the layers' weights are plain, whole and small enough to be copied for decoding."""
+        plain = all(type(adapter) is AdaptedLinear and not adapter.plain for adapter in self._adapters)
+        return plain and not (self._has_other_parts or self._sharded) and affords_copy(self.decoder.layers.parameters())
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether a prompt is read once for all that continues from it; else every sequence is read whole."""
+        possible = self.paths.allow(SHARED) and self.paths.allow(PADDED)
+        return possible and not ((self._checkpoints or self._sharded) and torch.is_grad_enabled())
+
+    @property
+    def _checkpoints(self) -> bool:
+        return self._checkpointing.is_set_up and self.paths.allow(CHECKPOINTED)
+
+    # --- forwards
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Hidden states [B, T, d] of whole contexts, padded on the left."""
+        needed = self._checkpoints and torch.is_grad_enabled()
+        with self._checkpointing.on() if needed else contextlib.nullcontext():
+            if self.paths.allow(PADDED) or bool(batch.mask_BT.all()):
+                return self._forward(batch.ids_BT, batch.mask_BT, batch.positions_BT, None)
+            return self._hidden_by_length(batch)
+
+    def _hidden_by_length(self, batch: Batch) -> Tensor:
+        """`hidden`, with no padding in any forward: those of one length are read together."""
+        width = batch.ids_BT.shape[1]
+        parts: list[Tensor] = []
+        groups = batch.by_length()
+        for length, rows in groups:
+            ids_BT = batch.ids_BT[rows, width - length :]
+            alone = Batch(ids_BT, torch.ones_like(ids_BT))
+            hidden_BTd = self._forward(alone.ids_BT, alone.mask_BT, alone.positions_BT, None)
+            parts.append(F.pad(hidden_BTd, (0, 0, width - length, 0)))
+        return torch.cat(parts)[torch.cat([rows for _, rows in groups]).argsort()]
+
+    def read(self, prompts: Batch) -> Prefix:
+        """Reads P prompts, with gradient where it is enabled."""
+        cache = DynamicCache()
+        hidden_PTd = self._forward(prompts.ids_BT, prompts.mask_BT, prompts.positions_BT, cache)
+        keys_values = [(layer.keys, layer.values) for layer in cache.layers]
+        return Prefix(keys_values, hidden_PTd[:, -1], prompts.mask_BT, prompts.mask_BT.sum(1, keepdim=True))
+
+    def extend(self, prefix: Prefix, index_B: Tensor, batch: Batch) -> Tensor:
+        """Hidden states [B, T, d] of continuations (padded on the right); the i-th continues prompt index_B[i]."""
+        mask_BT = torch.cat([prefix.mask_PT[index_B], batch.mask_BT], 1)
+        positions_BT = prefix.length_P1[index_B] + batch.positions_BT
+        return self._forward(batch.ids_BT, mask_BT, positions_BT, shared_cache(prefix.keys_values, index_B))
+
+    def read_apart(self, contexts: Batch) -> tuple[Tensor, Cache]:
+        """Hidden state [B, d] of each context's last token, and the model's own kind of cache of all of them."""
+        output = self._call(contexts.ids_BT, contexts.mask_BT, contexts.positions_BT, use_cache=True)
+        return output.last_hidden_state[:, -1], output[self._cache_argument]
+
+    def step(self, ids_B: Tensor, mask_BT: Tensor | None, position_B1: Tensor, cache: Cache) -> Tensor:
+        """Hidden states [B, d] of one more token of each sequence in `cache`; the mask covers all so far."""
+        return self._forward(ids_B[:, None], mask_BT, position_B1, cache)[:, -1]
+
+    def _forward(self, ids_BT: Tensor, mask_BT: Tensor | None, positions_BT: Tensor, cache: Cache | None) -> Tensor:
+        given = {} if cache is None else {str(self._cache_argument): cache}
+        hidden_BTd: Tensor = self._call(
+            ids_BT, mask_BT, positions_BT, use_cache=cache is not None, **given
+        ).last_hidden_state
+        return hidden_BTd
+
+    def _call(self, ids_BT: Tensor, mask_BT: Tensor | None, positions_BT: Tensor, **given: Any) -> Any:
+        arguments = {"attention_mask": mask_BT, "position_ids": positions_BT} | given
+        known = {name: value for name, value in arguments.items() if name in self._accepted and value is not None}
+        return self.decoder(input_ids=ids_BT, **known)
+
+    # --- the reference
+
+    @contextlib.contextmanager
+    def by_plain_modules(self, role: str = "actor") -> Iterator[Any]:
+        """Within it, transformers' model is as its authors and PEFT's wrote it: `model(input_ids=...).logits`."""
+        with self._folding.by_peft(), contextlib.nullcontext() if role == "actor" else self.acting_as(role):
+            yield self._causal_lm
+
+    # --- checks on a few tokens
+
+    @torch.no_grad()
+    def _try_paths(self) -> None:
+        probe = self._probe()
+        whole = [self._row(probe, i) for i in range(len(PROBE_LENGTHS))]
+        with self.by_plain_modules():
+            expected = [self.hidden(row) for row in whole]
+        self._try(ADAPTED, lambda: [self.hidden(row) for row in whole], expected)
+        self._try(FOLDED, lambda: self._folded(whole), expected)
+        self._try(PADDED, lambda: [self.hidden(probe)[i, -n:][None] for i, n in enumerate(PROBE_LENGTHS)], expected)
+        if self._checkpoints:
+            logger.warning(
+                "model.gradient_checkpointing keeps no keys and values: updates read prompts for each sample"
+            )
+        kinds = set(getattr(self._config, "layer_types", None) or ())
+        if kinds - ATTENTION or getattr(self._causal_lm, "_is_stateful", False):
+            self.rule_out(SHARED, reason=f"{self.name} has layers that are not plain attention")
+        elif self._cache_argument is None:
+            self.rule_out(SHARED, reason=f"{self.name} takes no keys and values that were kept")
+        elif self.paths.allow(PADDED):
+            self._try(SHARED, lambda: self._shared(probe), [states[:, -1:] for states in expected])
+
+    def _folded(self, rows: list[Batch]) -> list[Tensor]:
+        with self.folded():
+            return [self.hidden(row) for row in rows]
+
+    def _shared(self, probe: Batch) -> list[Tensor]:
+        """Last hidden state of each of the probe's rows, each prompt's last token read after the rest of it."""
+        index_B = torch.arange(len(PROBE_LENGTHS), device=self.device)
+        prefix = self.read(Batch(probe.ids_BT[:, :-1], probe.mask_BT[:, :-1]))
+        last = Batch(probe.ids_BT[:, -1:], probe.mask_BT[:, -1:])
+        return list(self.extend(prefix, index_B, last)[:, None, -1])
+
+    def _try(self, path: str, compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> None:
+        """Rules a path out if it computes something else, or cannot compute it."""
+        if fault := fault_of(lambda: all(map(close, compute(), expected))):
+            self.rule_out(path, reason=f"{self.name} {fault} {_WITH[path]}")
+
+    def _probe(self) -> Batch:
+        rows = [[i % self.vocabulary for i in range(1, n + 1)] for n in PROBE_LENGTHS]
+        return pad_left(rows, 0, self.device)
+
+    @staticmethod
+    def _row(batch: Batch, i: int) -> Batch:
+        length = int(batch.mask_BT[i].sum())
+        return Batch(batch.ids_BT[i : i + 1, -length:], batch.mask_BT[i : i + 1, -length:])
+
+
+_WITH = {
+    ADAPTED: "from adapters added in fewer products",
+    FOLDED: "from adapters folded into its weights",
+    PADDED: "with padding",
+    SHARED: "from keys and values kept",
+}
+
+
+def fault_of(right: Callable[[], bool]) -> str:
+    """Return what is wrong: "", "computes something else", or "fails (why)". Running out of memory passes through."""
+    try:
+        return "" if right() else "computes something else"
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"fails ({lines[0].rstrip('.')})"
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether they are equal up to rounding of their dtype, which a mistake in a mask or a missing factor exceeds."""
+    tolerance = 0.05 if a.dtype == torch.bfloat16 else 1e-3
+    return bool((a - b).abs().max() <= tolerance * b.abs().max())

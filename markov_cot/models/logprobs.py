@@ -1,0 +1,199 @@
+"""Log-probabilities of CoTs and of answers, in batches of bounded size.
+
+Shapes: B sequences, L CoT tokens, A answer tokens of the longest answer, T padded tokens, d hidden size, V vocabulary.
+Units: nats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from markov_cot.algorithms.losses import KL_ESTIMATORS
+from markov_cot.algorithms.types import CotScores
+from markov_cot.data.prompts import AnswerContext
+from markov_cot.models.batching import Batch, pad_left, pad_right
+from markov_cot.models.fused_logprobs import TokenScores
+from markov_cot.models.policy import Policy, Prefix
+
+LOGITS_BYTES = 64 << 20
+"""Most memory for one tensor of logits; about four of that size exist at once."""
+
+
+def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
+    """Consecutive slices, each of at least one sequence, whose padded size (sequences x widest) is within `budget`."""
+    start, widest = 0, 0
+    for i, width in enumerate(widths):
+        if i > start and (i + 1 - start) * max(widest, width) > budget:
+            yield slice(start, i)
+            start, widest = i, 0
+        widest = max(widest, width)
+    if widths:
+        yield slice(start, len(widths))
+
+
+def cot_hidden(
+    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str, *, as_trained: bool = False
+) -> Tensor:
+    """Hidden states [B, L, d] that predict each token of the CoTs, by "actor" or "critic".
+
+    `contexts` are those of the B sequences; equal ones are read once. With gradient where it is enabled; `as_trained`
+    reads even without gradient the way it is read with one, so that both round alike.
+    """
+    length = cot_BL.shape[1]
+    with torch.set_grad_enabled(as_trained or torch.is_grad_enabled()):
+        shares_prompts = policy.shares_prompts
+    with policy.acting_as(role):
+        if not shares_prompts:
+            rows = [[*c, *cot] for c, cot in zip(contexts, cot_BL.tolist(), strict=True)]
+            # The states that predict the L CoT tokens stand one position before them.
+            return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -length - 1 : -1]
+        prefix, index_B = _read_once(policy, contexts)
+        first_B1d = prefix.hidden_Pd[index_B, None]
+        if length == 1:
+            return first_B1d
+        ids_BT = cot_BL[:, :-1]
+        return torch.cat([first_B1d, policy.extend(prefix, index_B, Batch(ids_BT, torch.ones_like(ids_BT)))], 1)
+
+
+@torch.no_grad()
+def cot_hidden_in_batches(
+    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str, token_budget: int
+) -> Tensor:
+    """`cot_hidden` without gradient, over any number of CoTs."""
+    parts = slices_within(cot_widths(policy, contexts, cot_BL.shape[1]), token_budget)
+    return torch.cat([cot_hidden(policy, contexts[part], cot_BL[part], role) for part in parts])
+
+
+def cot_widths(policy: Policy, contexts: Sequence[Sequence[int]], length: int) -> list[int]:
+    """Tokens each CoT costs: its own, and its share of a context that is read once for all that have the same."""
+    if not policy.shares_prompts:
+        return [length + len(c) for c in contexts]
+    sharing = Counter(map(tuple, contexts))
+    return [length + -(-len(c) // sharing[tuple(c)]) for c in contexts]
+
+
+def score_cots(
+    policy: Policy,
+    hidden_BLd: Tensor,
+    reference_BLd: Tensor,
+    cot_BL: Tensor,
+    kl: str,
+    *,
+    entropy_grad: bool = False,
+) -> CotScores:
+    """Scores sampled CoTs from hidden states of the actor, with gradient, and of the reference, without.
+
+    `kl` is "full" for the exact divergence over the vocabulary, or the name of a sample estimator. The entropy is
+    without gradient unless `entropy_grad`.
+    """
+    shape = cot_BL.shape
+    with torch.no_grad(), policy.acting_as("critic"):
+        reference_NV = policy.cot_logp(reference_BLd).flatten(0, 1)
+    with policy.acting_as("actor"):
+        logits_NV = policy.cot_logits(hidden_BLd).flatten(0, 1)
+    reference_BL = reference_NV.gather(1, cot_BL.reshape(-1, 1)).view(shape)
+    scores = TokenScores.apply(logits_NV, reference_NV, cot_BL.flatten())  # type: ignore[no-untyped-call]
+    logp_BL, full_BL, entropy_BL = (each.view(shape) for each in scores)
+    kl_BL = full_BL if kl == "full" else KL_ESTIMATORS[kl](logp_BL, reference_BL)
+    return CotScores(logp_BL, reference_BL, kl_BL, entropy_BL if entropy_grad else entropy_BL.detach())
+
+
+@torch.no_grad()
+def cot_logp(policy: Policy, hidden_BLd: Tensor, cot_BL: Tensor) -> Tensor:
+    """The actor's log-prob [B, L] of each CoT token alone, from its hidden states."""
+    with policy.acting_as("actor"):
+        return _at(policy.cot_logp(hidden_BLd), cot_BL)
+
+
+def score_answers(
+    policy: Policy, contexts: Sequence[AnswerContext], role: str, reduction: str, *, grad: bool = False
+) -> Tensor:
+    """log-prob [B] of each context's answer (its newline included) under "actor" or "critic".
+
+    `reduction` is "mean" (nats per answer token) or "sum" (nats).
+    """
+    with torch.enable_grad() if grad else torch.no_grad():
+        return score_answers_from(policy, answer_hidden(policy, contexts, role), contexts, role, reduction)
+
+
+def answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], role: str) -> Tensor:
+    """Hidden states [B, A, d] that predict the answers' tokens, which end at the last position."""
+    longest = max(len(c.answer_ids) for c in contexts)
+    with policy.acting_as(role):
+        # An answer's last token predicts nothing that is asked for.
+        rows = [[*c.ids, *c.answer_ids][:-1] for c in contexts]
+        shared = [c.prompt_length for c in contexts]
+        if not policy.shares_prompts or not all(shared):
+            return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -longest:]
+        prefix, index_B = _read_once(policy, [row[:n] for row, n in zip(rows, shared, strict=True)])
+        rest = pad_right([row[n:] for row, n in zip(rows, shared, strict=True)], policy.pad_id, policy.device)
+        hidden_BTd = policy.extend(prefix, index_B, rest)
+        # The last A states of each row; one that is shorter repeats its first, before its answer begins.
+        place_BA = rest.mask_BT.sum(1, keepdim=True) + torch.arange(-longest, 0, device=policy.device)
+        return hidden_BTd.take_along_dim(place_BA.clamp(min=0)[..., None], 1)
+
+
+def score_answers_from(
+    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str, reduction: str
+) -> Tensor:
+    """`score_answers` from their hidden states."""
+    sum_B, _ = _sum_answers(policy, hidden_BAd, contexts, role)
+    count_B = torch.tensor([len(c.answer_ids) for c in contexts], device=policy.device)
+    return sum_B / count_B if reduction == "mean" else sum_B
+
+
+def score_answers_in_batches(
+    policy: Policy, contexts: Sequence[AnswerContext], role: str, reduction: str, token_budget: int
+) -> Tensor:
+    """`score_answers` without gradient, over any number of contexts."""
+    widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
+    parts = [score_answers(policy, contexts[part], role, reduction) for part in slices_within(widths, token_budget)]
+    return torch.cat(parts) if parts else torch.zeros(0, device=policy.device)
+
+
+@torch.no_grad()
+def score_choices(
+    policy: Policy, contexts: Sequence[AnswerContext], role: str, token_budget: int
+) -> list[tuple[float, bool]]:
+    """Summed log-prob (nats) of each context's answer, and whether it is what greedy decoding would write."""
+    widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
+    scores: list[tuple[float, bool]] = []
+    for part in slices_within(widths, token_budget):
+        hidden_BAd = answer_hidden(policy, contexts[part], role)
+        sum_B, greedy_B = _sum_answers(policy, hidden_BAd, contexts[part], role)
+        scores += zip(sum_B.tolist(), greedy_B.tolist(), strict=True)
+    return scores
+
+
+def _sum_answers(
+    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str
+) -> tuple[Tensor, Tensor]:
+    """Summed log-prob [B] of each answer, and [B] whether each of its tokens is the most probable one.
+
+    Logits exist for a few answers at a time.
+    """
+    sums, greedy = [], []
+    for rows in slices_within([hidden_BAd.shape[1] * policy.vocabulary * 4] * len(contexts), LOGITS_BYTES):
+        answer_BA = pad_left([c.answer_ids for c in contexts[rows]], policy.pad_id, policy.device)
+        with policy.acting_as(role):
+            logp_BAV = policy.answer_logp(hidden_BAd[rows, -answer_BA.ids_BT.shape[1] :])
+        inside_BA = answer_BA.mask_BT.bool()
+        logp_BA = _at(logp_BAV, answer_BA.ids_BT)
+        sums.append(logp_BA.where(inside_BA, logp_BA.new_zeros(())).sum(1))
+        greedy.append(((logp_BAV.argmax(-1) == answer_BA.ids_BT) | ~inside_BA).all(1))
+    return torch.cat(sums), torch.cat(greedy)
+
+
+def _read_once(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:
+    """The different ones among B prompts, read, and which of them each sequence goes on from [B]."""
+    different = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    prefix = policy.read(pad_left(list(different), policy.pad_id, policy.device))
+    return prefix, torch.tensor([different[tuple(prompt)] for prompt in prompts], device=policy.device)
+
+
+def _at(logp_BLV: Tensor, ids_BL: Tensor) -> Tensor:
+    return logp_BLV.gather(-1, ids_BL[..., None]).squeeze(-1)

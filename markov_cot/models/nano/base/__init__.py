@@ -1,0 +1,1 @@
+"""The bundled base model, made by `markov_cot.models.nano.build`."""

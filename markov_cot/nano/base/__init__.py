@@ -1,1 +1,0 @@
-"""The bundled base model, made by `markov_cot.nano.build`."""

@@ -1,0 +1,202 @@
+"""A step's experience: CoTs, their rewards and advantages.
+
+Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L CoT tokens. Units: nats.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from markov_cot.algorithms.advantages import ADVANTAGES, WITHOUT_BASELINE, History
+from markov_cot.algorithms.types import Advantages, Rollouts
+from markov_cot.config.schema import Config
+from markov_cot.data.problem import Problem
+from markov_cot.data.prompts import AnswerContext, Prompts
+from markov_cot.distributed.process_group import ALONE, Processes
+from markov_cot.models.logprobs import cot_hidden_in_batches, score_answers_in_batches
+from markov_cot.models.memory import ROLLOUT, SCORE, TokenBudgets
+from markov_cot.models.policy import Policy
+from markov_cot.rewards.answer_logprob import CRITIC, Baseline, answer_contexts
+from markov_cot.rollouts.sampling import sample_cots_in_parts, uniforms
+from markov_cot.tracking.metrics import cot_metrics, reward_metrics
+from markov_cot.utils.profiling import phase, seconds_since
+
+LEAD_SHARE = 8
+"""`leak/answer_logprob_cut` keeps the first L / LEAD_SHARE tokens of a CoT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """All that an update is computed from: the whole step's, but for what only the process that scores a CoT needs."""
+
+    rollouts: Rollouts
+    answers: list[AnswerContext]
+    """Of this process's own sequences."""
+    reward_B: Tensor
+    """Answer log-probs r_i."""
+    advantages: Advantages
+    reference_BLd: Tensor
+    """The reference's hidden states that predict each CoT token of the process's own sequences; its log-probs are made
+    from them where needed."""
+    first: int = 0
+    """Number of the first of its own sequences."""
+
+    @property
+    def contexts(self) -> list[list[int]]:
+        """Question context of each of the B sequences."""
+        return [self.rollouts.contexts[i // self.rollouts.samples] for i in range(len(self.reward_B))]
+
+    @property
+    def own(self) -> range:
+        """Numbers of the process's own sequences."""
+        return range(self.first, self.first + len(self.answers))
+
+    def owned(self, chosen: Sequence[int]) -> list[int]:
+        """Those of the chosen sequences that are the process's own."""
+        return [i for i in chosen if i in self.own]
+
+
+class Collector:
+    """Samples and scores a step's CoTs."""
+
+    def __init__(
+        self, policy: Policy, prompts: Prompts, config: Config, budgets: TokenBudgets, processes: Processes = ALONE
+    ) -> None:
+        self._policy, self._prompts, self._config, self._budgets = policy, prompts, config, budgets
+        self._processes = processes
+        self.baseline = Baseline(policy, prompts, config.rollout.length, config.reward)
+
+    def collect(
+        self, problems: Sequence[Problem], step: int, history: History
+    ) -> tuple[Experience, History, dict[str, float]]:
+        """One step's experience, the history of rewards with it, and its metrics.
+
+        Every process samples and scores a share of the groups. Groups without variance are sampled anew, with fresh
+        random numbers, up to `resample_dead` times.
+        """
+        algorithm, samples, together = self._config.algorithm, self._config.rollout.samples, self._processes
+        own = together.share(len(problems))
+        own_problems = together.part(problems)
+        started = time.perf_counter()
+        contexts = [self._prompts.question_context(p) for p in problems]
+        rollouts = self._sample(contexts, own, step, 0)
+        seconds = together.largest(seconds_since(started, self._policy.device))
+        answers, own_reward = self._score(own_problems, rollouts.cot_BL)
+        resampled = 0
+        for attempt in range(1, algorithm.resample_dead + 1):
+            dead = together.agree(self._dead_groups(together.gather(own_reward)))
+            if not dead:
+                break
+            resampled += len(dead)
+            self._resample(problems, contexts, [g for g in dead if g in own], step, attempt, rollouts, own_reward)
+            answers = answer_contexts(self._prompts, own_problems, rollouts.cot_BL.tolist(), samples)
+        reward_B = together.gather(own_reward)
+        metrics = reward_metrics(reward_B, samples, algorithm.sigma_floor)
+        metrics["reward/resampled_groups"] = float(resampled)
+        metrics["perf/rollout_tokens_per_second"] = len(reward_B) * self._config.rollout.length / seconds
+        normalized_B = self._normalize(problems, reward_B, step, metrics)
+        advantages = ADVANTAGES[algorithm.advantage](reward_B, normalized_B, samples, algorithm, history)
+        if algorithm.advantage not in WITHOUT_BASELINE:
+            history = history.extended(normalized_B, algorithm.ema_decay)
+        reference_BLd = self._refer(rollouts)
+        cot_BL, behaviour_logp_BL = together.gather(rollouts.cot_BL), together.gather(rollouts.behaviour_logp_BL)
+        whole = Rollouts(contexts, cot_BL, behaviour_logp_BL, samples)
+        experience = Experience(whole, answers, reward_B, advantages, reference_BLd, own.start * samples)
+        return experience, history, metrics
+
+    def describe_cots(self, problems: Sequence[Problem], data: Experience, step: int) -> dict[str, float]:
+        """Repetition in the CoTs, and how far their texts and, at times, their beginnings give the answer away."""
+        cots, own = data.rollouts.cot_BL.tolist(), self._processes.part(problems)
+        own_cots = [cots[i] for i in data.own]
+        texts = self._policy.tokenizer.batch_decode(own_cots)
+        metrics = self._processes.mean(cot_metrics(own_cots, texts, own))
+        if step % self._config.reward.baseline_every == 0:
+            beginnings = [cot[: len(cot) // LEAD_SHARE] for cot in own_cots]
+            contexts = answer_contexts(self._prompts, own, beginnings, data.rollouts.samples)
+            metrics["leak/answer_logprob_cut"] = self._processes.gather(self.score(contexts)).mean().item()
+        return metrics
+
+    def _resample(
+        self,
+        problems: Sequence[Problem],
+        contexts: list[list[int]],
+        groups: list[int],
+        step: int,
+        attempt: int,
+        rollouts: Rollouts,
+        reward: Tensor,
+    ) -> None:
+        """Puts new CoTs and rewards of some of the process's groups, or of none, in the place of theirs."""
+        samples, first = self._config.rollout.samples, self._processes.share(len(problems)).start
+        again = self._sample(contexts, groups, step, attempt)
+        _, new_reward = self._score([problems[g] for g in groups], again.cot_BL)
+        rows = [(g - first) * samples + i for g in groups for i in range(samples)]
+        if rows:
+            index = torch.tensor(rows, device=self._policy.device)
+            rollouts.cot_BL[index] = again.cot_BL
+            rollouts.behaviour_logp_BL[index] = again.behaviour_logp_BL
+            reward[index] = new_reward
+
+    def _sample(self, contexts: list[list[int]], groups: Sequence[int], step: int, attempt: int) -> Rollouts:
+        """CoTs of some of the step's groups; each has random numbers of its own. `contexts` are those of all."""
+        rollout = self._config.rollout
+        shape = (self._config.rollout.problems, rollout.samples, rollout.length)
+        uniform = uniforms(self._config.seed, step, shape[0] * shape[1], shape[2], attempt).reshape(shape)
+        chosen = [contexts[g] for g in groups]
+        size = sum(len(c) + rollout.length for c in chosen) * rollout.samples
+        return self._budgets.within(
+            ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, chosen, uniform[list(groups)], tokens)
+        )
+
+    def _score(self, problems: Sequence[Problem], cot_BL: Tensor) -> tuple[list[AnswerContext], Tensor]:
+        answers = answer_contexts(self._prompts, problems, cot_BL.tolist(), self._config.rollout.samples)
+        return answers, self.score(answers)
+
+    def score(self, answers: list[AnswerContext]) -> Tensor:
+        """The answerer's log-prob of each answer, [B]."""
+        reward = self._config.reward
+        size = sum(len(a.ids) + len(a.answer_ids) for a in answers)
+        with phase("reward"):
+            return self._budgets.within(
+                SCORE,
+                size,
+                lambda tokens: score_answers_in_batches(
+                    self._policy, answers, reward.answerer, reward.reduction, tokens
+                ),
+            )
+
+    def _refer(self, rollouts: Rollouts) -> Tensor:
+        contexts = [c for c in rollouts.contexts for _ in range(rollouts.samples)]
+        size = sum(map(len, rollouts.contexts)) + rollouts.cot_BL.numel()
+        with phase("reference"):
+            return self._budgets.within(
+                SCORE,
+                size,
+                lambda tokens: cot_hidden_in_batches(self._policy, contexts, rollouts.cot_BL, CRITIC, tokens),
+            )
+
+    def _dead_groups(self, reward_B: Tensor) -> list[int]:
+        sigma_P = reward_B.view(-1, self._config.rollout.samples).std(1, correction=0)
+        dead: list[int] = (sigma_P < self._config.algorithm.sigma_floor).nonzero().flatten().tolist()
+        return dead
+
+    def _normalize(self, problems: Sequence[Problem], reward_B: Tensor, step: int, metrics: dict[str, float]) -> Tensor:
+        """R = r - b [B] where the baseline b is due, with its metrics; r itself where it is not needed."""
+        config = self._config
+        if config.algorithm.advantage in WITHOUT_BASELINE and step % config.reward.baseline_every:
+            return reward_B
+        own = self._processes.part(problems)
+        size = sum(len(self._prompts.question_context(p)) + config.rollout.length for p in own)
+        baseline_P = self._budgets.within(SCORE, size, lambda tokens: self.baseline(own, tokens))
+        baseline_P = self._processes.gather(baseline_P)
+        self.baseline.remember(problems, baseline_P.tolist())
+        baseline_P = baseline_P.to(reward_B.dtype).to(reward_B.device)
+        normalized_B = reward_B - baseline_P.repeat_interleave(config.rollout.samples)
+        metrics["reward/baseline_logprob"] = baseline_P.mean().item()
+        metrics["reward/normalized"] = normalized_B.mean().item()
+        return normalized_B

@@ -1,0 +1,250 @@
+"""The training loop.
+
+Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L CoT tokens. Units: nats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from markov_cot.alarms.monitor import Event
+from markov_cot.algorithms.losses import Weights, adapted_kl_weight
+from markov_cot.config.schema import flatten
+from markov_cot.data.problem import Problem
+from markov_cot.evaluation.validation import Score, summarise_marks, validate
+from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
+from markov_cot.rollouts.decode import release
+from markov_cot.rollouts.path_check import check_paths, trial_of
+from markov_cot.tracking.tracker import NOTHING, Silent, Tracker
+from markov_cot.training.collector import Collector, Experience
+from markov_cot.training.setup import Session, fits_context, learning_rate
+from markov_cot.training.state import Progress, RunState
+from markov_cot.training.updater import Updater
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.profiling import phase
+
+SAMPLES_SHOWN = 3
+
+Watcher = Callable[[int, dict[str, float], Sequence[Event]], None]
+"""Called with (step, metrics, alarms that changed) after every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended; the scores are of base and trained actor on the same unseen problems."""
+
+    interrupted: bool = False
+    alarms: Sequence[Event] = ()
+    """The critical ones that stopped it."""
+    base: Score | None = None
+    trained: Score | None = None
+
+
+class Trainer:
+    """Trains a session's actor; `run` is the loop."""
+
+    def __init__(self, session: Session, updater: type[Updater] = Updater) -> None:
+        """`updater` may be a class of one's own, with another loss."""
+        config, policy = session.config, session.policy
+        self.session = session
+        self.processes = session.processes
+        self.budgets = TokenBudgets(
+            config.optim.micro_batch_tokens, self.processes, session.sharding, lambda: release(policy)
+        )
+        self.updater = updater(policy, config, self.budgets, self.processes, session.sharding)
+        self.collector = Collector(policy, session.prompts, config, self.budgets, self.processes)
+        self.state = RunState(session, self.updater.optimizer, self.budgets, self.collector.baseline)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self.state.progress
+
+    @property
+    def folder(self) -> Path:
+        """Checkpoint folder of the current step."""
+        return self.state.folder
+
+    def resume(self) -> None:
+        """Goes on from the session's origin, or from the start when no checkpoint was written yet."""
+        self.state.resume()
+
+    def run(self, watch: Watcher, stop_requested: Callable[[], bool] = lambda: False) -> Outcome:
+        """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end.
+
+        What one of several processes is asked to stop for, all stop for.
+        """
+        return self._run(watch, lambda: self.processes.any(stop_requested()))
+
+    def _run(self, watch: Watcher, stop_requested: Callable[[], bool]) -> Outcome:
+        config, name = self.session.config, self.session.splits.name
+        lock = self.session.lock if self.processes.is_first else contextlib.nullcontext()
+        with lock, self._open_tracker() as tracker:
+            self._check_paths()
+            if not self.progress.started:
+                self._start(tracker)
+            elif self.session.goes_back:
+                self.state.save(tracker)  # so that a crash leads back to here, and not to the run as it was
+            while self.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
+                started = time.perf_counter()
+                metrics, samples = self.step(tracker)
+                metrics["perf/step_seconds"] = time.perf_counter() - started
+                is_best = False
+                if self._due(config.validation.every):
+                    score = self._validate()
+                    is_best = self.progress.note(score)
+                    metrics |= score.metrics(name)
+                metrics = self.processes.agree(metrics)
+                events = self.state.monitor.update(self.progress.step, metrics, samples[0]["cot"])
+                with phase("logging"):
+                    tracker.scalars(self.progress.step, metrics | self.state.monitor.scalars())
+                    tracker.alarms(events)
+                    if self._shows_samples() or any(event.is_raised for event in events):
+                        tracker.samples(self.progress.step, samples)
+                watch(self.progress.step, metrics, events)
+                critical = [event for event in events if event.is_critical]
+                if critical and config.alarms.action == "rollback" and self.state.roll_back(critical, tracker):
+                    continue
+                if critical and config.alarms.action != "continue":
+                    self.state.save(tracker)
+                    return Outcome(alarms=critical)
+                if is_best or self._due(config.checkpoint.every):
+                    self.state.save(tracker)
+            self.state.make_sure_of_saving(tracker)
+            return Outcome(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
+
+    def _open_tracker(self) -> Tracker:
+        folder, progress = self.session.folders.run, self.progress
+        with self.processes.together():
+            if not self.processes.is_first:
+                tracker: Tracker = Silent()
+            else:
+                try:
+                    tracker = Tracker(folder, progress.step if progress.started else NOTHING, progress.rollbacks)
+                except OSError as error:
+                    raise UserError(
+                        f"{folder}: cannot be written ({error.strerror}); free space and start again"
+                    ) from None
+        return tracker
+
+    def _check_paths(self) -> None:
+        """Makes sure that what the run computes is what its model computes; all processes then compute alike."""
+        session, policy = self.session, self.session.policy
+        fits = partial(fits_context, policy.max_length, session.prompts, session.config.rollout.length)
+        problems = (session.splits.train, session.held_out)
+        trial = trial_of(session.prompts, problems, session.config.rollout.length, fits, trains=True)
+        if trial is None:
+            return
+        # A sharded model's processes compute together, and so all of them refuse what one refuses.
+        with contextlib.nullcontext() if session.sharding else self.processes.together():
+            check_paths(policy, trial)
+        elsewhere = {path for ruled_out in self.processes.collect(sorted(policy.paths.ruled_out)) for path in ruled_out}
+        policy.rule_out(*sorted(elsewhere), reason="it is so in another process")
+
+    def _start(self, tracker: Tracker) -> None:
+        """What is done before the first step: the base's held-out score, and a checkpoint to go back to.
+
+        A rollback needs that checkpoint; without rollbacks a disk that refuses it is only a warning.
+        """
+        if self.session.config.validation.every:
+            metrics = self._validate().metrics(self.session.splits.name)
+            self.state.monitor.update(0, metrics)
+            tracker.scalars(0, metrics)
+        self.progress.started = True
+        if self.session.config.alarms.action == "rollback":
+            self.state.make_sure_of_saving(tracker)
+        else:
+            self.state.save(tracker)
+
+    def _conclude(self, tracker: Tracker, stop_requested: Callable[[], bool]) -> Outcome:
+        """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
+        problems = self.session.held_out[: self.session.config.validation.final_problems]
+        base = self.score("critic", problems)
+        if stop_requested():
+            return Outcome(interrupted=True)
+        trained = self.score("actor", problems)
+        tracker.outcome(
+            self.progress.step,
+            flatten(self.session.config.model_dump(mode="json", exclude={"alarms"})),
+            {"step": self.progress.step, "best_step": self.progress.best_step}
+            | {"base": asdict(base), "trained": asdict(trained)},
+            {f"hparam/base_{base.measure}": base.value, f"hparam/trained_{base.measure}": trained.value},
+        )
+        return Outcome(base=base, trained=trained)
+
+    def step(self, tracker: Tracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """One step: questions -> CoTs -> rewards -> advantages -> loss -> parameters. Its metrics and samples."""
+        session, config, progress = self.session, self.session.config, self.progress
+        problems = session.shuffle.batch(progress.step, config.rollout.problems)
+        experience, progress.history, metrics = self.collector.collect(problems, progress.step, progress.history)
+        metrics |= self.collector.describe_cots(problems, experience, progress.step)
+        weights = self._weights()
+        lr = learning_rate(config, progress.step) * progress.lr_scale
+        metrics |= self.updater.update(experience, weights, lr, progress.step)
+        metrics |= {"data/too_long": float(len(session.shuffle.too_long)), "loss/kl_weight": weights.kl}
+        metrics |= {"perf/peak_memory_bytes": self.processes.largest(float(peak_memory(session.policy.device)))}
+        metrics |= {"perf/update_tokens": float(self.budgets.tokens[UPDATE])}
+        progress.token_budgets = dict(self.budgets.tokens)
+        if config.algorithm.kl_target:
+            progress.kl_weight = adapted_kl_weight(weights.kl, metrics["policy/kl"], config.algorithm.kl_target)
+        progress.step += 1
+        return metrics, self._show(tracker, problems, experience)
+
+    def _show(self, tracker: Tracker, problems: Sequence[Problem], experience: Experience) -> list[dict[str, Any]]:
+        """The first CoT of each of the first problems with its reward; histograms of the step when due."""
+        if self._shows_samples():
+            histograms = {
+                "reward/histogram": experience.reward_B,
+                "advantage/histogram": experience.advantages.advantage_B,
+            }
+            tracker.histograms(self.progress.step, histograms)
+        samples = experience.rollouts.samples
+        cots = experience.rollouts.cot_BL[::samples][:SAMPLES_SHOWN].tolist()
+        texts: list[str] = self.session.policy.tokenizer.batch_decode(cots)
+        rewards = experience.reward_B[::samples].tolist()
+        return [
+            {
+                "question": problem.question or problem.passage,
+                "answer": problem.answer,
+                "cot": text,
+                "answer_logprob": round(reward, 4),
+            }
+            for problem, text, reward in zip(problems, texts, rewards, strict=False)
+        ]
+
+    def _shows_samples(self) -> bool:
+        return self._due(self.session.config.tracking.samples_every) or self.progress.step == 1
+
+    def _weights(self) -> Weights:
+        """Coefficients of the loss's terms at the current step."""
+        algorithm, step = self.session.config.algorithm, self.progress.step
+        ramp = min(1.0, (step + 1) / algorithm.actor_reward_ramp) if algorithm.actor_reward_ramp else 1.0
+        adapted = self.progress.kl_weight if algorithm.kl_target else None
+        kl = algorithm.kl_weight if adapted is None else adapted
+        return Weights(kl, ramp * algorithm.actor_reward_weight, algorithm.entropy_weight)
+
+    def score(self, writer: str, problems: Sequence[Problem]) -> Score:
+        """Held-out score of the "actor", or of the "critic" (the untrained base). Every process marks a share."""
+        session, config = self.session, self.session.config
+        own = self.processes.part(problems)
+        size = len(own) * config.rollout.length
+        marks = self.budgets.within(
+            SCORE, size, lambda tokens: validate(session.policy, session.prompts, own, config, writer, tokens)
+        )
+        return summarise_marks([mark for part in self.processes.collect(marks) for mark in part], problems[0].kind)
+
+    def _validate(self) -> Score:
+        return self.score("actor", self.session.held_out[: self.session.config.validation.problems])
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.progress.step % every == 0
+
+    def _out_of_patience(self) -> bool:
+        patience = self.session.config.validation.patience
+        return patience > 0 and self.progress.since_best >= patience

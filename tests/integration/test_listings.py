@@ -1,0 +1,165 @@
+"""`markov-cot config`, `recipes` and `runs`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from markov_cot.checkpoints.run_lock import RunLock
+from markov_cot.cli.main import main
+from markov_cot.config.recipes import list_recipes
+from markov_cot.config.schema import Config, build_config, flatten, read_recipe, recipe_names
+from markov_cot.config.setting_list import list_settings
+from markov_cot.config.yaml_files import read_yaml, write_yaml
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert not stopped.value.code
+    return capsys.readouterr().out
+
+
+# --- config
+
+
+def test_every_setting_has_a_meaning() -> None:
+    """A field's docstring is its one source."""
+    settings = list_settings(Config())
+    assert [each.key for each in settings if not each.meaning] == []
+    assert [each.key for each in settings] == list(flatten(Config().model_dump()))
+
+
+@pytest.mark.parametrize("name", [None, *recipe_names()])
+def test_the_printed_config_is_a_file_to_train_from(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    out = cli(capsys, "config", *([name] if name else []))
+    expected = build_config(read_recipe(name) if name else {}, "expected")
+    assert build_config(read_yaml(out, "printed"), "printed") == expected
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_what_is_said_of_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = cli(capsys, "config", "quickstart-ppo").splitlines()
+    at = lines.index("  loss: ppo")
+    assert " ".join(line.strip("# ") for line in lines[at - 2 : at]) == (
+        "policy_gradient: advantage times log-prob. ppo: the clipped ratio, for more than one update a step. "
+        "[policy_gradient | ppo; default policy_gradient]"
+    )
+    said = " ".join(line.strip("# ") for line in lines)
+    for part in (
+        "[whole number above 0; default 1000] steps: 120",
+        "[text or null; default null] data_dir: null",
+        "[[whole number above 0, whole number above 0]; default [15, 15]] terms: [4, 4]",
+        "[number of at least 0; default 0.1] kl_weight: 0.05",
+        "[number above 0 and below 1; default 0.2] clip: 0.2",
+        "[text or list of text; default all-linear] target_modules: all-linear",
+    ):
+        assert part in said
+
+
+def test_settings_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {each["key"]: each for each in json.loads(cli(capsys, "config", "quickstart", "--json"))}
+    lr = settings["optim.lr"]
+    assert lr == {
+        "key": "optim.lr",
+        "value": 3e-4,
+        "default": 1e-4,
+        "type": "number above 0",
+        "choices": None,
+        "meaning": "Learning rate after the warm-up.",
+    }
+    assert settings["algorithm.kl"]["choices"] == ["full", "k1", "k3"]
+    assert settings["alarms.reward.critical"]["meaning"] == "Level at which the run should not continue like this."
+
+
+def test_a_config_of_a_file_and_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text("optim: {lr: 0.5}\n")
+    assert "\n  lr: 0.5\n" in cli(capsys, "config", "mine.yaml")
+    with pytest.raises(SystemExit) as stopped:
+        main(["config", "quickstrat"])
+    assert stopped.value.code == 2
+    assert "did you mean quickstart?" in capsys.readouterr().err
+
+
+# --- recipes
+
+
+def test_every_recipe_is_listed_with_what_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    recipes = {each["name"]: each for each in json.loads(cli(capsys, "recipes", "--json"))}
+    assert list(recipes) == recipe_names()
+    assert all(each["about"] for each in recipes.values())
+    assert recipes["quickstart-raw"]["base"] == "quickstart"
+    assert recipes["quickstart-raw"]["changes"] == {"algorithm.advantage": "raw"}
+    assert recipes["gsm8k-paper"]["changes"] == {"reward.answerer": "actor", "algorithm.actor_reward_weight": 1.0}
+    assert recipes["gsm8k"]["base"] is None
+    out = cli(capsys, "recipes")
+    assert "quickstart-raw: The quickstart with the raw reward" in out
+    assert "from quickstart: algorithm.advantage=raw" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_recipe_is_its_base_with_its_changes() -> None:
+    for recipe in list_recipes():
+        base = flatten(build_config(read_recipe(recipe.base) if recipe.base else {}, "base").model_dump(mode="json"))
+        own = flatten(build_config(read_recipe(recipe.name), "own").model_dump(mode="json"))
+        assert base | recipe.changes == own
+
+
+# --- runs
+
+
+def make_run(name: str, rows: list[dict[str, Any]], alarms: list[dict[str, Any]], *, done: bool = False) -> Path:
+    folder = Path("runs", name)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(write_yaml({"steps": 50, "data": {"dataset": "a/b/mine.jsonl"}}))
+    for file, lines in (("log.jsonl", rows), ("alarms.jsonl", alarms)):
+        (folder / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if done:
+        (folder / "summary.json").write_text("{}")
+    return folder
+
+
+def test_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
+    score = "eval/mine/accuracy"
+    rows = [{"step": 0, score: 0.9}, {"step": 20, score: 0.5}, {"step": 40, score: 0.25}, {"step": 50}]
+    make_run("done", rows, [], done=True)
+    critical = {"step": 50, "alarm": "kl", "level": "critical"}
+    make_run("stopped", rows, [critical | {"step": 3, "alarm": "ratio"}, critical])
+    make_run("broken off", rows[:2], [critical | {"step": 3}])
+    with Path("runs/broken off/log.jsonl").open("a") as torn:
+        torn.write('{"step": 30, "ev')
+    training = make_run("training", [], [])
+    (make_run("old", [], []) / "config.yaml").write_text("nothing: {known: 1}\n")
+    Path("runs/base-nano/eval").mkdir(parents=True)
+    with RunLock(training):
+        found = {each["name"]: each for each in json.loads(cli(capsys, "runs", "--json"))}
+        out = cli(capsys, "runs")
+    assert {name: each["state"] for name, each in found.items()} == {
+        "broken off": "interrupted",
+        "done": "done",
+        "old": "unreadable",
+        "stopped": "stopped by kl",
+        "training": "training",
+    }
+    done = found["done"]
+    assert (done["step"], done["steps"], done["best"], done["best_step"]) == (50, 50, 0.5, 20), "not the base's"
+    assert (done["dataset"], done["model"]) == ("mine.jsonl", "nano")
+    assert found["broken off"]["step"] == 20
+    assert max(map(len, out.splitlines())) <= 80
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["broken", "done", "old", "stopped", "training"]
+
+
+def test_no_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(capsys, "runs", "--json").strip() == "[]"
+    with pytest.raises(SystemExit):
+        main(["runs"])
+    assert "no runs in runs/; markov-cot train starts one" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any
 from markov_cot.config.schema import Data
 from markov_cot.data import jsonl
 from markov_cot.data.catalog import BENCHMARKS
-from markov_cot.data.dataset import Place
+from markov_cot.data.dataset import RowContext
 from markov_cot.data.generated import KINDS
 from markov_cot.data.problem import Problem
 from markov_cot.data.registry import load
@@ -30,8 +30,8 @@ OWN = {"question": "Which is red?", "choices": ["leaf", "rose"], "answer": "rose
 SETTINGS = Data(context_tokens=10, target_tokens=5)
 
 
-def _place(file: str) -> Place:
-    return Place("test", 1, file, (), SETTINGS, PatternTokenizer(r"\s*\S+"))
+def _place(file: str) -> RowContext:
+    return RowContext("test", 1, file, (), SETTINGS, PatternTokenizer(r"\s*\S+"))
 
 
 def problems() -> dict[str, Problem]:

@@ -19,7 +19,7 @@ import torch
 from markov_cot.config.schema import Config, Model, build_config
 from markov_cot.models import loading as models
 from markov_cot.training.setup import open_session
-from markov_cot.training.trainer import Outcome, Trainer
+from markov_cot.training.trainer import Trainer, TrainResult
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -59,7 +59,7 @@ def start(
     return made
 
 
-def run(config: Config, *, resume: bool = False, stop: Callable[[Trainer], bool] = lambda _: False) -> Outcome:
+def run(config: Config, *, resume: bool = False, stop: Callable[[Trainer], bool] = lambda _: False) -> TrainResult:
     """Trains until `stop`. Marks a finished run as the benchmark does."""
     made = start(config, resume=resume)
     ended = made.run(lambda *_: None, lambda: stop(made))

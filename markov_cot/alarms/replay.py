@@ -21,7 +21,7 @@ KNOWN = (*FINITE, "cot/", "leak/", "eval/")
 
 
 @dataclass(slots=True)
-class Report:
+class AlarmReport:
     """What the alarms make of a log."""
 
     log: Path
@@ -72,14 +72,14 @@ class Report:
         return list(first.values())
 
 
-def examine(path: Path) -> Report:
+def examine(path: Path) -> AlarmReport:
     """Replays a log through the alarms, set as in the config.yaml beside it if there is one.
 
     Raises `UserError` for a log that cannot be read, or that has nothing the alarms know.
     """
     log, settings, alarms = Log(path), *_settings_beside(path)
     example = read_examples(path.with_name(SAMPLES))
-    report, monitor, known = Report(path), None, False
+    report, monitor, known = AlarmReport(path), None, False
     for entry in log.entries():
         if monitor is None:
             monitor = Monitor(alarms, log.settings if log.is_published else settings)
@@ -109,7 +109,7 @@ class WayBack:
     """Name of its last one from before what the alarms saw began."""
 
 
-def find_way_back(report: Report) -> WayBack | None:
+def find_way_back(report: AlarmReport) -> WayBack | None:
     """None where the log is not in a run's own folder, or no checkpoint that old is kept."""
     folder = report.log.parent
     if report.is_healthy or not (folder / CONFIG).is_file():

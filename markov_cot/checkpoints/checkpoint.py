@@ -33,7 +33,7 @@ from markov_cot.checkpoints.manifest import (
     OPTIMIZER,
     STATE,
     WEIGHTS,
-    Damaged,
+    DamagedCheckpointError,
     Manifest,
     read_manifest,
     sha256,
@@ -46,12 +46,12 @@ _WRITING, _REPLACED, _DELETING = "writing", "replaced", "deleting"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCheckpoint:
     """The newest checkpoint of a run that is whole."""
 
     folder: Path
     manifest: Manifest
-    damaged: list[Damaged]
+    damaged: list[DamagedCheckpointError]
     """What is wrong with newer ones, newest first; they have been set aside."""
 
 
@@ -118,23 +118,23 @@ def recover(run_folder: Path) -> None:
             link.rename(run_folder / step)
 
 
-def find_newest(run_folder: Path) -> Found | None:
+def find_newest(run_folder: Path) -> FoundCheckpoint | None:
     """The newest checkpoint that is whole; None when there are none at all.
 
     Newer ones that are damaged are renamed to damaged_adapter_<step>. Raises `UserError` when none is whole, or when
     the newest whole one must not be read.
     """
     recover(run_folder)
-    faults: list[tuple[Path, Damaged]] = []
+    faults: list[tuple[Path, DamagedCheckpointError]] = []
     for folder in reversed(list_steps(run_folder)):
         try:
             manifest = read_manifest(folder)
-        except Damaged as fault:
+        except DamagedCheckpointError as fault:
             faults.append((folder, fault))
             continue
         for damaged, _ in faults:
             set_aside(damaged, "damaged")
-        return Found(folder, manifest, [fault for _, fault in faults])
+        return FoundCheckpoint(folder, manifest, [fault for _, fault in faults])
     if faults:
         raise UserError(f"{faults[0][1]}, of which there is none; start another --run")
     return None
@@ -277,7 +277,9 @@ def load_trainer_state(folder: Path, model: PeftModel, optimizer: torch.optim.Op
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
     except (OSError, ValueError, RecursionError):
-        raise Damaged(f"checkpoint {folder}: {STATE} cannot be read; use an earlier checkpoint") from None
+        raise DamagedCheckpointError(
+            f"checkpoint {folder}: {STATE} cannot be read; use an earlier checkpoint"
+        ) from None
     return state
 
 
@@ -298,7 +300,9 @@ def _load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     try:
         return parse_tensors((folder / name).read_bytes())
     except (OSError, SafetensorError) as error:
-        raise Damaged(f"checkpoint {folder}: {name} cannot be read ({error}); use another checkpoint") from None
+        raise DamagedCheckpointError(
+            f"checkpoint {folder}: {name} cannot be read ({error}); use another checkpoint"
+        ) from None
 
 
 def _render_adapter_config(model: PeftModel) -> bytes:

@@ -21,7 +21,7 @@ NAME = re.compile(r"adapter_(\d+)", re.ASCII)
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 
-class Damaged(UserError):
+class DamagedCheckpointError(UserError):
     """A checkpoint is not what was saved; the message names the file."""
 
 
@@ -51,8 +51,9 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest, once it and every other file have been found to be as they were saved.
 
-    Raises `UserError` naming the file: `Damaged` where the checkpoint is not what was saved, and otherwise where it
-    holds a pickle (which can run code when it is read), was written by another version, or cannot be read.
+    Raises `UserError` naming the file: `DamagedCheckpointError` where the checkpoint is not what was saved, and
+    otherwise where it holds a pickle (which can run code when it is read), was written by another version, or cannot
+    be read.
     """
     refuse_pickles(folder)
     with _reading(folder, MANIFEST):
@@ -60,12 +61,16 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = _parse(folder, content)
     match = NAME.fullmatch(folder.name)
     if match and int(match[1]) != manifest.step:
-        raise Damaged(f"checkpoint {folder}: {MANIFEST} is of step {manifest.step}, another checkpoint's")
+        raise DamagedCheckpointError(
+            f"checkpoint {folder}: {MANIFEST} is of step {manifest.step}, another checkpoint's"
+        )
     for name in FILES:
         with _reading(folder, name):
             found = checksum(folder / name)
         if found != manifest.files[name]:
-            raise Damaged(f"checkpoint {folder}: {name} is damaged (wrong checksum); use an earlier checkpoint")
+            raise DamagedCheckpointError(
+                f"checkpoint {folder}: {name} is damaged (wrong checksum); use an earlier checkpoint"
+            )
     return manifest
 
 
@@ -89,7 +94,7 @@ def checksum(path: Path) -> str:
 
 
 def _parse(folder: Path, content: bytes) -> Manifest:
-    damaged = Damaged(f"checkpoint {folder}: {MANIFEST} is damaged; use an earlier checkpoint")
+    damaged = DamagedCheckpointError(f"checkpoint {folder}: {MANIFEST} is damaged; use an earlier checkpoint")
     try:
         values = json.loads(content)
         written = values.pop("format")
@@ -117,6 +122,6 @@ def _reading(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise Damaged(f"checkpoint {folder}: {name} is missing; use an earlier checkpoint") from None
+        raise DamagedCheckpointError(f"checkpoint {folder}: {name} is missing; use an earlier checkpoint") from None
     except OSError as error:
         raise UserError(f"checkpoint {folder}: {name} cannot be read ({error.strerror}); check the disk") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from markov_cot.checkpoints.checkpoint import (
     BEST,
     LATEST,
-    Found,
+    FoundCheckpoint,
     discard_after,
     find_newest,
     follow,
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 ABANDONED = "abandoned"
 
 
-def find_origin(run_folder: Path, name: str | None) -> Found | None:
+def find_origin(run_folder: Path, name: str | None) -> FoundCheckpoint | None:
     """The checkpoint that `name` stands for, or the newest that is whole; None when there are none at all.
 
     Newer ones that are damaged are named, and set aside. Raises `UserError` when there is no checkpoint `name`, or it
@@ -40,7 +40,7 @@ def find_origin(run_folder: Path, name: str | None) -> Found | None:
     return found
 
 
-def later_than(found: Found) -> list[Path]:
+def later_than(found: FoundCheckpoint) -> list[Path]:
     """The run's checkpoints after the one it continues from, oldest first."""
     return [folder for folder in list_steps(found.folder.parent) if step_of(folder) > found.manifest.step]
 
@@ -54,7 +54,7 @@ def abandon_after(run_folder: Path, step: int) -> None:
     discard_after(run_folder, step)
 
 
-def _find_named(run_folder: Path, name: str) -> Found:
+def _find_named(run_folder: Path, name: str) -> FoundCheckpoint:
     recover(run_folder)
     folders = list_steps(run_folder)
     run = run_folder.name
@@ -67,4 +67,4 @@ def _find_named(run_folder: Path, name: str) -> Found:
     if folder is None:
         there = ", ".join(each.name for each in folders)
         raise UserError(f"--checkpoint {name}: run {run} has no such checkpoint; it has {there}")
-    return Found(folder, read_manifest(folder), [])
+    return FoundCheckpoint(folder, read_manifest(folder), [])

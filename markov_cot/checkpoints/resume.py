@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from markov_cot.checkpoints.checkpoint import Found
+from markov_cot.checkpoints.checkpoint import FoundCheckpoint
 from markov_cot.config.schema import Config, flatten
 from markov_cot.data.registry import dataset_names
 from markov_cot.utils.errors import UserError
@@ -39,7 +39,7 @@ FREE = (
 SOFTWARE = ("markov-cot", "torch", "transformers", "peft")
 
 
-def check_settings(found: Found, config: Config, *, accept: bool) -> bool:
+def check_settings(found: FoundCheckpoint, config: Config, *, accept: bool) -> bool:
     """Names the settings that changed since the checkpoint; whether they change what is computed.
 
     Raises `UserError` for those, unless `accept`.
@@ -62,7 +62,7 @@ def check_settings(found: Found, config: Config, *, accept: bool) -> bool:
     return bool(other)
 
 
-def check_data(found: Found, data: Mapping[str, str], source: str, *, accept: bool) -> bool:
+def check_data(found: FoundCheckpoint, data: Mapping[str, str], source: str, *, accept: bool) -> bool:
     """Whether the data differ from what the checkpoint was trained on. Raises `UserError` then, unless `accept`."""
     changed = data["fingerprint"] != found.manifest.data["fingerprint"]
     if changed and not accept:
@@ -76,7 +76,7 @@ def check_data(found: Found, data: Mapping[str, str], source: str, *, accept: bo
     return changed
 
 
-def check_precision(found: Found, dtype: str, *, accept: bool) -> bool:
+def check_precision(found: FoundCheckpoint, dtype: str, *, accept: bool) -> bool:
     """Whether the base's weights have another dtype than they had. Raises `UserError` then, unless `accept`."""
     before = found.manifest.base.get("dtype", dtype)
     if before == dtype:
@@ -90,7 +90,7 @@ def check_precision(found: Found, dtype: str, *, accept: bool) -> bool:
     return True
 
 
-def note_commit(found: Found, base: Mapping[str, str]) -> None:
+def note_commit(found: FoundCheckpoint, base: Mapping[str, str]) -> None:
     """Says so when the hub's model has another commit than it had; its weights are checked by their fingerprint."""
     before, now = (names.get("commit") for names in (found.manifest.base, base))
     if before and now and before != now:

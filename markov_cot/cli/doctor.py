@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from markov_cot.alarms.replay import Report
+    from markov_cot.alarms.replay import AlarmReport
 
 HEALTHY, CRITICAL = 0, 3
 
@@ -45,7 +45,7 @@ def doctor_command(run: str | None, runs_dir: str, as_json: bool) -> int:
     return HEALTHY if report.is_healthy else CRITICAL
 
 
-def _print(report: Report) -> None:
+def _print(report: AlarmReport) -> None:
     from markov_cot.alarms.advice import Advice
     from markov_cot.alarms.replay import find_way_back
     from markov_cot.alarms.rules import RULES

@@ -34,6 +34,6 @@ def eval_command(settings: tuple[str, ...], all_checkpoints: bool, as_json: bool
     The actor writes a chain of thought; the answer is given from it alone. What was computed is kept, and the same
     command goes on where it was interrupted.
     """
-    from markov_cot.cli.evaluating import start
+    from markov_cot.cli.evaluating import run_eval
 
-    start(options, settings, all_checkpoints=all_checkpoints, as_json=as_json)
+    run_eval(options, settings, all_checkpoints=all_checkpoints, as_json=as_json)

@@ -16,9 +16,9 @@ from rich.table import Table
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.tables import print_table
 from markov_cot.evaluation import item_metrics as scores
-from markov_cot.evaluation.evaluate import Advance, Report, Request, Track, evaluate
+from markov_cot.evaluation.evaluate import Advance, EvalReport, Request, Track, evaluate
 from markov_cot.evaluation.learning_curve import Curve, evaluate_all
-from markov_cot.evaluation.loaded_model import Wishes
+from markov_cot.evaluation.loaded_model import Overrides
 from markov_cot.evaluation.meanings import meaning
 from markov_cot.evaluation.report import TaskReport
 from markov_cot.evaluation.results import Measure
@@ -35,7 +35,7 @@ COUNTS = "*"
 ACCURACY = f"{scores.ACCURACY},"
 
 
-def start(options: Mapping[str, Any], settings: tuple[str, ...], *, all_checkpoints: bool, as_json: bool) -> None:
+def run_eval(options: Mapping[str, Any], settings: tuple[str, ...], *, all_checkpoints: bool, as_json: bool) -> None:
     """Evaluates as asked and prints the outcome."""
     if all_checkpoints and (options["checkpoint"] or options["against"]):
         raise UserError("--all-checkpoints: takes every checkpoint of --run; leave out --checkpoint and --against")
@@ -72,11 +72,11 @@ def make_request(options: Mapping[str, Any], settings: tuple[str, ...]) -> Reque
         run=options["run"],
         against=options["against"],
         tasks=_tasks(options, suite),
-        overrides=_overrides(options),
+        task_fields=_task_fields(options),
         seed=seed,
         batch=options["batch"],
         out=Path(options["out"]) if options["out"] else None,
-        wishes=Wishes(options["model"], options["data_dir"], settings),
+        overrides=Overrides(options["model"], options["data_dir"], settings),
     )
 
 
@@ -104,7 +104,7 @@ def progress(console: Console) -> Iterator[Track]:
         yield track
 
 
-def print_report(report: Report) -> None:
+def print_report(report: EvalReport) -> None:
     """A table for each dataset, and what should be known beside its numbers."""
     console = Console(markup=False, highlight=False)
     for task in report.tasks:
@@ -241,7 +241,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _overrides(options: Mapping[str, Any]) -> dict[str, Any]:
+def _task_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """What the command line says of every task, a suite's too."""
     named = {"split": options["split"], "limit": options["limit"], "samples": options["samples"]}
     given = {key: value for key, value in named.items() if value is not None}

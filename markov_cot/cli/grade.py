@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from markov_cot.evaluation.regrade import Report
+    from markov_cot.evaluation.regrade import GradeReport
 
 
 @click.command("grade")
@@ -70,7 +70,7 @@ def grade_command(
         _print_table(report, file)
 
 
-def _print_table(report: Report, file: str) -> None:
+def _print_table(report: GradeReport, file: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

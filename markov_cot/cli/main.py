@@ -11,7 +11,7 @@ import click
 from markov_cot.cli.launched import say_interrupted, speaks_for_machine
 from markov_cot.cli.quiet import hide_library_warnings
 from markov_cot.cli.streams import prepare_streams
-from markov_cot.utils.errors import Lost, UserError
+from markov_cot.utils.errors import PeerLostError, UserError
 from markov_cot.utils.text import visible
 
 COMMANDS = {
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.exit(cli.main(arguments, prog_name="markov-cot", standalone_mode=False) or 0)
     except UserError as error:
-        _fail(str(error), after_loss=isinstance(error, Lost))
+        _fail(str(error), after_loss=isinstance(error, PeerLostError))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
         sys.exit(USER_ERROR)

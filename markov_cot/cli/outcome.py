@@ -5,7 +5,7 @@ from __future__ import annotations
 from markov_cot.cli.again import beside_python, diagnose, look_at, train_again
 from markov_cot.cli.alarm_lines import way_back
 from markov_cot.evaluation.validation import Score
-from markov_cot.training.trainer import Outcome, Trainer
+from markov_cot.training.trainer import Trainer, TrainResult
 
 
 def after_interruption(trainer: Trainer) -> list[str]:
@@ -14,7 +14,7 @@ def after_interruption(trainer: Trainer) -> list[str]:
     return [f"interrupted; saved {trainer.folder}. To continue: {train_again(run, config)}"]
 
 
-def after_alarms(trainer: Trainer, outcome: Outcome) -> list[str]:
+def after_alarms(trainer: Trainer, outcome: TrainResult) -> list[str]:
     """What stopped the run, and the command that continues from before it with a setting changed."""
     run, config = trainer.session.folders.run.name, trainer.session.config
     names = [event.alarm for event in outcome.alarms]

@@ -23,6 +23,6 @@ def sample_command(
     question: str | None, choices: tuple[str, ...], settings: tuple[str, ...], as_json: bool, **options: object
 ) -> None:
     """Show questions, the chain of thought, and the answer given from that alone, for base and checkpoint."""
-    from markov_cot.cli.sampling import start
+    from markov_cot.cli.sampling import run_sample
 
-    start(question, choices, options, settings, as_json=as_json)
+    run_sample(question, choices, options, settings, as_json=as_json)

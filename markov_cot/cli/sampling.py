@@ -13,7 +13,7 @@ from rich.table import Table
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.streams import typed
 from markov_cot.evaluation.evaluate import Request
-from markov_cot.evaluation.loaded_model import Wishes
+from markov_cot.evaluation.loaded_model import Overrides
 from markov_cot.evaluation.samples import Shown, Written, show
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.utils.errors import UserError
@@ -22,7 +22,7 @@ from markov_cot.utils.text import visible
 INVALID = "(no valid answer)"
 
 
-def start(
+def run_sample(
     question: str | None,
     choices: tuple[str, ...],
     options: Mapping[str, Any],
@@ -42,9 +42,9 @@ def start(
         checkpoint=options["checkpoint"],
         run=options["run"],
         tasks=(SuiteTask(dataset=options["dataset"]),) if options["dataset"] else (),
-        overrides={"split": options["split"], "temperature": options["temperature"] or None},
+        task_fields={"split": options["split"], "temperature": options["temperature"] or None},
         seed=options["seed"],
-        wishes=Wishes(options["model"], options["data_dir"], settings),
+        overrides=Overrides(options["model"], options["data_dir"], settings),
     )
     shown = show(request, question, choices, options["count"])
     if as_json:

@@ -47,10 +47,10 @@ def train_command(
         "data.data_dir": data_dir,
         "data.skip_bad_rows": skip_bad_rows or None,
     }
-    from markov_cot.cli.training import start
+    from markov_cot.cli.training import run_train
 
     given = {k: v for k, v in options.items() if v is not None}
-    return start(
+    return run_train(
         config,
         given,
         settings,

@@ -39,7 +39,7 @@ from markov_cot.distributed.process_group import PATIENCE, leave, noticing_loss
 from markov_cot.evaluation.validation import Score
 from markov_cot.tracking.tracker import ALARMS, CONFIG
 from markov_cot.training.setup import Session, check_run_name, open_session
-from markov_cot.training.trainer import Outcome, Trainer
+from markov_cot.training.trainer import Trainer, TrainResult
 from markov_cot.training.unstarted import undone_if_it_never_starts
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.run_names import newest_run, run_names
@@ -74,7 +74,7 @@ def resolve_config(
     return build_config(values, source or "settings"), name
 
 
-def start(
+def run_train(
     recipe: str | None,
     options: Mapping[str, Any],
     settings: tuple[str, ...],
@@ -131,7 +131,7 @@ def ending_at_once() -> Iterator[None]:
         os._exit(INTERRUPTED)
 
 
-def _report(console: Console, trainer: Trainer, outcome: Outcome) -> int:
+def _report(console: Console, trainer: Trainer, outcome: TrainResult) -> int:
     """Says how the run ended. Returns the exit code."""
     if outcome.alarms:
         _say(console, *after_alarms(trainer, outcome))
@@ -243,7 +243,7 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
         yield watch
 
 
-def _conclude(trainer: Trainer, outcome: Outcome) -> None:
+def _conclude(trainer: Trainer, outcome: TrainResult) -> None:
     """Base and trained score on unseen problems, where the checkpoint is, and what to type next."""
     assert outcome.base and outcome.trained
     console = Console(markup=False, highlight=False, quiet=not is_first())

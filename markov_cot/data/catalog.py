@@ -14,7 +14,7 @@ from markov_cot.data.benchmarks.mathqa import MATHQA
 from markov_cot.data.benchmarks.mmlu import MMLU
 from markov_cot.data.benchmarks.svamp import SVAMP
 from markov_cot.data.benchmarks.wiki import WIKI
-from markov_cot.data.dataset import Benchmark, Found
+from markov_cot.data.dataset import Dataset, SplitFiles
 from markov_cot.data.reading import as_path, is_dir, is_file
 from markov_cot.utils.errors import UserError
 
@@ -22,7 +22,7 @@ ENVIRONMENT = "MARKOV_COT_DATA"
 BENCHMARKS = {bench.name: bench for bench in (GSM8K, SVAMP, AQUA, ARC, MMLU, MATHQA, WIKI)}
 
 
-def choose_subsets(bench: Benchmark, subset: str | None) -> tuple[str, ...]:
+def choose_subsets(bench: Dataset, subset: str | None) -> tuple[str, ...]:
     """The subsets that the setting `data.subset` names; () stands for all of a dataset that has several at once."""
     names = tuple(part.strip() for part in (subset or "").split(",") if part.strip())
     if not names:
@@ -37,7 +37,7 @@ def choose_subsets(bench: Benchmark, subset: str | None) -> tuple[str, ...]:
     return names
 
 
-def find_local(bench: Benchmark, data_dir: str | None, subsets: tuple[str, ...]) -> tuple[Path, list[Found]] | None:
+def find_local(bench: Dataset, data_dir: str | None, subsets: tuple[str, ...]) -> tuple[Path, list[SplitFiles]] | None:
     """The folder that has the dataset's files, and the splits in it: `data_dir` (the folder itself or its parent)
     first, then `$MARKOV_COT_DATA`."""
     folders = []
@@ -51,7 +51,7 @@ def find_local(bench: Benchmark, data_dir: str | None, subsets: tuple[str, ...])
     return next((found for folder in folders if (found := bench.find(folder, subsets))), None)
 
 
-def where_looked(bench: Benchmark, data_dir: str | None) -> str:
+def where_looked(bench: Dataset, data_dir: str | None) -> str:
     """The two local places, and why each had nothing."""
     given = f"--data-dir ({_state(as_path(data_dir))})" if data_dir else "--data-dir (not given)"
     environment = os.environ.get(ENVIRONMENT)

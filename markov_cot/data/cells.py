@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from markov_cot.data.dataset import Place
+from markov_cot.data.dataset import RowContext
 from markov_cot.data.fields import RowError, shown
 from markov_cot.data.jsonl import CHOICES, from_row
 from markov_cot.data.problem import LETTERS, Problem
@@ -17,7 +17,7 @@ SEPARATOR = "|"
 _POSITION = re.compile(r"\s*[0-9]{1,3}\s*")
 
 
-def from_cells(row: Mapping[str, str], place: Place) -> Problem:
+def from_cells(row: Mapping[str, str], place: RowContext) -> Problem:
     """As `jsonl.from_row`. Choices are a JSON list in one cell, texts separated by "|", or columns A, B, C ...
 
     With such columns the answer is no position: they might be anything, and a number any number.

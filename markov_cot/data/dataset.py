@@ -25,7 +25,7 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SplitFiles:
     """A published split on disk."""
 
     label: str
@@ -42,7 +42,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowContext:
     """Where a row comes from, and the settings it is read with."""
 
     split: str
@@ -60,18 +60,18 @@ class Place:
         return f"{self.split}-{self.number}"
 
 
-Convert = Callable[[Any, Place], Sequence[Problem]]
+Convert = Callable[[Any, RowContext], Sequence[Problem]]
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Dataset:
     """One dataset: where its rows are, in the original and the hub's form, and how each becomes problems."""
 
     name: str
     kind: Kind
     folder: str
     """Below `$MARKOV_COT_DATA`."""
-    files: Callable[[Path, tuple[str, ...]], list[Found]]
+    files: Callable[[Path, tuple[str, ...]], list[SplitFiles]]
     """The published splits that a folder holds, for the chosen subsets; none when it is not the dataset's folder."""
     hub: Callable[[tuple[str, ...]], Hub]
     original: Convert
@@ -79,7 +79,7 @@ class Benchmark:
     file_rows: Callable[[Path], Iterator[Row]] = json_rows
     hub_rows: Callable[[Iterable[Row]], Iterable[Row]] = iter
     """The hub's rows as those that `hub_form` takes."""
-    hub_files: Callable[[Path, Hub, tuple[str, ...]], tuple[Path, list[Found]] | None] | None = None
+    hub_files: Callable[[Path, Hub, tuple[str, ...]], tuple[Path, list[SplitFiles]] | None] | None = None
     """As `hub_files`, for a dataset whose folders are not like the others'."""
     key: Callable[[Problem], str] = question_key
     """Problems of equal key never land in different splits."""
@@ -89,13 +89,13 @@ class Benchmark:
     when_empty: str = ""
     """What to do when a split gives no problem."""
 
-    def find(self, folder: Path, subsets: tuple[str, ...]) -> tuple[Path, list[Found]] | None:
+    def find(self, folder: Path, subsets: tuple[str, ...]) -> tuple[Path, list[SplitFiles]] | None:
         """The published splits in `folder`, and the folder within that has their files; None when there are none."""
         if found := self.files(folder, subsets):
             return folder, found
         return (self.hub_files or hub_files)(folder, self.hub(subsets), subsets)
 
-    def rows(self, found: Found) -> Iterator[Row]:
+    def rows(self, found: SplitFiles) -> Iterator[Row]:
         """The rows of a split on disk."""
         if found.is_hub_form:
             found.check()
@@ -109,7 +109,7 @@ class Benchmark:
         return tuple(dict.fromkeys((self.folder, *on_hub)))
 
 
-def one(convert: Callable[[Any, Place], Problem]) -> Convert:
+def one(convert: Callable[[Any, RowContext], Problem]) -> Convert:
     """A `Convert` for datasets whose rows are one problem each."""
     return lambda row, place: (convert(row, place),)
 
@@ -120,13 +120,13 @@ def find_file(folder: Path, *names: str) -> Path | None:
     return next((path for path in paths if is_file(path)), None)
 
 
-def split_files(folder: Path, *splits: tuple[str, Role, tuple[str, ...]]) -> list[Found]:
+def split_files(folder: Path, *splits: tuple[str, Role, tuple[str, ...]]) -> list[SplitFiles]:
     """The splits (label, role, names its file may have) whose file is in `folder`."""
     found = ((label, role, find_file(folder, *names)) for label, role, names in splits)
-    return [Found(label, role, (path,)) for label, role, path in found if path]
+    return [SplitFiles(label, role, (path,)) for label, role, path in found if path]
 
 
-def hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, list[Found]] | None:
+def hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, list[SplitFiles]] | None:
     """The splits of a dataset as `hf download` or `save_to_disk` left it in `folder`, and which folder they are in.
 
     A dataset of which one subset is read at a time must have it in a folder of its own, as on the hub: nothing else
@@ -135,7 +135,7 @@ def hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, l
     configs = (hub.config, *hub.other_configs) if hub.config else ("data", "default")
     for name in (*configs, *(() if subsets else ("",))):
         tables = tables_in(folder / name, hub.splits)
-        found = [Found(label, role, tables[label], True) for label, role in hub.splits.items() if label in tables]
+        found = [SplitFiles(label, role, tables[label], True) for label, role in hub.splits.items() if label in tables]
         if found:
             return folder / name, found
     return None

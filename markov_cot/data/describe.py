@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from markov_cot.data.catalog import BENCHMARKS, find_local
-from markov_cot.data.dataset import Benchmark, Found
+from markov_cot.data.dataset import Dataset, SplitFiles
 from markov_cot.data.generated import KINDS, SIZES
 from markov_cot.data.problem import Kind
 from markov_cot.data.tables import table_count
@@ -38,7 +38,7 @@ def describe(data_dir: str | None = None) -> list[Listing]:
     return published + [Listing(name, kind, None, "generated", dict(SIZES)) for name, kind in KINDS.items()]
 
 
-def _listing(bench: Benchmark, data_dir: str | None, subset: str | None) -> Listing:
+def _listing(bench: Dataset, data_dir: str | None, subset: str | None) -> Listing:
     subsets = (subset,) if subset else ()
     local = find_local(bench, data_dir, subsets)
     if not local:
@@ -51,7 +51,7 @@ def _listing(bench: Benchmark, data_dir: str | None, subset: str | None) -> List
     return Listing(bench.name, bench.kind, subset, str(folder), rows)
 
 
-def _count(bench: Benchmark, found: Found) -> int:
+def _count(bench: Dataset, found: SplitFiles) -> int:
     if found.is_hub_form and bench.hub_rows is iter:
         found.check()
         return sum(table_count(path) for path in found.paths)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markov_cot.data.dataset import Place
+from markov_cot.data.dataset import RowContext
 from markov_cot.data.fields import (
     RowError,
     as_object,
@@ -27,7 +27,7 @@ CHOICES = ("choices", "options")
 _LABELLED = re.compile(r"\(?([A-Za-z])\s?[).]")
 
 
-def from_row(row: Any, place: Place) -> Problem:
+def from_row(row: Any, place: RowContext) -> Problem:
     """With choices, the answer is a letter, an option's exact text or its position; without, it is a number."""
     row = as_object(row)
     labels, values = _choices(row)

@@ -11,7 +11,7 @@ from pathlib import Path
 from markov_cot.config.schema import Data
 from markov_cot.data import jsonl
 from markov_cot.data.cells import from_cells
-from markov_cot.data.dataset import Found, one
+from markov_cot.data.dataset import SplitFiles, one
 from markov_cot.data.folders import Tables, check_parts, subfolders_of, tables_in
 from markov_cot.data.reader import Reader
 from markov_cot.data.reading import as_path, is_dir, is_file
@@ -35,7 +35,7 @@ _ENDINGS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 DEPTH = 3
 """Folders within folders that are looked into."""
 
-Layout = tuple[list[Found], str]
+Layout = tuple[list[SplitFiles], str]
 """Splits, and what else should be known about the files."""
 
 
@@ -71,17 +71,17 @@ def load_own(config: Data) -> Splits:
         if setting:
             if any(split.role == role for split in found):
                 raise UserError(f"data.{role} {setting}: {path} has a file for {role}, too; leave one of them out")
-            found.append(Found(role, role, _one_table(as_path(setting), f"data.{role}")))
+            found.append(SplitFiles(role, role, _one_table(as_path(setting), f"data.{role}")))
     reader = Reader(config)
     if len(found) > 1:  # files of one name must not give their problems the same ids
-        found = [Found(split.role, split.role, split.paths) for split in found]
+        found = [SplitFiles(split.role, split.role, split.paths) for split in found]
     assigned = assign_own([_read(reader, split) for split in found])
     notes = "; ".join(part for part in (assigned.note, note) if part)
     name = own_name(config.dataset)
     return Splits(name, assigned.train, assigned.validation, assigned.test, str(path), reader.skipped, notes)
 
 
-def _read(reader: Reader, found: Found) -> Published:
+def _read(reader: Reader, found: SplitFiles) -> Published:
     where = str(found.paths[0] if len(found.paths) == 1 else found.paths[0].parent)
     has_cells = suffix_of(found.paths[0].name) in CELL_SUFFIXES
     convert = one(from_cells if has_cells else jsonl.from_row)
@@ -92,7 +92,7 @@ def _read(reader: Reader, found: Found) -> Published:
 def _layout(path: Path) -> Layout:
     """The splits at a path. The only file at it has no role yet, and is called as it is named."""
     if not is_dir(path) or is_saved(path):
-        return [Found(own_name(str(path)), "train", _one_table(path, ""))], ""
+        return [SplitFiles(own_name(str(path)), "train", _one_table(path, ""))], ""
     named = _named_splits(path, DEPTH)
     if len(named) > 1:
         folders = ", ".join(str(folder) for folder, _ in named)
@@ -101,7 +101,7 @@ def _layout(path: Path) -> Layout:
         return _unnamed(path), ""
     [(folder, tables)] = named
     roles = _by_role(tables)
-    found = [Found(role, role, _merged(folder, role, tables, names)) for role, names in roles.items()]
+    found = [SplitFiles(role, role, _merged(folder, role, tables, names)) for role, names in roles.items()]
     left = sorted(set(tables) - {name for names in roles.values() for name in names})
     why = "not read, because their names say neither train nor validation nor test"
     return found, f"{why}: {', '.join(left)}" if left else ""
@@ -116,7 +116,7 @@ def _named_splits(folder: Path, depth: int) -> list[tuple[Path, Tables]]:
     return [found for inner in within if depth for found in _named_splits(inner, depth - 1)]
 
 
-def _unnamed(folder: Path) -> list[Found]:
+def _unnamed(folder: Path) -> list[SplitFiles]:
     """The only table of a folder."""
     tables = tables_in(folder)
     if len(tables) > 1:
@@ -126,7 +126,7 @@ def _unnamed(folder: Path) -> list[Found]:
         )
     for name, paths in tables.items():
         check_parts(folder, name, paths)
-        return [Found(own_name(str(folder)), "train", paths)]
+        return [SplitFiles(own_name(str(folder)), "train", paths)]
     raise UserError(f"{folder}: holds no data; give a folder with {_ENDINGS} files, or a file")
 
 

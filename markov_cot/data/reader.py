@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from markov_cot.config.schema import Data
-from markov_cot.data.dataset import Convert, Place, Tokenizer
+from markov_cot.data.dataset import Convert, RowContext, Tokenizer
 from markov_cot.data.fields import RowError
 from markov_cot.data.problem import Problem
 from markov_cot.data.reading import Row
@@ -27,7 +27,7 @@ class Reader:
         """The problems of `rows`. A message names a row as `where`, "line 3", `suffix`."""
         problems: list[Problem] = []
         for row in rows:
-            place = Place(split, row.number, file, self._subsets, self._config, self._tokenizer)
+            place = RowContext(split, row.number, file, self._subsets, self._config, self._tokenizer)
             try:
                 if row.fault:
                     raise RowError(row.fault)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markov_cot.config.schema import Data
 from markov_cot.data.catalog import BENCHMARKS, choose_subsets, find_local, nearest, where_looked
-from markov_cot.data.dataset import Benchmark, Found, Tokenizer
+from markov_cot.data.dataset import Dataset, SplitFiles, Tokenizer
 from markov_cot.data.generated import KINDS, load_generated
 from markov_cot.data.hub import HubError, OpenHub, open_first, open_hub
 from markov_cot.data.own import is_path, load_own
@@ -53,7 +53,7 @@ def dataset_names() -> list[str]:
     return [*BENCHMARKS, *KINDS]
 
 
-def _load_benchmark(bench: Benchmark, config: Data, tokenizer: Tokenizer | None, open_hub: OpenHub) -> Splits:
+def _load_benchmark(bench: Dataset, config: Data, tokenizer: Tokenizer | None, open_hub: OpenHub) -> Splits:
     subsets = choose_subsets(bench, config.subset)
     reader = Reader(config, subsets, tokenizer)
     local = find_local(bench, config.data_dir, subsets)
@@ -73,7 +73,7 @@ def _load_benchmark(bench: Benchmark, config: Data, tokenizer: Tokenizer | None,
     return Splits(bench.name, splits.train, splits.validation, splits.test, source, reader.skipped, note)
 
 
-def _from_files(bench: Benchmark, reader: Reader, found: Found) -> Published:
+def _from_files(bench: Dataset, reader: Reader, found: SplitFiles) -> Published:
     where = found.paths[0] if len(found.paths) == 1 else found.paths[0].parent
     if found.is_hub_form:
         problems = reader.read(bench.rows(found), bench.hub_form, found.label, "", str(where))
@@ -85,7 +85,7 @@ def _from_files(bench: Benchmark, reader: Reader, found: Found) -> Published:
 
 
 def _from_hub(
-    bench: Benchmark, reader: Reader, config: Data, subsets: tuple[str, ...], open_hub: OpenHub
+    bench: Dataset, reader: Reader, config: Data, subsets: tuple[str, ...], open_hub: OpenHub
 ) -> tuple[str, list[Published]]:
     hub = bench.hub(subsets)
     opener = functools.partial(open_hub, revision=config.revision) if config.revision else open_hub
@@ -109,7 +109,7 @@ def _from_hub(
     return source, published
 
 
-def _ignored_folder(bench: Benchmark, config: Data, source: str) -> str:
+def _ignored_folder(bench: Dataset, config: Data, source: str) -> str:
     """Says so when `--data-dir` was given but another place was read."""
     if not config.data_dir:
         return ""

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from markov_cot.distributed.launch import read_launch
-from markov_cot.utils.errors import Lost, UserError
+from markov_cot.utils.errors import PeerLostError, UserError
 
 T = TypeVar("T")
 
@@ -244,14 +244,14 @@ def _in_background(work: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def noticing_loss() -> Iterator[None]:
-    """Within it an exchange that fails because another process is gone raises `Lost`."""
+    """Within it an exchange that fails because another process is gone raises `PeerLostError`."""
     try:
         yield
     except RuntimeError as error:
         text = f"{type(error).__name__} {error}".lower()
         if not dist.is_initialized() or not any(sign in text for sign in _SIGNS_OF_LOSS):
             raise
-        raise Lost(
+        raise PeerLostError(
             "train: another process of this run has ended or does not answer; see what it says, then go on from the "
             "newest checkpoint with --resume"
         ) from None

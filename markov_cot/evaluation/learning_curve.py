@@ -11,14 +11,14 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from markov_cot.checkpoints.checkpoint import BEST, follow, list_steps, step_of
-from markov_cot.evaluation.evaluate import Request, Track, Workbench, file_name, reference_source
+from markov_cot.evaluation.evaluate import Evaluator, Request, Track, file_name, reference_source
 from markov_cot.evaluation.item_metrics import LOGPROB, PER_TOKEN
-from markov_cot.evaluation.loaded_model import Source, read_source
-from markov_cot.evaluation.locate import BASE, Located, find_run
+from markov_cot.evaluation.loaded_model import ModelSource, read_source
+from markov_cot.evaluation.locate import BASE, CheckpointRef, find_run
 from markov_cot.evaluation.records import Record
-from markov_cot.evaluation.results import Measure, Outcome
+from markov_cot.evaluation.results import Measure, TaskMetrics
 from markov_cot.evaluation.statistics import small_sample_note
-from markov_cot.evaluation.task import Workload
+from markov_cot.evaluation.task import EvalTask
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
@@ -95,7 +95,7 @@ class Curve:
 
 def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> tuple[str, list[Curve]]:
     """Evaluates every checkpoint of a run, and its base. Returns the run's name and a curve for each dataset."""
-    folder = request.wishes.folder("checkpoints_dir")
+    folder = request.overrides.folder("checkpoints_dir")
     run = find_run(request.run, folder)
     if request.run is None:
         say(f"the newest run is {run}")
@@ -103,35 +103,37 @@ def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> 
     kept = [step for step in list_steps(folder / run) if step_of(step) > 0]
     if not kept:
         raise UserError(f"run {run}: has no checkpoint of a trained step yet; train on, or pass --checkpoint base")
-    steps = [Located(step.name, step.resolve(), run) for step in kept]
-    sources = [read_source(step, request.wishes) for step in steps]
+    steps = [CheckpointRef(step.name, step.resolve(), run) for step in kept]
+    sources = [read_source(step, request.overrides) for step in steps]
     if plain := [step for step in steps if not step.has_manifest]:
         raise UserError(f"checkpoint {plain[0].folder}: has no manifest to tell its settings; move it elsewhere")
     base = reference_source(request, sources[0], BASE, say)
-    bench = Workbench(replace(request, run=run), sources[0])
-    of_base = [bench.run(work, bench.subject, base, track) for work in bench.workloads]
-    by_step: dict[int, list[Outcome]] = {0: _outcomes(bench, of_base)}
+    evaluator = Evaluator(replace(request, run=run), sources[0])
+    of_base = [evaluator.run(work, evaluator.subject, base, track) for work in evaluator.workloads]
+    by_step: dict[int, list[TaskMetrics]] = {0: _outcomes(evaluator, of_base)}
     for source in sources:
-        by_step[step_of(Path(source.located.name))] = _outcomes(bench, _run(bench, source, track, of_base))
+        by_step[step_of(Path(source.ref.name))] = _outcomes(evaluator, _run(evaluator, source, track, of_base))
     own = _run_best(folder / run, sources)
-    curves = [_curve(bench, work, i, by_step, own) for i, work in enumerate(bench.workloads)]
-    _log(request.wishes.folder("runs_dir") / run, curves)
+    curves = [_curve(evaluator, work, i, by_step, own) for i, work in enumerate(evaluator.workloads)]
+    _log(request.overrides.folder("runs_dir") / run, curves)
     return run, curves
 
 
-def _run(bench: Workbench, source: Source, track: Track, of_base: Sequence[list[Record]]) -> list[list[Record]]:
-    bench.subject.load(source)
-    pairs = zip(bench.workloads, of_base, strict=True)
-    return [bench.run(work, bench.subject, source, track, baseline) for work, baseline in pairs]
+def _run(
+    evaluator: Evaluator, source: ModelSource, track: Track, of_base: Sequence[list[Record]]
+) -> list[list[Record]]:
+    evaluator.subject.load(source)
+    pairs = zip(evaluator.workloads, of_base, strict=True)
+    return [evaluator.run(work, evaluator.subject, source, track, baseline) for work, baseline in pairs]
 
 
-def _outcomes(bench: Workbench, records: Sequence[list[Record]]) -> list[Outcome]:
-    return [bench.outcome(*pair) for pair in zip(bench.workloads, records, strict=True)]
+def _outcomes(evaluator: Evaluator, records: Sequence[list[Record]]) -> list[TaskMetrics]:
+    return [evaluator.outcome(*pair) for pair in zip(evaluator.workloads, records, strict=True)]
 
 
-def _run_best(run_folder: Path, sources: Sequence[Source]) -> RunBest | None:
+def _run_best(run_folder: Path, sources: Sequence[ModelSource]) -> RunBest | None:
     folder = follow(run_folder, BEST)
-    of_best = [source for source in sources if folder is not None and source.located.name == folder.name]
+    of_best = [source for source in sources if folder is not None and source.ref.name == folder.name]
     if folder is None or not of_best:
         return None
     config = of_best[0].config(of_best[0].default_task())
@@ -141,13 +143,13 @@ def _run_best(run_folder: Path, sources: Sequence[Source]) -> RunBest | None:
 
 
 def _curve(
-    bench: Workbench, work: Workload, number: int, by_step: dict[int, list[Outcome]], own: RunBest | None
+    evaluator: Evaluator, work: EvalTask, number: int, by_step: dict[int, list[TaskMetrics]], own: RunBest | None
 ) -> Curve:
     outcomes = {step: outcomes[number] for step, outcomes in by_step.items()}
     key = outcomes[0].primary
     points = [Point(step, each.measures[key], each.measures[LOGPROB]) for step, each in outcomes.items()]
     name = file_name(work.task.title)
-    curve = Curve(work.task.title, work.task.split, key, points, bench.folder / f"accuracy_{name}.png", own)
+    curve = Curve(work.task.title, work.task.split, key, points, evaluator.folder / f"accuracy_{name}.png", own)
     plot(curve)
     return curve
 

@@ -24,10 +24,10 @@ from markov_cot.config.schema import Config
 from markov_cot.data.problem import Kind, Problem
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.evaluation.answering import answer_from_cots
-from markov_cot.evaluation.loaded_model import Subject, Wishes, read_source
+from markov_cot.evaluation.loaded_model import LoadedModel, Overrides, read_source
 from markov_cot.evaluation.locate import default_name, locate
 from markov_cot.evaluation.records import Item
-from markov_cot.evaluation.runner import TOKEN_BUDGET, Runner, Writing
+from markov_cot.evaluation.runner import TOKEN_BUDGET, GenerationConfig, Runner
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.evaluation.task import fits_model, make_prompts
 from markov_cot.models.logprobs import score_choices
@@ -82,20 +82,20 @@ class MarkovianLM(LM):  # type: ignore[misc]
         settings = {"checkpoint.checkpoints_dir": checkpoints_dir, "checkpoint.runs_dir": runs_dir}
         given = {"rollout.length": length, "model.dtype": dtype, "model.device": _device(device)}
         settings |= {key: str(value) for key, value in given.items() if value is not None}
-        wishes = Wishes(model, None, tuple(f"{key}={value}" for key, value in settings.items()))
+        overrides = Overrides(model, None, tuple(f"{key}={value}" for key, value in settings.items()))
         name = checkpoint or default_name(run, Path(checkpoints_dir))
-        source = read_source(locate(name, run, Path(checkpoints_dir)), wishes)
+        source = read_source(locate(name, run, Path(checkpoints_dir)), overrides)
         config = source.config(SuiteTask(dataset=dataset) if dataset else source.default_task())
-        self._subject, self._config, self._kind = Subject(source, config), config, kind
+        self._subject, self._config, self._kind = LoadedModel(source, config), config, kind
         # The harness hands over what was typed: a number as text, too, or "auto".
         self._batch = int(batch_size) if batch_size and str(batch_size).isdigit() else config.validation.batch
         self._prompts = make_prompts(self._subject, config)
-        writer = CRITIC if source.located.folder is None else "actor"
+        writer = CRITIC if source.ref.folder is None else "actor"
         self._answerer = CRITIC if writer == CRITIC else config.reward.answerer
         reward = config.reward.model_copy(update={"answerer": self._answerer})
         self._reward = reward
         self._runner = Runner(
-            self._subject.policy, self._prompts, reward, Writing(config.rollout.length, writer=writer)
+            self._subject.policy, self._prompts, reward, GenerationConfig(config.rollout.length, writer=writer)
         )
 
     @property

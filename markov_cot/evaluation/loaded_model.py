@@ -16,7 +16,7 @@ from markov_cot.checkpoints.foreign_adapters import ForeignAdapter
 from markov_cot.config.schema import Config, Prompt, apply_override, build_config, read_recipe, recipe_names
 from markov_cot.data.own import same_data
 from markov_cot.data.prompts import Prompts
-from markov_cot.evaluation.locate import Located
+from markov_cot.evaluation.locate import CheckpointRef
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.models import loading as models
 from markov_cot.models.policy import Policy
@@ -27,7 +27,7 @@ QUICKSTART = "quickstart"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Overrides:
     """What the user says of settings; everything not said comes from the checkpoint or the dataset's recipe."""
 
     model: str | None = None
@@ -56,13 +56,13 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where settings come from: a checkpoint's manifest, a run's config, or recipes."""
 
-    located: Located
+    ref: CheckpointRef
     values: dict[str, Any] | None
     """Settings of the manifest or the run; None for recipes."""
-    wishes: Wishes
+    overrides: Overrides
     base: dict[str, str] = field(default_factory=dict)
     """Name, fingerprint and revision of the base it was trained on, as far as they are known."""
     checksums: dict[str, str] = field(default_factory=dict)
@@ -77,14 +77,14 @@ class Source:
         values = json.loads(json.dumps(self._values(task)))
         if task.subset is not None:
             values.setdefault("data", {})["subset"] = task.subset
-        where = f"settings of {self.located.describe()}" if self.values else f"settings for {task.dataset}"
-        return build_config(self.wishes.apply(values), where)
+        where = f"settings of {self.ref.describe()}" if self.values else f"settings for {task.dataset}"
+        return build_config(self.overrides.apply(values), where)
 
     def default_task(self) -> SuiteTask:
         """The dataset trained on, or the quickstart's."""
         recipe = None if self.values else QUICKSTART
         values = self.values or read_recipe(QUICKSTART)
-        return SuiteTask(dataset=build_config(values, self.located.describe()).data.dataset, recipe=recipe)
+        return SuiteTask(dataset=build_config(values, self.ref.describe()).data.dataset, recipe=recipe)
 
     def _values(self, task: SuiteTask) -> dict[str, Any]:
         recipe = _recipe(task)
@@ -97,26 +97,26 @@ class Source:
         return {**self.values, "data": recipe["data"]}
 
 
-def read_source(located: Located, wishes: Wishes) -> Source:
+def read_source(ref: CheckpointRef, overrides: Overrides) -> ModelSource:
     """Reads and checks what a checkpoint says of itself. Raises `UserError` when it is damaged."""
-    if located.folder is None:
-        return Source(located, _run_config(located.run, wishes), wishes)
-    if located.has_manifest:
-        about = manifest.read_manifest(located.folder)
+    if ref.folder is None:
+        return ModelSource(ref, _run_config(ref.run, overrides), overrides)
+    if ref.has_manifest:
+        about = manifest.read_manifest(ref.folder)
         sums = {name: about.files[name] for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
-        return Source(located, about.config, wishes, about.base, sums)
-    adapter = ForeignAdapter(located.folder)
-    return Source(located, None, wishes, adapter.base(wishes.model), adapter.checksums())
+        return ModelSource(ref, about.config, overrides, about.base, sums)
+    adapter = ForeignAdapter(ref.folder)
+    return ModelSource(ref, None, overrides, adapter.base(overrides.model), adapter.checksums())
 
 
-class Subject:
+class LoadedModel:
     """One base model with the adapters of its checkpoints, loaded one at a time."""
 
-    def __init__(self, source: Source, config: Config) -> None:
+    def __init__(self, source: ModelSource, config: Config) -> None:
         """Loads the base, and the adapter if there is one. Raises `UserError` when they do not fit together."""
         self.device = _device(config.model.device)
-        folder = source.located.folder
-        foreign = ForeignAdapter(folder) if folder is not None and not source.located.has_manifest else None
+        folder = source.ref.folder
+        foreign = ForeignAdapter(folder) if folder is not None and not source.ref.has_manifest else None
         self.tokenizer = foreign.load_tokenizer(config.model) if foreign else models.load_tokenizer(config.model)
         base = models.load_base(config.model, self.device)
         self.dtype = str(base.dtype).removeprefix("torch.")
@@ -142,23 +142,23 @@ class Subject:
             )
         return self._prompts[settings]
 
-    def load(self, source: Source) -> None:
+    def load(self, source: ModelSource) -> None:
         """Puts another checkpoint of the same run in the adapter's place."""
-        assert source.located.folder is not None
+        assert source.ref.folder is not None
         self._check_base(source)
-        checkpoints.load_adapter(source.located.folder, self._model)
+        checkpoints.load_adapter(source.ref.folder, self._model)
 
-    def _check_base(self, source: Source) -> None:
-        located = source.located
-        if located.folder is not None and located.has_manifest:
-            checkpoints.check_base(located.folder, source.base, self.base["name"], self.base["fingerprint"])
+    def _check_base(self, source: ModelSource) -> None:
+        ref = source.ref
+        if ref.folder is not None and ref.has_manifest:
+            checkpoints.check_base(ref.folder, source.base, self.base["name"], self.base["fingerprint"])
 
 
-def _run_config(run: str | None, wishes: Wishes) -> dict[str, Any] | None:
+def _run_config(run: str | None, overrides: Overrides) -> dict[str, Any] | None:
     """The config of a run, so that its base is evaluated as the run would be; None without a run."""
     if run is None:
         return None
-    path = wishes.folder("runs_dir") / run / CONFIG
+    path = overrides.folder("runs_dir") / run / CONFIG
     if not path.is_file():
         raise UserError(f"run {run}: there is no {path}; leave out --run to evaluate the base under a recipe")
     return read_recipe(str(path))

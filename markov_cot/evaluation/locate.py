@@ -18,7 +18,7 @@ _STEP = re.compile(r"adapter_\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class CheckpointRef:
     """A checkpoint that is there, or the untrained base."""
 
     name: str
@@ -38,7 +38,7 @@ class Located:
         return self.name if self.folder is None else str(self.folder)
 
 
-def locate(name: str, run: str | None, checkpoints_dir: Path) -> Located:
+def locate(name: str, run: str | None, checkpoints_dir: Path) -> CheckpointRef:
     """The checkpoint that `name` stands for in `run`, or in the newest run that has it.
 
     Raises `UserError` when there is none, naming what there is.
@@ -46,7 +46,7 @@ def locate(name: str, run: str | None, checkpoints_dir: Path) -> Located:
     if run is not None:
         check_run_name(run)
     if name == BASE:
-        return Located(BASE, None, run)
+        return CheckpointRef(BASE, None, run)
     if _STEP.fullmatch(name) or name in (BEST, LATEST):
         return _in_a_run(name, run, checkpoints_dir)
     folder = Path(name).expanduser()
@@ -82,12 +82,12 @@ def runs_by_age(checkpoints_dir: Path) -> list[str]:
     return sorted(newest, key=lambda name: (-newest[name], name))
 
 
-def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> Located:
+def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> CheckpointRef:
     runs = [run] if run else runs_by_age(checkpoints_dir)
     # `best` and `latest` are the newest run's; a step is looked for in all of them.
     for each in runs if _STEP.fullmatch(name) else runs[:1]:
         if folder := _checkpoint(checkpoints_dir / each, name):
-            return Located(folder.name, folder.resolve(), each)
+            return CheckpointRef(folder.name, folder.resolve(), each)
     if not runs or not any(list_steps(checkpoints_dir / each) for each in runs):
         raise UserError(_nothing(run, checkpoints_dir))
     steps = ", ".join(step.name for step in list_steps(checkpoints_dir / runs[0]))
@@ -107,13 +107,13 @@ def _checkpoint(run_folder: Path, name: str) -> Path | None:
     return next((folder for folder in list_steps(run_folder) if folder.name == name), None)
 
 
-def _at(folder: Path, checkpoints_dir: Path) -> Located:
+def _at(folder: Path, checkpoints_dir: Path) -> CheckpointRef:
     folder = folder.resolve()
     check_folder(folder)
     if (folder / MANIFEST).is_file():
         refuse_pickles(folder)
     own = folder.parent.parent == checkpoints_dir.resolve()
-    return Located(folder.name, folder, folder.parent.name if own else None)
+    return CheckpointRef(folder.name, folder, folder.parent.name if own else None)
 
 
 def _nothing(run: str | None, checkpoints_dir: Path) -> str:

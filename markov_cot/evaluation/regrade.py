@@ -31,7 +31,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Report:
+class GradeReport:
     """What `regrade` found. `n` responses, and a tally for each extractor's name."""
 
     n: int = 0
@@ -59,7 +59,7 @@ def regrade(
     choices: int | None = None,
     write: Callable[[Row], None] | None = None,
     form: Form | None = None,
-) -> Report:
+) -> GradeReport:
     """Grades every row of `path`; `write` gets each row in order with `predicted` and `correct` added.
 
     A row's own `choices` (their texts, or their number) go before `choices`, which is five where nothing is said;
@@ -68,7 +68,7 @@ def regrade(
     `response`. Raises `UserError` when the file cannot be read, is empty, or holds malformed rows, of which all are
     counted.
     """
-    report = Report(tallies={extractor.name: Tally() for extractor in extractors})
+    report = GradeReport(tallies={extractor.name: Tally() for extractor in extractors})
     reader, faults, skipped = RowReader(kind, choices, form), list[tuple[int, str]](), 0
     for number, line in _lines(path):
         try:
@@ -91,7 +91,11 @@ def regrade(
 
 
 def _grade_row(
-    report: Report, extractors: Sequence[Extractor], row: Row, graded: GradedRow, write: Callable[[Row], None] | None
+    report: GradeReport,
+    extractors: Sequence[Extractor],
+    row: Row,
+    graded: GradedRow,
+    write: Callable[[Row], None] | None,
 ) -> None:
     for response in graded.responses:
         report.n += 1

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from markov_cot.evaluation.item_metrics import Key
-from markov_cot.evaluation.results import Measure, Outcome
+from markov_cot.evaluation.results import Measure, TaskMetrics
 from markov_cot.evaluation.statistics import PairedComparison, small_sample_note
 
 VERSION = 1
@@ -21,7 +21,7 @@ class TaskReport:
     """One dataset's part of a report."""
 
     name: str
-    outcome: Outcome
+    outcome: TaskMetrics
     settings: dict[str, Any]
     """What the numbers depend on; goes into `configs`."""
     original: int
@@ -35,7 +35,7 @@ class TaskReport:
     """What to know about where the split comes from; may be empty."""
     against: str | None = None
     """Name of what it is compared with."""
-    reference: Outcome | None = None
+    reference: TaskMetrics | None = None
     """Of that, on the same items."""
     paired: dict[Key, PairedComparison] = field(default_factory=dict)
     """This minus the reference."""

@@ -39,7 +39,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TaskMetrics:
     """Metrics of one policy on one dataset."""
 
     kind: Kind
@@ -65,7 +65,7 @@ class Outcome:
 
 def outcome(
     items: Sequence[Item], records: Sequence[Record], extractors: Sequence[Extractor], reduction: str
-) -> Outcome:
+) -> TaskMetrics:
     """Metrics of `records` of `items`, which are at least one and all of one kind."""
     scores = scoring.item_scores(items, records, extractors, reduction)
     measures = {key: measure(key, values) for key, values in scores.items()}
@@ -82,7 +82,7 @@ def outcome(
         for extractor in extractors
     }
     groups = _by_group(items, scores)
-    return Outcome(kind, measures, invalid, scores, groups, _macro(groups))
+    return TaskMetrics(kind, measures, invalid, scores, groups, _macro(groups))
 
 
 def measure(key: Key, values: Sequence[float]) -> Measure:
@@ -98,7 +98,7 @@ def measure(key: Key, values: Sequence[float]) -> Measure:
     return Measure(n, mean, stderr, mean - Z_95 * stderr, mean + Z_95 * stderr)
 
 
-def compare(reference: Outcome, other: Outcome) -> dict[Key, PairedComparison]:
+def compare(reference: TaskMetrics, other: TaskMetrics) -> dict[Key, PairedComparison]:
     """`other` minus `reference` on the same items, for every metric both have and that is not NaN.
 
     The baseline is the same for both, so informativeness differs by what the log-prob differs by and is left out.

@@ -29,7 +29,7 @@ TOKEN_BUDGET = 16384
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class GenerationConfig:
     """How CoTs are written."""
 
     length: int
@@ -58,7 +58,7 @@ class Runner:
         policy: Policy,
         prompts: Prompts,
         reward: Reward,
-        writing: Writing,
+        writing: GenerationConfig,
         baselines: Mapping[int, float] | None = None,
     ) -> None:
         """`baselines` are those already known, by index of their item: log-probs after the base's greedy CoT."""

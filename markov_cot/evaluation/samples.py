@@ -9,7 +9,7 @@ from markov_cot.config.schema import Config
 from markov_cot.data.problem import LETTERS, Kind, Problem
 from markov_cot.data.prompts import question_text
 from markov_cot.evaluation.evaluate import CRITIC, Request, find_source, reference_source, writing_of
-from markov_cot.evaluation.loaded_model import Source, Subject
+from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource
 from markov_cot.evaluation.locate import BASE
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import Runner
@@ -53,11 +53,11 @@ def show(request: Request, question: str | None, choices: Sequence[str], count: 
     Raises `UserError`, as where the question is longer than the model's context.
     """
     source = find_source(request, request.checkpoint, lambda _: None)
-    base = source if source.located.folder is None else reference_source(request, source, BASE, lambda _: None)
+    base = source if source.ref.folder is None else reference_source(request, source, BASE, lambda _: None)
     sources = [base] if source is base else [base, source]
-    task = (request.tasks or (source.default_task(),))[0].model_copy(update={"limit": count, **request.overrides})
+    task = (request.tasks or (source.default_task(),))[0].model_copy(update={"limit": count, **request.task_fields})
     config = source.config(task)
-    subject = Subject(source, config)
+    subject = LoadedModel(source, config)
     items = (
         prepare(subject, task, config, request.seed).items
         if question is None
@@ -70,7 +70,7 @@ def show(request: Request, question: str | None, choices: Sequence[str], count: 
     ]
 
 
-def _typed(subject: Subject, config: Config, question: str, choices: Sequence[str]) -> Item:
+def _typed(subject: LoadedModel, config: Config, question: str, choices: Sequence[str]) -> Item:
     if len(choices) == 1 or len(choices) > len(LETTERS):
         raise UserError(f"--choice: give 2 to {len(LETTERS)} of them, or none")
     kind: Kind = "choice" if choices else "numeric"
@@ -82,16 +82,18 @@ def _typed(subject: Subject, config: Config, question: str, choices: Sequence[st
     return Item(0, problem)
 
 
-def _write(subject: Subject, source: Source, task: SuiteTask, seed: int, items: Sequence[Item]) -> list[Written]:
+def _write(
+    subject: LoadedModel, source: ModelSource, task: SuiteTask, seed: int, items: Sequence[Item]
+) -> list[Written]:
     config = source.config(task)
-    writing = writing_of(task, config, seed, CRITIC if source.located.folder is None else "actor")
+    writing = writing_of(task, config, seed, CRITIC if source.ref.folder is None else "actor")
     runner = Runner(subject.policy, make_prompts(subject, config), config.reward, writing)
     written = []
     for item in items:
         sample = runner.records([item])[0].samples[0]
         logprob = sample.answer_logprob if item.problem.answer else None
         valid = _is_valid(item.problem, sample.answer)
-        written.append(Written(source.located.name, sample.cot, sample.answer, valid, logprob))
+        written.append(Written(source.ref.name, sample.cot, sample.answer, valid, logprob))
     return written
 
 

@@ -13,7 +13,7 @@ from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.data.sampler import sample
 from markov_cot.data.splits import Splits
-from markov_cot.evaluation.loaded_model import Subject
+from markov_cot.evaluation.loaded_model import LoadedModel
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.grading.extractors import Extractor, default_extractors, get_extractor
@@ -22,7 +22,7 @@ from markov_cot.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Workload:
+class EvalTask:
     """One task, ready to run."""
 
     task: SuiteTask
@@ -42,12 +42,14 @@ class Workload:
         return hashlib.sha256(json.dumps(which).encode()).hexdigest()
 
 
-def make_prompts(subject: Subject, config: Config) -> Prompts:
+def make_prompts(subject: LoadedModel, config: Config) -> Prompts:
     """The contexts that `config` asks for."""
     return subject.prompts(config.prompt)
 
 
-def prepare(subject: Subject, task: SuiteTask, config: Config, seed: int, others: Sequence[Config] = ()) -> Workload:
+def prepare(
+    subject: LoadedModel, task: SuiteTask, config: Config, seed: int, others: Sequence[Config] = ()
+) -> EvalTask:
     """Loads a task's data and draws its items: `task.limit` of them, the same for the same seed.
 
     An item must fit under `config` and under the `others` it is compared with. Raises `UserError` when none is left.
@@ -76,10 +78,10 @@ def prepare(subject: Subject, task: SuiteTask, config: Config, seed: int, others
     kinds = {item.problem.kind for item in items}
     if len(kinds) > 1:
         raise UserError(f"dataset {splits.name}: mixes {' and '.join(sorted(kinds))} questions; give one file for each")
-    return Workload(task, config, items, extractors, len(problems), len(too_long), splits)
+    return EvalTask(task, config, items, extractors, len(problems), len(too_long), splits)
 
 
-def fits_model(subject: Subject, config: Config, problem: Problem) -> bool:
+def fits_model(subject: LoadedModel, config: Config, problem: Problem) -> bool:
     """Whether every context that evaluation builds of the problem stays within the model's."""
     prompts, limit = make_prompts(subject, config), subject.policy.max_length
     cot = [0] * config.rollout.length

@@ -26,7 +26,7 @@ from markov_cot.models.batching import Batch, pad_left
 from markov_cot.models.checkpointing import Checkpointing
 from markov_cot.models.compat import accepted_arguments, cache_argument, context_length, decoder_of
 from markov_cot.models.kv_cache import KeysValues, shared_cache
-from markov_cot.models.lora import AdaptedLinear, Folding, affords_copy
+from markov_cot.models.lora import AdaptedLinear, MergedAdapter, affords_copy
 from markov_cot.models.memory import ran_out_of_memory
 from markov_cot.models.paths import ADAPTED, CHECKPOINTED, DECODERS, FOLDED, PADDED, SHARED, SLOWER, WAYS, Paths
 from markov_cot.utils.errors import UserError
@@ -74,7 +74,7 @@ class Forwards:
         self._sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
         self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
         self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
-        self._folding = Folding(model)
+        self._folding = MergedAdapter(model)
         model.eval()
         self._try_paths()
 

@@ -107,7 +107,7 @@ def affords_copy(weights: Iterable[Tensor]) -> bool:
     return sum(w.numel() * w.element_size() for w in weights) <= COPY_LIMIT_BYTES
 
 
-class Joined:
+class FusedLinear:
     """Products of several layers with one input as one, outputs side by side, for many calls with few rows.
 
     Without gradient, and of the weights and adapters in use when it is made.
@@ -186,7 +186,7 @@ def _maps_otherwise(layer: nn.Module) -> bool:
     return not isinstance(out, Tensor) or out.shape != (1, layer.out_features)
 
 
-class Folding:
+class MergedAdapter:
     """Switches all adapted layers of a model to folded weights and back, or to PEFT's own arithmetic."""
 
     def __init__(self, model: nn.Module) -> None:

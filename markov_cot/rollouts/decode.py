@@ -21,7 +21,7 @@ from markov_cot.models.policy import Policy
 from markov_cot.rollouts.cuda_graphs import BUCKET, StaticDecoder
 from markov_cot.rollouts.fused_cpu import FusedSequences, decodes_fused
 from markov_cot.rollouts.plain import CachedSequences, EvenSequences, WholeSequences
-from markov_cot.utils.profiling import phase
+from markov_cot.utils.profiling import profile_span
 
 Pick = Callable[[Tensor, int], Tensor]
 """(hidden_Bd, position) -> next token of each sequence."""
@@ -80,11 +80,11 @@ def _decode(
     samples: int = 1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
-    with phase("prompt"):
+    with profile_span("prompt"):
         batch = pad_left(contexts, policy.pad_id, policy.device)
         sequences = _DECODERS[decoder].start(policy, batch, samples, length)
     tokens: list[Tensor] = []
-    with sequences.ready(), phase("decode"):
+    with sequences.ready(), profile_span("decode"):
         for position in range(length):
             tokens.append(pick(sequences.hidden_Bd, position))
             if position + 1 == length or stop():

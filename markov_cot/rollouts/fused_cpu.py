@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from markov_cot.models.batching import Batch
 from markov_cot.models.forwards import close, fault_of
-from markov_cot.models.lora import Joined
+from markov_cot.models.lora import FusedLinear
 from markov_cot.models.policy import Policy, Prefix
 from markov_cot.rollouts.attention import CopiedPrompts, SharedPrompts
 
@@ -83,9 +83,9 @@ class _Layer:
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self._norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
-        self._queries_keys_values = Joined([attention.q_proj, attention.k_proj, attention.v_proj])
-        self._out = Joined([attention.o_proj])
-        self._gate_up, self._down = Joined([mlp.gate_proj, mlp.up_proj]), Joined([mlp.down_proj])
+        self._queries_keys_values = FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
+        self._out = FusedLinear([attention.o_proj])
+        self._gate_up, self._down = FusedLinear([mlp.gate_proj, mlp.up_proj]), FusedLinear([mlp.down_proj])
         self._activation = mlp.act_fn
         self._size, self._scaling = attention.head_dim, attention.scaling
         self._heads = attention.config.num_attention_heads

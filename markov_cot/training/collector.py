@@ -24,7 +24,7 @@ from markov_cot.models.policy import Policy
 from markov_cot.rewards.answer_logprob import CRITIC, Baseline, answer_contexts
 from markov_cot.rollouts.sampling import sample_cots_in_parts, uniforms
 from markov_cot.tracking.metrics import cot_metrics, reward_metrics
-from markov_cot.utils.profiling import phase, seconds_since
+from markov_cot.utils.profiling import profile_span, seconds_since
 
 LEAD_SHARE = 8
 """`leak/answer_logprob_cut` keeps the first L / LEAD_SHARE tokens of a CoT."""
@@ -161,7 +161,7 @@ class Collector:
         """The answerer's log-prob of each answer, [B]."""
         reward = self._config.reward
         size = sum(len(a.ids) + len(a.answer_ids) for a in answers)
-        with phase("reward"):
+        with profile_span("reward"):
             return self._budgets.within(
                 SCORE,
                 size,
@@ -173,7 +173,7 @@ class Collector:
     def _refer(self, rollouts: Rollouts) -> Tensor:
         contexts = [c for c in rollouts.contexts for _ in range(rollouts.samples)]
         size = sum(map(len, rollouts.contexts)) + rollouts.cot_BL.numel()
-        with phase("reference"):
+        with profile_span("reference"):
             return self._budgets.within(
                 SCORE,
                 size,

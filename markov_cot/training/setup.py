@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
-from markov_cot.checkpoints.checkpoint import Found, check_base, list_steps
+from markov_cot.checkpoints.checkpoint import FoundCheckpoint, check_base, list_steps
 from markov_cot.checkpoints.origin import find_origin, later_than
 from markov_cot.checkpoints.resume import check_data, check_precision, check_settings, note_commit
 from markov_cot.checkpoints.run_lock import RunLock
@@ -157,7 +157,7 @@ def _check_processes(config: Config, processes: Processes) -> None:
         raise UserError("model.shard: needs several processes; start them with torchrun, or set model.shard=false")
 
 
-def _find_origin(folders: Folders, lock: RunLock, checkpoint: str | None) -> Found | None:
+def _find_origin(folders: Folders, lock: RunLock, checkpoint: str | None) -> FoundCheckpoint | None:
     """Locks the run and finds the checkpoint it continues from."""
     with _writing(folders):
         lock.acquire()

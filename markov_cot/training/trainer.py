@@ -27,7 +27,7 @@ from markov_cot.training.setup import Session, fits_context, learning_rate
 from markov_cot.training.state import Progress, RunState
 from markov_cot.training.updater import Updater
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.profiling import phase
+from markov_cot.utils.profiling import profile_span
 
 SAMPLES_SHOWN = 3
 
@@ -36,7 +36,7 @@ Watcher = Callable[[int, dict[str, float], Sequence[Event]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainResult:
     """How a run ended; the scores are of base and trained actor on the same unseen problems."""
 
     interrupted: bool = False
@@ -75,14 +75,14 @@ class Trainer:
         """Goes on from the session's origin, or from the start when no checkpoint was written yet."""
         self.state.resume()
 
-    def run(self, watch: Watcher, stop_requested: Callable[[], bool] = lambda: False) -> Outcome:
+    def run(self, watch: Watcher, stop_requested: Callable[[], bool] = lambda: False) -> TrainResult:
         """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end.
 
         What one of several processes is asked to stop for, all stop for.
         """
         return self._run(watch, lambda: self.processes.any(stop_requested()))
 
-    def _run(self, watch: Watcher, stop_requested: Callable[[], bool]) -> Outcome:
+    def _run(self, watch: Watcher, stop_requested: Callable[[], bool]) -> TrainResult:
         config, name = self.session.config, self.session.splits.name
         lock = self.session.lock if self.processes.is_first else contextlib.nullcontext()
         with lock, self._open_tracker() as tracker:
@@ -102,7 +102,7 @@ class Trainer:
                     metrics |= score.metrics(name)
                 metrics = self.processes.agree(metrics)
                 events = self.state.monitor.update(self.progress.step, metrics, samples[0]["cot"])
-                with phase("logging"):
+                with profile_span("logging"):
                     tracker.scalars(self.progress.step, metrics | self.state.monitor.scalars())
                     tracker.alarms(events)
                     if self._shows_samples() or any(event.is_raised for event in events):
@@ -113,11 +113,11 @@ class Trainer:
                     continue
                 if critical and config.alarms.action != "continue":
                     self.state.save(tracker)
-                    return Outcome(alarms=critical)
+                    return TrainResult(alarms=critical)
                 if is_best or self._due(config.checkpoint.every):
                     self.state.save(tracker)
             self.state.make_sure_of_saving(tracker)
-            return Outcome(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
+            return TrainResult(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
 
     def _open_tracker(self) -> Tracker:
         folder, progress = self.session.folders.run, self.progress
@@ -162,12 +162,12 @@ class Trainer:
         else:
             self.state.save(tracker)
 
-    def _conclude(self, tracker: Tracker, stop_requested: Callable[[], bool]) -> Outcome:
+    def _conclude(self, tracker: Tracker, stop_requested: Callable[[], bool]) -> TrainResult:
         """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
         problems = self.session.held_out[: self.session.config.validation.final_problems]
         base = self.score("critic", problems)
         if stop_requested():
-            return Outcome(interrupted=True)
+            return TrainResult(interrupted=True)
         trained = self.score("actor", problems)
         tracker.outcome(
             self.progress.step,
@@ -176,7 +176,7 @@ class Trainer:
             | {"base": asdict(base), "trained": asdict(trained)},
             {f"hparam/base_{base.measure}": base.value, f"hparam/trained_{base.measure}": trained.value},
         )
-        return Outcome(base=base, trained=trained)
+        return TrainResult(base=base, trained=trained)
 
     def step(self, tracker: Tracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """One step: questions -> CoTs -> rewards -> advantages -> loss -> parameters. Its metrics and samples."""

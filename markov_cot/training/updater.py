@@ -30,7 +30,7 @@ from markov_cot.models.memory import UPDATE, TokenBudgets
 from markov_cot.models.policy import Policy
 from markov_cot.tracking.metrics import MAXIMA, policy_metrics, sampler_metrics, summarise
 from markov_cot.training.collector import Experience
-from markov_cot.utils.profiling import phase
+from markov_cot.utils.profiling import profile_span
 from markov_cot.utils.rng import Stream, generator
 
 LOSSES = ("loss/total", "loss/policy", "loss/kl", "loss/actor_reward", "loss/entropy")
@@ -111,7 +111,7 @@ class Updater:
                 for rows in self._few_logits(hidden_BLd):
                     old.of(index_B[rows], cot_logp(self.policy, hidden_BLd[rows], cot_BL[index_B[rows]]))
 
-        with torch.no_grad(), self.policy.folded(), phase("forward"):
+        with torch.no_grad(), self.policy.folded(), profile_span("forward"):
             self._budgets.within(UPDATE, sum(widths), forwards)
 
     def _minibatch(self, data: Experience, chosen: Sequence[int], weights: Weights, old: OldLogps) -> dict[str, float]:
@@ -122,7 +122,7 @@ class Updater:
         )
         self._processes.sum_gradients(self.parameters)
         losses = dict(zip(losses, self._processes.sum(list(losses.values())), strict=True))
-        with phase("optimizer"):
+        with profile_span("optimizer"):
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.grad_clip)
             finite = self._processes.agree(bool(torch.isfinite(norm)))
             if finite:
@@ -185,14 +185,14 @@ class Updater:
         exist only for those, and then the hidden states with respect to the parameters, all at once.
         """
         index_B = self._index(chosen)
-        with phase("forward"):
+        with profile_span("forward"):
             roots = self._roots(data, chosen, weights)
         leaves = [root.detach().requires_grad_() for root in roots]
         for rows in self._few_logits(*leaves):
-            with phase("forward"):
+            with profile_span("forward"):
                 terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts, old)
                 loss = terms.total(weights)
-            with phase("backward"):
+            with profile_span("backward"):
                 torch.autograd.backward(loss)
             values = (loss, terms.policy, terms.kl, terms.actor_reward, terms.entropy)
             for key, value in zip(LOSSES, values, strict=True):
@@ -201,7 +201,7 @@ class Updater:
         # Hidden states have no gradient where the output layer alone is adapted.
         back = [(root, leaf.grad) for root, leaf in zip(roots, leaves, strict=True) if root.requires_grad]
         if back:
-            with phase("backward"):
+            with profile_span("backward"):
                 torch.autograd.backward([root for root, _ in back], [gradient for _, gradient in back])
 
     def _index(self, chosen: Sequence[int]) -> Tensor:

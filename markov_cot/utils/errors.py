@@ -5,5 +5,5 @@ class UserError(ValueError):
     """Says in one line what is wrong, where, and what to do. The command line prints it and exits with code 2."""
 
 
-class Lost(UserError):
+class PeerLostError(UserError):
     """Another process of the run is gone, which all that are left notice."""

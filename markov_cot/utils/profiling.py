@@ -31,7 +31,7 @@ def seconds_since(started: float, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def phase(name: str) -> AbstractContextManager[object]:
+def profile_span(name: str) -> AbstractContextManager[object]:
     """Marks what runs within it as one of `PHASES`, which never contain one another."""
     assert name in PHASES, name
     mark: AbstractContextManager[object] = record_function(PREFIX + name)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from markov_cot.checkpoints.checkpoint import Found
+from markov_cot.checkpoints.checkpoint import FoundCheckpoint
 from markov_cot.checkpoints.manifest import Manifest
 from markov_cot.checkpoints.resume import note_commit
 from markov_cot.checkpoints.run_lock import LOCK, RunLock
@@ -328,7 +328,7 @@ def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path) -> None:
 
 def test_another_commit_of_the_hubs_model_is_named(caplog: pytest.LogCaptureFixture) -> None:
     base = {"name": "org/tiny", "fingerprint": "f", "revision": "main", "commit": "aaa"}
-    found = Found(Path("adapter_4"), Manifest(4, {}, base, {}, {}, {}), [])
+    found = FoundCheckpoint(Path("adapter_4"), Manifest(4, {}, base, {}, {}, {}), [])
     note_commit(found, base)
     note_commit(found, {"name": "org/tiny", "fingerprint": "f"})
     assert caplog.records == []

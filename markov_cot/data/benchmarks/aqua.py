@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.dataset import Benchmark, Found, Place, one, split_files
+from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, one, split_files
 from markov_cot.data.fields import (
     RowError,
     as_object,
@@ -26,7 +26,7 @@ _OPTION = re.compile(r"\(?([A-Z])\s*\)\s*(.*)", re.DOTALL)
 _REPEATED = [re.compile(rf"(?:\(?[{letter}{letter.lower()}]\s*\)\s*)+(?=\S)") for letter in LABELS]
 
 
-def from_row(row: Any, place: Place) -> Problem:
+def from_row(row: Any, place: RowContext) -> Problem:
     """`options` are "A)32400", "B)6000" and so on; `correct` is a letter."""
     row = as_object(row)
     choices = choice_texts(options(texts(row, "options")), "options")
@@ -53,7 +53,7 @@ def options(labelled: list[Any]) -> list[str]:
     return bare
 
 
-def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
+def _files(folder: Path, subsets: tuple[str, ...]) -> list[SplitFiles]:
     return split_files(
         folder,
         ("train", "train", ("train.json", "train.jsonl")),
@@ -62,7 +62,7 @@ def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
     )
 
 
-AQUA = Benchmark(
+AQUA = Dataset(
     name="aqua",
     kind="choice",
     folder="aqua",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.dataset import Benchmark, Found, Place, one, split_files
+from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, one, split_files
 from markov_cot.data.fields import RowError, as_object, choice_letter, choice_texts, optional_text, text, texts
 from markov_cot.data.hub import Hub
 from markov_cot.data.problem import LABELS, Problem
@@ -13,7 +13,7 @@ from markov_cot.data.problem import LABELS, Problem
 _DIGITS = "12345"
 
 
-def from_original(row: Any, place: Place) -> Problem:
+def from_original(row: Any, place: RowContext) -> Problem:
     """`question` holds the `stem` and a list of choices, each with `label` and `text`."""
     row = as_object(row)
     question = as_object(row.get("question"))
@@ -22,14 +22,14 @@ def from_original(row: Any, place: Place) -> Problem:
     return _problem(row, place, text(question, "stem"), labels, [choice.get("text") for choice in choices])
 
 
-def from_hub(row: Any, place: Place) -> Problem:
+def from_hub(row: Any, place: RowContext) -> Problem:
     """`choices` holds a list of `label` and a list of `text`."""
     row = as_object(row)
     choices = as_object(row.get("choices"))
     return _problem(row, place, text(row, "question"), texts(choices, "label"), texts(choices, "text"))
 
 
-def _problem(row: Any, place: Place, question: str, labels: list[Any], options: list[Any]) -> Problem:
+def _problem(row: Any, place: RowContext, question: str, labels: list[Any], options: list[Any]) -> Problem:
     choices = choice_texts(options, "choices")
     if labels not in (list(LABELS[: len(choices)]), list(_DIGITS[: len(choices)])):
         raise RowError(f"choices: labels are {', '.join(map(str, labels))}; expected A, B, C ... or 1, 2, 3 ...")
@@ -42,7 +42,7 @@ def _problem(row: Any, place: Place, question: str, labels: list[Any], options: 
     )
 
 
-def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
+def _files(folder: Path, subsets: tuple[str, ...]) -> list[SplitFiles]:
     stem = f"ARC-{subsets[0].capitalize()}"
     # The published archive has a folder for each set.
     return split_files(
@@ -53,7 +53,7 @@ def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
     )
 
 
-ARC = Benchmark(
+ARC = Dataset(
     name="arc",
     kind="choice",
     folder="arc",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.dataset import Benchmark, Found, Place, one, split_files
+from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, one, split_files
 from markov_cot.data.fields import RowError, as_object, number_text, text
 from markov_cot.data.hub import Hub
 from markov_cot.data.problem import Problem
@@ -14,7 +14,7 @@ from markov_cot.data.problem import Problem
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
-def from_row(row: Any, place: Place) -> Problem:
+def from_row(row: Any, place: RowContext) -> Problem:
     """`answer` is the solution, "####" and the number; the solution's <<48/2=24>> annotations are dropped."""
     row = as_object(row)
     solution, mark, gold = text(row, "answer").rpartition("####")
@@ -29,11 +29,11 @@ def from_row(row: Any, place: Place) -> Problem:
     )
 
 
-def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
+def _files(folder: Path, subsets: tuple[str, ...]) -> list[SplitFiles]:
     return split_files(folder, ("train", "train", ("train.jsonl",)), ("test", "test", ("test.jsonl",)))
 
 
-GSM8K = Benchmark(
+GSM8K = Dataset(
     name="gsm8k",
     kind="numeric",
     folder="gsm8k",

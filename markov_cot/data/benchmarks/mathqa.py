@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.dataset import Benchmark, Found, Place, one, split_files
+from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, one, split_files
 from markov_cot.data.fields import RowError, as_object, choice_letter, choice_texts, optional_text, shown, text
 from markov_cot.data.hub import Hub
 from markov_cot.data.problem import LABELS, Problem
@@ -20,7 +20,7 @@ _LABELS = LABELS.lower()
 _SECOND_LABEL = re.compile(r"^[a-e] ?\)\s*")
 
 
-def from_row(row: Any, place: Place) -> Problem:
+def from_row(row: Any, place: RowContext) -> Problem:
     """`correct` is a lower-case letter."""
     row = as_object(row)
     choices = choice_texts(parse_options(text(row, "options")), "options")
@@ -66,7 +66,7 @@ def _cut_at_labels(options: str) -> list[str]:
     return [*parts, options[start:]]
 
 
-def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
+def _files(folder: Path, subsets: tuple[str, ...]) -> list[SplitFiles]:
     return split_files(
         folder,
         ("train", "train", ("train.json",)),
@@ -75,7 +75,7 @@ def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
     )
 
 
-MATHQA = Benchmark(
+MATHQA = Dataset(
     name="mathqa",
     kind="choice",
     folder="mathqa",

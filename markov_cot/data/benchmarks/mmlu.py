@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.dataset import Benchmark, Found, Place, hub_files, one
+from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, hub_files, one
 from markov_cot.data.fields import RowError, as_object, choice_letter, choice_texts, clean_text, shown, text, texts
 from markov_cot.data.folders import tables_in
 from markov_cot.data.hub import Hub
@@ -34,7 +34,7 @@ _SUBJECTS = """
 SUBJECTS = tuple(_SUBJECTS.split())
 
 
-def from_original(row: Any, place: Place) -> Problem:
+def from_original(row: Any, place: RowContext) -> Problem:
     """Six columns: the question, four choices, the answer's letter. The subject is in the file's name."""
     if len(row) != 6:
         raise RowError(f"expected 6 columns (question, 4 choices, answer), got {len(row)}")
@@ -50,7 +50,7 @@ def from_original(row: Any, place: Place) -> Problem:
     )
 
 
-def from_hub(row: Any, place: Place) -> Sequence[Problem]:
+def from_hub(row: Any, place: RowContext) -> Sequence[Problem]:
     """`subject`, `choices` and `answer`, the right choice's position from 0. Nothing for subjects not chosen."""
     row = as_object(row)
     if set(row) == {"train"}:  # as the hub's file of the auxiliary training set alone has them
@@ -72,18 +72,18 @@ def subject_of(file: str, split: str) -> str:
     return file.removesuffix(".gz").removesuffix(".csv").removesuffix(f"_{split}")
 
 
-def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
+def _files(folder: Path, subsets: tuple[str, ...]) -> list[SplitFiles]:
     found = []
     for label, role in _FOLDERS.items():
         paths = sorted([*(folder / label).glob("*.csv"), *(folder / label).glob("*.csv.gz")])
         if subsets and label != AUXILIARY:
             paths = [path for path in paths if subject_of(path.name, label) in subsets]
         if paths:
-            found.append(Found(label, role, tuple(paths)))
+            found.append(SplitFiles(label, role, tuple(paths)))
     return found
 
 
-def _hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, list[Found]] | None:
+def _hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, list[SplitFiles]] | None:
     """The hub has all subjects together, and each in a folder of its own. There the auxiliary set is called train."""
     if together := hub_files(folder, hub, SUBJECTS):
         return together
@@ -93,11 +93,11 @@ def _hub_files(folder: Path, hub: Hub, subsets: tuple[str, ...]) -> tuple[Path, 
             if label in paths:
                 paths[label] += files
     paths[AUXILIARY] += tables_in(folder / AUXILIARY, ("train",)).get("train", ())
-    found = [Found(label, hub.splits[label], tuple(files), True) for label, files in paths.items() if files]
+    found = [SplitFiles(label, hub.splits[label], tuple(files), True) for label, files in paths.items() if files]
     return (folder, found) if found else hub_files(folder, hub, ())
 
 
-MMLU = Benchmark(
+MMLU = Dataset(
     name="mmlu",
     kind="choice",
     folder="mmlu",

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.dataset import Benchmark, Found, Place, one, split_files
+from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, one, split_files
 from markov_cot.data.fields import as_object, number, optional_text, text
 from markov_cot.data.hub import Hub
 from markov_cot.data.problem import Problem
@@ -15,7 +15,7 @@ from markov_cot.data.problem import Problem
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 
 
-def from_row(row: Any, place: Place) -> Problem:
+def from_row(row: Any, place: RowContext) -> Problem:
     """One story, its question and its number."""
     row = as_object(row)
     return Problem(
@@ -39,11 +39,11 @@ def join(body: str, question: str) -> str:
     return f"{body}. {question}"
 
 
-def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
+def _files(folder: Path, subsets: tuple[str, ...]) -> list[SplitFiles]:
     return split_files(folder, ("SVAMP", "train", ("SVAMP.json",)))
 
 
-SVAMP = Benchmark(
+SVAMP = Dataset(
     name="svamp",
     kind="numeric",
     folder="svamp",

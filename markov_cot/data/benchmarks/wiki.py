@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.dataset import Benchmark, Found, Place, Tokenizer, split_files
+from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, Tokenizer, split_files
 from markov_cot.data.fields import kind_of
 from markov_cot.data.hub import Hub
 from markov_cot.data.problem import Problem
@@ -23,7 +23,7 @@ from markov_cot.data.token_spans import token_spans
 _HEADING = re.compile(r"= [^=](?:.*[^=])? =")
 
 
-def from_article(article: Any, place: Place) -> Sequence[Problem]:
+def from_article(article: Any, place: RowContext) -> Sequence[Problem]:
     """The windows of one article, which is its text, heading included."""
     if place.tokenizer is None:
         raise ValueError("wiki: its windows are counted in tokens, so it needs the model's tokenizer")
@@ -108,7 +108,7 @@ def _hub_rows(rows: Iterable[Row]) -> Iterator[Row]:
     yield from articles(lines, "row")
 
 
-def _files(folder: Path, subsets: tuple[str, ...]) -> list[Found]:
+def _files(folder: Path, subsets: tuple[str, ...]) -> list[SplitFiles]:
     return split_files(
         folder,
         ("train", "train", _names("train")),
@@ -127,7 +127,7 @@ def _names(split: str) -> tuple[str, ...]:
     )
 
 
-WIKI = Benchmark(
+WIKI = Dataset(
     name="wiki",
     kind="continuation",
     folder="wikitext2",

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from markov_cot.checkpoints.adapter_config import _RULES, read_adapter_config
 from markov_cot.checkpoints.foreign_adapters import ForeignAdapter, check_folder
 from markov_cot.config.schema import Model
-from markov_cot.evaluation.loaded_model import Wishes, read_source
-from markov_cot.evaluation.locate import Located
+from markov_cot.evaluation.loaded_model import Overrides, read_source
+from markov_cot.evaluation.locate import CheckpointRef
 from markov_cot.models.batching import pad_left
 from markov_cot.models.loading import load_base
 from markov_cot.models.policy import Policy
@@ -364,10 +364,10 @@ def test_the_base_that_an_adapter_names(make: Make, bases: dict[bool, Path]) -> 
     values = json.loads((folder / CONFIG).read_text()) | {"base_model_name_or_path": "owner/base", "revision": "v2"}
     (folder / CONFIG).write_text(json.dumps(values))
     assert ForeignAdapter(folder).base("mine") == {"name": "mine"}, "of which that is no revision"
-    source = read_source(Located("adapter", folder, None), Wishes())
+    source = read_source(CheckpointRef("adapter", folder, None), Overrides())
     model = source.config(source.default_task()).model
     assert (model.name, model.revision) == ("owner/base", "v2")
-    pinned = read_source(Located("adapter", folder, None), Wishes(settings=("model.revision=v3",)))
+    pinned = read_source(CheckpointRef("adapter", folder, None), Overrides(settings=("model.revision=v3",)))
     assert pinned.config(pinned.default_task()).model.revision == "v3"
     (folder / CONFIG).write_text(json.dumps(values | {"base_model_name_or_path": None}))
     with pytest.raises(UserError, match="does not name its base model; pass --model"):

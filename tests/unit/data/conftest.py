@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from markov_cot.config.schema import Data
-from markov_cot.data.dataset import Place
+from markov_cot.data.dataset import RowContext
 from markov_cot.data.hub import HubError, Table
 from markov_cot.data.registry import load
 from markov_cot.data.splits import Splits
@@ -44,11 +44,11 @@ def character_tokenizer() -> PatternTokenizer:
 
 
 @pytest.fixture
-def place() -> Callable[..., Place]:
+def place() -> Callable[..., RowContext]:
     """A place in row 7 of split "dev"."""
 
-    def make(split: str = "dev", file: str = "", subsets: tuple[str, ...] = (), **data: Any) -> Place:
-        return Place(split, 7, file, subsets, Data(**data))
+    def make(split: str = "dev", file: str = "", subsets: tuple[str, ...] = (), **data: Any) -> RowContext:
+        return RowContext(split, 7, file, subsets, Data(**data))
 
     return make
 

@@ -16,7 +16,7 @@ from markov_cot.data.prompts import Prompts
 from markov_cot.data.synthetic import Generated, choices, words
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, from_json, to_json
-from markov_cot.evaluation.runner import Runner, Writing
+from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.models.policy import Policy
 from markov_cot.utils.errors import UserError
 
@@ -29,7 +29,7 @@ def policy(make_policy: Callable[..., Policy]) -> Policy:
     return make_policy()
 
 
-def runner(policy: Policy, writing: Writing, **options: Any) -> Runner:
+def runner(policy: Policy, writing: GenerationConfig, **options: Any) -> Runner:
     return Runner(policy, Prompts(policy.tokenizer), Reward(), writing, **options)
 
 
@@ -37,13 +37,15 @@ def texts(records: list[Record]) -> list[tuple[int, list[tuple[str, str]]]]:
     return [(r.index, [(s.cot, s.answer) for s in r.samples]) for r in records]
 
 
-def evaluate(policy: Policy, folder: Path, batch: int, writing: Writing) -> list[Record]:
+def evaluate(policy: Policy, folder: Path, batch: int, writing: GenerationConfig) -> list[Record]:
     with RecordLog(folder, {"batch": batch}) as log:
         return runner(policy, writing).run(ITEMS, log, batch)
 
 
-@pytest.mark.parametrize("writing", [Writing(LENGTH), Writing(LENGTH, samples=3, temperature=1.5, seed=1)])
-def test_batches_do_not_matter(policy: Policy, tmp_path: Path, writing: Writing) -> None:
+@pytest.mark.parametrize(
+    "writing", [GenerationConfig(LENGTH), GenerationConfig(LENGTH, samples=3, temperature=1.5, seed=1)]
+)
+def test_batches_do_not_matter(policy: Policy, tmp_path: Path, writing: GenerationConfig) -> None:
     one, seven, many = (evaluate(policy, tmp_path, batch, writing) for batch in (1, 7, 64))
     assert texts(one) == texts(seven) == texts(many)
     assert [r.index for r in one] == [item.index for item in ITEMS]
@@ -53,7 +55,7 @@ def test_batches_do_not_matter(policy: Policy, tmp_path: Path, writing: Writing)
 
 
 def test_samples_differ_by_seed_and_item_but_not_by_company(policy: Policy) -> None:
-    writing = Writing(LENGTH, samples=2, temperature=2.0, seed=1)
+    writing = GenerationConfig(LENGTH, samples=2, temperature=2.0, seed=1)
     alone = runner(policy, writing).write_cots(ITEMS[3:4])
     assert alone == runner(policy, writing).write_cots(ITEMS[:6])[6:8]
     assert alone[0] != alone[1]
@@ -62,14 +64,16 @@ def test_samples_differ_by_seed_and_item_but_not_by_company(policy: Policy) -> N
 
 
 def test_the_base_answers_itself_and_is_its_own_baseline(policy: Policy) -> None:
-    records = runner(policy, Writing(LENGTH, writer="critic")).records(ITEMS[:4])
+    records = runner(policy, GenerationConfig(LENGTH, writer="critic")).records(ITEMS[:4])
     assert [r.samples[0].answer_logprob for r in records] == [r.baseline_logprob for r in records]
     # The actor's baseline is the same number, computed or handed over.
-    actor = runner(policy, Writing(LENGTH)).records(ITEMS[:4])
+    actor = runner(policy, GenerationConfig(LENGTH)).records(ITEMS[:4])
     assert [r.baseline_logprob for r in actor] == pytest.approx([r.baseline_logprob for r in records], abs=1e-5)
     assert any(r.samples[0].answer_logprob != r.baseline_logprob for r in actor)
     known = {r.index: float(r.index) for r in records}
-    assert [r.baseline_logprob for r in runner(policy, Writing(LENGTH), baselines=known).records(ITEMS[:4])] == [
+    assert [
+        r.baseline_logprob for r in runner(policy, GenerationConfig(LENGTH), baselines=known).records(ITEMS[:4])
+    ] == [
         0,
         1,
         2,
@@ -78,13 +82,13 @@ def test_the_base_answers_itself_and_is_its_own_baseline(policy: Policy) -> None
 
 
 def test_the_base_answers_itself_under_an_actor_reward(policy: Policy) -> None:
-    writing, prompts = Writing(LENGTH, writer="critic"), Prompts(policy.tokenizer)
+    writing, prompts = GenerationConfig(LENGTH, writer="critic"), Prompts(policy.tokenizer)
     by_actor = Runner(policy, prompts, Reward(answerer="actor"), writing).records(ITEMS[:3])
     assert by_actor == Runner(policy, prompts, Reward(answerer="critic"), writing).records(ITEMS[:3])
 
 
 def test_the_answer_comes_from_the_cot_alone(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = runner(policy, Writing(LENGTH))
+    made = runner(policy, GenerationConfig(LENGTH))
     cots = made.write_cots(ITEMS[:2])
     monkeypatch.setattr(made, "write_cots", lambda _: cots)
     swapped = [Item(i.index, replace(i.problem, question="Something else?", passage="x")) for i in ITEMS[:2]]
@@ -95,8 +99,8 @@ def test_choices_are_scored_without_a_newline(policy: Policy) -> None:
     import torch
 
     item = ITEMS[-1]
-    record = runner(policy, Writing(LENGTH)).records([item])[0]
-    cot = runner(policy, Writing(LENGTH)).write_cots([item])[0]
+    record = runner(policy, GenerationConfig(LENGTH)).records([item])[0]
+    cot = runner(policy, GenerationConfig(LENGTH)).write_cots([item])[0]
     sample = record.samples[0]
 
     def encode(text: str) -> list[int]:
@@ -118,7 +122,7 @@ def test_choices_are_scored_without_a_newline(policy: Policy) -> None:
 
 def test_greedy_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="3 samples need a temperature"):
-        Writing(LENGTH, samples=3)
+        GenerationConfig(LENGTH, samples=3)
 
 
 def test_an_interrupted_run_goes_on_at_its_item(
@@ -128,7 +132,7 @@ def test_an_interrupted_run_goes_on_at_its_item(
         with RecordLog(tmp_path / folder, {}) as log:
             return log.path
 
-    writing = Writing(LENGTH)
+    writing = GenerationConfig(LENGTH)
     with RecordLog(tmp_path / "whole", {}) as log:
         whole = runner(policy, writing).run(ITEMS, log, 3)
 
@@ -181,6 +185,6 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_continuations_are_scored_not_written(policy: Policy) -> None:
     problem = Problem("w", "", "the river runs", "continuation", passage="In the valley")
-    record = runner(policy, Writing(LENGTH)).records([Item(0, problem)])[0]
+    record = runner(policy, GenerationConfig(LENGTH)).records([Item(0, problem)])[0]
     assert record.samples[0].answer == ""
     assert record.answer_tokens == len(Prompts(policy.tokenizer).answer_context(problem, []).answer_ids)

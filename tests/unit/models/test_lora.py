@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
 
-from markov_cot.models.lora import AdaptedLinear, Folding, use_adapted_linear
+from markov_cot.models.lora import AdaptedLinear, MergedAdapter, use_adapted_linear
 
 
 def adapted(dtype: torch.dtype = torch.float32, *, ours: bool = True) -> tuple[nn.Module, Any]:
@@ -49,7 +49,7 @@ def test_it_takes_the_place_of_pefts_layer() -> None:
 def test_it_computes_what_pefts_layer_computes(folded: bool) -> None:
     model, layer = adapted(torch.float64)
     expected = outcome(*adapted(torch.float64, ours=False), X)
-    folding = Folding(model)
+    folding = MergedAdapter(model)
     if folded:
         with folding.folded():
             assert layer.folded is not None
@@ -69,14 +69,14 @@ def test_by_hand() -> None:
     # A x = 6 in each of three places; B A x = 3 * 0.5 * 6 = 9; times alpha / r = 6 / 3.
     with torch.no_grad():
         assert model(torch.ones(1, 6)).tolist() == [[18.0] * 5]
-        with Folding(model).folded():
+        with MergedAdapter(model).folded():
             assert model(torch.ones(1, 6)).tolist() == [[18.0] * 5]
 
 
 def test_folding_leaves_the_base_as_it_was_and_follows_the_adapter() -> None:
     model, layer = adapted()
     before = layer.base_layer.weight.clone()
-    folding = Folding(model)
+    folding = MergedAdapter(model)
     with torch.no_grad():
         with folding.folded(), folding.folded():
             first = model(X.float())
@@ -89,7 +89,7 @@ def test_folding_leaves_the_base_as_it_was_and_follows_the_adapter() -> None:
 
 def test_a_graph_outlives_the_folding_it_was_made_in() -> None:
     model, layer = adapted()
-    folding = Folding(model)
+    folding = MergedAdapter(model)
     with folding.folded():
         out = model(X.float()).sum()
     with folding.folded():
@@ -99,14 +99,14 @@ def test_a_graph_outlives_the_folding_it_was_made_in() -> None:
 
 def test_switched_off_it_is_the_base() -> None:
     model, layer = adapted()
-    with torch.no_grad(), model.disable_adapter(), Folding(model).folded():  # type: ignore[operator]
+    with torch.no_grad(), model.disable_adapter(), MergedAdapter(model).folded():  # type: ignore[operator]
         torch.testing.assert_close(model(X.float()), layer.base_layer(X.float()), rtol=0, atol=1e-6)
 
 
 def test_a_bfloat16_base_is_not_folded_and_keeps_its_dtype() -> None:
     model, layer = adapted(torch.bfloat16)
     exact = copy.deepcopy(model).double()
-    with torch.no_grad(), Folding(model).folded():
+    with torch.no_grad(), MergedAdapter(model).folded():
         assert layer.folded is None and layer.lora_A["default"].weight.dtype == torch.float32
         out = model(X.bfloat16())
     assert out.dtype == torch.bfloat16

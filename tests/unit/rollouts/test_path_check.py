@@ -17,7 +17,7 @@ from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.synthetic import Generated, arithmetic
 from markov_cot.evaluation.records import Item
-from markov_cot.evaluation.runner import Runner, Writing
+from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.models.lora import AdaptedLinear
 from markov_cot.models.paths import ADAPTED, CHECKPOINTED, FOLDED, FUSED, PADDED, SHARED, SHARED_CACHE, WHOLE
 from markov_cot.models.policy import Policy
@@ -266,7 +266,7 @@ def test_an_evaluation_checks_once(make_policy: Callable[..., Policy], checked: 
     prompts, config = Prompts(policy.tokenizer), config_of(Path("unused"))
     items = [Item(i, Problem("", f"What is 1+{i}?", str(1 + i), "numeric")) for i in range(3)]
     for _ in range(2):
-        Runner(policy, prompts, config.reward, Writing(4, 2, 1.0)).records(items)
+        Runner(policy, prompts, config.reward, GenerationConfig(4, 2, 1.0)).records(items)
     assert len(checked) == 1 and not checked[0].trains
 
 

@@ -9,13 +9,11 @@ from typing import Any
 from markov_cot.alarms.log_reader import Log, read_examples
 from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.alarms.rules import FINITE, RULES
-from markov_cot.checkpoints.manifest import NAME
 from markov_cot.config.alarms import Alarms
 from markov_cot.config.schema import Config, build_config, flatten, read_recipe
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.run_names import newest_run, run_names
+from markov_cot.utils.layout import CHECKPOINT, CONFIG, LOG, SAMPLES, newest_run, run_names
 
-LOG, CONFIG, SAMPLES = "log.jsonl", "config.yaml", "samples.jsonl"
 KNOWN = (*FINITE, "cot/", "leak/", "eval/")
 """What the names of metrics that an alarm looks at begin with."""
 
@@ -122,7 +120,9 @@ def find_way_back(report: AlarmReport) -> WayBack | None:
     if Path(config.checkpoint.runs_dir, run).resolve() != folder.resolve():
         return None
     last = healthy_until(min(event.since for event in report.critical))
-    matches = [NAME.fullmatch(path.name) for path in Path(config.checkpoint.checkpoints_dir, run).glob("adapter_*")]
+    matches = [
+        CHECKPOINT.fullmatch(path.name) for path in Path(config.checkpoint.checkpoints_dir, run).glob("adapter_*")
+    ]
     steps = [int(match[1]) for match in matches if match and int(match[1]) <= last]
     return WayBack(run, config, f"adapter_{max(steps)}") if steps else None
 

@@ -8,7 +8,6 @@ Shapes: B sequences, L CoT tokens, N positions, V vocabulary. Units: nats.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -169,18 +168,6 @@ def loss_terms(
         actor_reward=actor_reward,
         entropy=scores.entropy_BL.mean(1).sum() / counts.total,
     )
-
-
-def adapted_kl_weight(weight: float, kl: float, target: float) -> float:
-    """beta of the next step: raised by up to 2 % where the KL is above its target, lowered where it is below.
-
-    A tenth of the relative error, cut to 0.2 either way; a KL that is not finite changes nothing. Source: Ziegler et
-    al., arXiv 1909.08593, section 2.2.
-    """
-    if not math.isfinite(kl):
-        return weight
-    error = min(0.2, max(-0.2, kl / target - 1))
-    return weight * (1 + 0.1 * error)
 
 
 POLICY_LOSSES: dict[str, Callable[..., Tensor]] = {"policy_gradient": policy_gradient, "ppo": ppo}

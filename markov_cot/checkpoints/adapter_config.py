@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markov_cot.checkpoints.manifest import ADAPTER_CONFIG
+from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 
 LORA = "LORA"

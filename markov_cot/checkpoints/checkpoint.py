@@ -27,9 +27,7 @@ from torch import Tensor
 
 from markov_cot.checkpoints import pointers
 from markov_cot.checkpoints.manifest import (
-    ADAPTER_CONFIG,
     MANIFEST,
-    NAME,
     OPTIMIZER,
     STATE,
     WEIGHTS,
@@ -38,8 +36,10 @@ from markov_cot.checkpoints.manifest import (
     read_manifest,
     sha256,
 )
+from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.files import sync_folder, write_synced
+from markov_cot.utils.layout import CHECKPOINT
 
 LATEST, BEST = "latest", "best"
 _WRITING, _REPLACED, _DELETING = "writing", "replaced", "deleting"
@@ -108,7 +108,7 @@ def recover(run_folder: Path) -> None:
     """
     for path in sorted(path for name in ("adapter_*", LATEST, BEST) for path in run_folder.glob(f".{name}.*")):
         name, _, state = path.name[1:].partition(".")
-        if state == _REPLACED and NAME.fullmatch(name) and not (run_folder / name).exists():
+        if state == _REPLACED and CHECKPOINT.fullmatch(name) and not (run_folder / name).exists():
             path.rename(run_folder / name)
         elif state in (_WRITING, _REPLACED, _DELETING):
             pointers.remove(path)
@@ -228,13 +228,15 @@ def _clear(link: Path) -> None:
 
 def list_steps(run_folder: Path) -> list[Path]:
     """The run's checkpoint folders, oldest first. Links, which may lead out of the run's folder, are none."""
-    folders = [f for f in run_folder.glob("adapter_*") if NAME.fullmatch(f.name) and f.is_dir() and not f.is_symlink()]
+    folders = [
+        f for f in run_folder.glob("adapter_*") if CHECKPOINT.fullmatch(f.name) and f.is_dir() and not f.is_symlink()
+    ]
     return sorted(folders, key=step_of)
 
 
 def step_of(folder: Path) -> int:
     """Step in a checkpoint folder's name."""
-    match = NAME.fullmatch(folder.name)
+    match = CHECKPOINT.fullmatch(folder.name)
     assert match, folder
     return int(match[1])
 

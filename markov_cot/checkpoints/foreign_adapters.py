@@ -19,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from markov_cot.checkpoints.adapter_config import read_adapter_config
-from markov_cot.checkpoints.manifest import ADAPTER_CONFIG, WEIGHTS, checksum
+from markov_cot.checkpoints.manifest import WEIGHTS, checksum
 from markov_cot.config.schema import Model
 from markov_cot.models import loading as models
 from markov_cot.models.embedding_rows import OtherBaseError, Saved, SavedEmbeddings
 from markov_cot.models.lora import use_adapted_linear
+from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import first_line
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import CHECKPOINT
 
 FORMAT = 2
-WEIGHTS, ADAPTER_CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
+WEIGHTS, MANIFEST = "adapter_model.safetensors", "manifest.json"
 OPTIMIZER, STATE = "trainer/optimizer.safetensors", "trainer/state.json"
 FILES = (WEIGHTS, ADAPTER_CONFIG, OPTIMIZER, STATE)
-NAME = re.compile(r"adapter_(\d+)", re.ASCII)
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 
@@ -59,7 +59,7 @@ def read_manifest(folder: Path) -> Manifest:
     with _reading(folder, MANIFEST):
         content = (folder / MANIFEST).read_bytes()
     manifest = _parse(folder, content)
-    match = NAME.fullmatch(folder.name)
+    match = CHECKPOINT.fullmatch(folder.name)
     if match and int(match[1]) != manifest.step:
         raise DamagedCheckpointError(
             f"checkpoint {folder}: {MANIFEST} is of step {manifest.step}, another checkpoint's"

@@ -17,8 +17,9 @@ from markov_cot.checkpoints.checkpoint import (
     set_aside,
     step_of,
 )
-from markov_cot.checkpoints.manifest import NAME, read_manifest
+from markov_cot.checkpoints.manifest import read_manifest
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import CHECKPOINT
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _find_named(run_folder: Path, name: str) -> FoundCheckpoint:
     if name in (LATEST, BEST):
         folder = follow(run_folder, name)
     else:
-        folder = next((each for each in folders if NAME.fullmatch(name) and each.name == name), None)
+        folder = next((each for each in folders if CHECKPOINT.fullmatch(name) and each.name == name), None)
     if folder is None:
         there = ", ".join(each.name for each in folders)
         raise UserError(f"--checkpoint {name}: run {run} has no such checkpoint; it has {there}")

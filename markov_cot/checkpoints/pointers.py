@@ -12,8 +12,9 @@ import os
 import shutil
 from pathlib import Path
 
-from markov_cot.checkpoints.manifest import MANIFEST, NAME
+from markov_cot.checkpoints.manifest import MANIFEST
 from markov_cot.utils.files import replace_file
+from markov_cot.utils.layout import CHECKPOINT
 
 _LONGEST = 64
 """Bytes. A file that holds more is no pointer."""
@@ -43,7 +44,7 @@ def read(path: Path) -> str | None:
         name = _name_of(path)
     else:
         name = _content(path)
-    return name if name and NAME.fullmatch(name) else None
+    return name if name and CHECKPOINT.fullmatch(name) else None
 
 
 def is_copy(path: Path) -> bool:

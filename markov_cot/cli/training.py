@@ -37,12 +37,11 @@ from markov_cot.data.catalog import nearest
 from markov_cot.data.own import own_name
 from markov_cot.distributed.process_group import PATIENCE, leave, noticing_loss
 from markov_cot.evaluation.validation import Score
-from markov_cot.tracking.tracker import ALARMS, CONFIG
-from markov_cot.training.setup import Session, check_run_name, open_session
+from markov_cot.training.setup import Session, open_session
 from markov_cot.training.trainer import Trainer, TrainResult
 from markov_cot.training.unstarted import undone_if_it_never_starts
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.run_names import newest_run, run_names
+from markov_cot.utils.layout import ALARMS, CONFIG, check_run_name, newest_run, run_names
 from markov_cot.utils.text import visible
 
 DONE, STOPPED = 0, 3

@@ -10,8 +10,9 @@ from typing import Any
 from markov_cot.data.dataset import RowContext
 from markov_cot.data.fields import RowError, shown
 from markov_cot.data.jsonl import CHOICES, from_row
-from markov_cot.data.problem import LETTERS, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.reading import Twice, parse_json
+from markov_cot.grading.kinds import LETTERS
 
 SEPARATOR = "|"
 _POSITION = re.compile(r"\s*[0-9]{1,3}\s*")

@@ -11,10 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 from markov_cot.config.schema import Data
 from markov_cot.data.folders import check_parts, tables_in
 from markov_cot.data.hub import Hub
-from markov_cot.data.problem import Kind, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.reading import Row, is_file, json_rows
 from markov_cot.data.splits import Role, question_key
 from markov_cot.data.tables import rows_of_all
+from markov_cot.grading.kinds import Kind
 
 
 @runtime_checkable

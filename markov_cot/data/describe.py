@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from markov_cot.data.catalog import BENCHMARKS, find_local
 from markov_cot.data.dataset import Dataset, SplitFiles
 from markov_cot.data.generated import KINDS, SIZES
-from markov_cot.data.problem import Kind
 from markov_cot.data.tables import table_count
+from markov_cot.grading.kinds import Kind
 from markov_cot.utils.errors import UserError
 
 

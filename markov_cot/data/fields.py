@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markov_cot.data.problem import LABELS, LETTERS
 from markov_cot.grading.golds import GoldError, gold_number, is_symbolic
+from markov_cot.grading.kinds import LABELS, LETTERS
 from markov_cot.grading.symbolic import NEEDS_MATH_VERIFY, can_compare
 
 _JSON_NAMES = {dict: "an object", list: "a list", tuple: "a list", str: "text", type(None): "nothing (null)"}

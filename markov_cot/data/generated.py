@@ -7,8 +7,8 @@ from functools import partial
 
 from markov_cot.config.schema import Data
 from markov_cot.data import synthetic
-from markov_cot.data.problem import Kind
 from markov_cot.data.splits import Splits
+from markov_cot.grading.kinds import Kind
 from markov_cot.utils.errors import UserError
 
 SIZES = {"train": 100_000, "validation": 2_000, "test": 2_000}

@@ -20,7 +20,8 @@ from markov_cot.data.fields import (
     text_or_number,
     texts,
 )
-from markov_cot.data.problem import LETTERS, Problem
+from markov_cot.data.problem import Problem
+from markov_cot.grading.kinds import LETTERS
 
 CHOICES = ("choices", "options")
 """What the choices' field may be called."""

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from string import ascii_uppercase
-from typing import Literal
 
-Kind = Literal["numeric", "choice", "continuation"]
-
-LETTERS = ascii_uppercase
-"""Of the choices, in their order; a problem has at most as many."""
-LABELS = LETTERS[:5]
-"""Of the published datasets, and where the number of choices is not known."""
+from markov_cot.grading.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markov_cot.data.chat_template import ChatTemplate
-from markov_cot.data.problem import LETTERS, Kind, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.token_spans import encode_with_spans
+from markov_cot.grading.kinds import LETTERS, Kind
 from markov_cot.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from random import Random
 from typing import overload
 
-from markov_cot.data.problem import LABELS, Problem
+from markov_cot.data.problem import Problem
+from markov_cot.grading.kinds import LABELS
 
 HASH_BUCKETS = 20
 VALIDATION_BUCKET, TEST_BUCKET = 0, 1

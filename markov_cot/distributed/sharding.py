@@ -19,17 +19,21 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from markov_cot.distributed.process_group import Processes
-from markov_cot.models.compat import decoder_of
 from markov_cot.utils.errors import UserError
 
 
 class Sharding:
     """The sharded layers of a model, and the vote."""
 
-    def __init__(self, model: PeftModel, processes: Processes, mesh: DeviceMesh, device: torch.device) -> None:
-        """Shards `model` in place and moves it to `device`. Raises `UserError` where its layers are not known."""
+    def __init__(
+        self, model: PeftModel, decoder: nn.Module, processes: Processes, mesh: DeviceMesh, device: torch.device
+    ) -> None:
+        """Shard `model` in place, whose layers are `decoder`'s, and move it to `device`.
+
+        Raises `UserError` where its layers are not known.
+        """
         self._processes = processes
-        self._decoder: nn.Module = decoder_of(model.get_base_model())
+        self._decoder = decoder
         self._empty = torch.zeros((1, 1), dtype=torch.long, device=device)
         self._voting = True
         whole = {p for p in model.parameters() if p.requires_grad}

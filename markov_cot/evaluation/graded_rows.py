@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from markov_cot.data.problem import LABELS, Kind
 from markov_cot.grading.extractors import MOST_CHOICES
 from markov_cot.grading.golds import form_for
 from markov_cot.grading.graders import gold_text
+from markov_cot.grading.kinds import LABELS, Kind
 from markov_cot.grading.numeral_forms import ENGLISH, Form
 
 Row = dict[str, Any]

@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from markov_cot.data.problem import LETTERS, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample
 from markov_cot.evaluation.statistics import majority, pass_at_k
 from markov_cot.grading.extractors import Extractor
 from markov_cot.grading.extractors import grade as grade_response
+from markov_cot.grading.kinds import LETTERS
 from markov_cot.grading.numerals import parse_number
 
 Key = str

@@ -21,7 +21,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 from markov_cot.config.schema import Config
-from markov_cot.data.problem import Kind, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.loaded_model import LoadedModel, Overrides, read_source
@@ -30,6 +30,7 @@ from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import TOKEN_BUDGET, GenerationConfig, Runner
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.evaluation.task import fits_model, make_prompts
+from markov_cot.grading.kinds import Kind
 from markov_cot.models.logprobs import score_choices
 from markov_cot.rewards.answer_logprob import CRITIC
 from markov_cot.utils.errors import UserError

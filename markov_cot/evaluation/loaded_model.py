@@ -20,8 +20,9 @@ from markov_cot.evaluation.locate import CheckpointRef
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.models import loading as models
 from markov_cot.models.policy import Policy
-from markov_cot.tracking.tracker import CONFIG
+from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import CONFIG
 
 QUICKSTART = "quickstart"
 
@@ -103,7 +104,7 @@ def read_source(ref: CheckpointRef, overrides: Overrides) -> ModelSource:
         return ModelSource(ref, _run_config(ref.run, overrides), overrides)
     if ref.has_manifest:
         about = manifest.read_manifest(ref.folder)
-        sums = {name: about.files[name] for name in (manifest.WEIGHTS, manifest.ADAPTER_CONFIG)}
+        sums = {name: about.files[name] for name in (manifest.WEIGHTS, ADAPTER_CONFIG)}
         return ModelSource(ref, about.config, overrides, about.base, sums)
     adapter = ForeignAdapter(ref.folder)
     return ModelSource(ref, None, overrides, adapter.base(overrides.model), adapter.checksums())

@@ -10,8 +10,8 @@ from markov_cot.checkpoints.checkpoint import BEST, LATEST, follow, list_steps
 from markov_cot.checkpoints.foreign_adapters import check_folder
 from markov_cot.checkpoints.manifest import MANIFEST, refuse_pickles
 from markov_cot.data.catalog import nearest
-from markov_cot.training.setup import check_run_name
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import check_run_name
 
 BASE = "base"
 _STEP = re.compile(r"adapter_\d+")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from markov_cot.data.problem import Kind
 from markov_cot.evaluation.item_metrics import ACCURACY, Key
+from markov_cot.grading.kinds import Kind
 
 EXTRACTORS: dict[tuple[str, str], str] = {
     ("numeric", "anchor"): "what follows the last answer label, else the last number",

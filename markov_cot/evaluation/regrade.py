@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from markov_cot.data.problem import Kind
 from markov_cot.evaluation.graded_rows import GradedRow, Row, RowReader
 from markov_cot.evaluation.statistics import Summary, summarise_counts
 from markov_cot.grading.extractors import Extractor, grade
+from markov_cot.grading.kinds import Kind
 from markov_cot.grading.numeral_forms import Form
 from markov_cot.utils.errors import UserError
 

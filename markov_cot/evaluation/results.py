@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from markov_cot.data.problem import Kind
 from markov_cot.evaluation import item_metrics as scoring
 from markov_cot.evaluation.item_metrics import Key
 from markov_cot.evaluation.records import Item, Record
@@ -18,6 +17,7 @@ from markov_cot.evaluation.statistics import (
     wilson_interval,
 )
 from markov_cot.grading.extractors import PRIMARY, Extractor
+from markov_cot.grading.kinds import Kind
 
 _SHARES = (scoring.ACCURACY, "pass@", "maj@", "acc")
 _NOT_COMPARED = (scoring.BASELINE, scoring.INFORMATIVENESS)

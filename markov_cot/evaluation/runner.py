@@ -12,11 +12,12 @@ from itertools import islice
 import numpy as np
 
 from markov_cot.config.schema import Reward
-from markov_cot.data.problem import LETTERS, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.answering import Answer, answer_from_cots
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, rounded
+from markov_cot.grading.kinds import LETTERS
 from markov_cot.models.logprobs import score_choices
 from markov_cot.models.policy import Policy
 from markov_cot.rewards.answer_logprob import CRITIC, Baseline

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markov_cot.alarms.replay import CONFIG, LOG
 from markov_cot.checkpoints.run_lock import is_locked
 from markov_cot.config.schema import Config, build_config, read_recipe
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.run_names import run_names
-
-ALARMS, SUMMARY = "alarms.jsonl", "summary.json"
+from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SUMMARY, run_names
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from markov_cot.data.problem import LETTERS, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.evaluation import item_metrics as scoring
 from markov_cot.evaluation.item_metrics import Key
 from markov_cot.evaluation.records import Item, Record
 from markov_cot.grading.extractors import Extractor
+from markov_cot.grading.kinds import LETTERS
 
 INVALID = "[invalid]"
 """How lm-evaluation-harness writes a prediction that was not found."""

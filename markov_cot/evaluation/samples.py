@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markov_cot.config.schema import Config
-from markov_cot.data.problem import LETTERS, Kind, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import question_text
 from markov_cot.evaluation.evaluate import CRITIC, Request, find_source, reference_source, writing_of
 from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource
@@ -16,6 +16,7 @@ from markov_cot.evaluation.runner import Runner
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.evaluation.task import fits_model, make_prompts, prepare
 from markov_cot.grading.extractors import PRIMARY, extract
+from markov_cot.grading.kinds import LETTERS, Kind
 from markov_cot.utils.errors import UserError
 
 TYPED = "typed"

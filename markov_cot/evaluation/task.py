@@ -17,7 +17,7 @@ from markov_cot.evaluation.loaded_model import LoadedModel
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.grading.extractors import Extractor, default_extractors, get_extractor
-from markov_cot.training.setup import fits_context
+from markov_cot.rollouts.sampling import fits_context
 from markov_cot.utils.errors import UserError
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from string import ascii_uppercase
 
-from markov_cot.data.problem import LABELS
 from markov_cot.grading.choice_texts import written_choice
+from markov_cot.grading.kinds import LABELS
 from markov_cot.grading.numeral_forms import ascii_digits
 from markov_cot.grading.visible import before_next_turn, next_question, visible
 from markov_cot.grading.wording import confirms, corrections, end_of_refusal, refusal

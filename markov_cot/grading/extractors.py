@@ -10,13 +10,13 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from markov_cot.data.problem import Kind
 from markov_cot.grading import anchor as extractors_anchor
 from markov_cot.grading import choice as extractors_choice
 from markov_cot.grading import choice_texts
 from markov_cot.grading import numeric as extractors_numeric
 from markov_cot.grading.golds import is_symbolic
 from markov_cot.grading.graders import exact_match, letters_equal, numbers_equal
+from markov_cot.grading.kinds import Kind
 from markov_cot.grading.math_verify import math_verify
 from markov_cot.grading.numeral_forms import ENGLISH, Form
 from markov_cot.grading.symbolic import expression_in, expressions_equal

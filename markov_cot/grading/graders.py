@@ -6,8 +6,8 @@ import re
 from fractions import Fraction
 from string import ascii_uppercase
 
-from markov_cot.data.problem import LABELS, Kind
 from markov_cot.grading.golds import GoldError, gold_number, is_symbolic
+from markov_cot.grading.kinds import LABELS, Kind
 from markov_cot.grading.numeral_forms import Form
 from markov_cot.grading.numerals import parse_number, plain_value
 from markov_cot.grading.symbolic import NEEDS_MATH_VERIFY, can_compare

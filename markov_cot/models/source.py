@@ -8,10 +8,10 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from markov_cot.checkpoints.manifest import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 
 NANO = "nano"
+ADAPTER_CONFIG = "adapter_config.json"
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json", "added_tokens.json")

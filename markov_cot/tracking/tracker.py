@@ -15,13 +15,12 @@ from torch.utils.tensorboard import summary
 from markov_cot.alarms.monitor import Event
 from markov_cot.tracking.tensorboard import EventFile, cut_events
 from markov_cot.utils.files import AppendFile, replace_file
+from markov_cot.utils.layout import ALARMS, LOG, SAMPLES, SUMMARY
 from markov_cot.utils.text import visible
 
 _summary: Any = summary  # has no types
 logger = logging.getLogger(__name__)
 
-LOG, SAMPLES, ALARMS = "log.jsonl", "samples.jsonl", "alarms.jsonl"
-CONFIG, SUMMARY = "config.yaml", "summary.json"
 NOTHING = -1
 """Step before which there is nothing."""
 ROLLBACKS = "rollbacks"

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
-from markov_cot.checkpoints.checkpoint import FoundCheckpoint, check_base, list_steps
+from markov_cot.checkpoints.checkpoint import FoundCheckpoint, check_base
 from markov_cot.checkpoints.origin import find_origin, later_than
 from markov_cot.checkpoints.resume import check_data, check_precision, check_settings, note_commit
+from markov_cot.checkpoints.run_dir import Folders, check_folders, folders_of, make_folders, writing
 from markov_cot.checkpoints.run_lock import RunLock
-from markov_cot.config.schema import Config, dump_config
+from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
@@ -29,22 +28,12 @@ from markov_cot.distributed.launch import hidden
 from markov_cot.distributed.process_group import Processes, join
 from markov_cot.distributed.sharding import Sharding, mesh_of
 from markov_cot.models import loading as models
+from markov_cot.models.compat import decoder_of
 from markov_cot.models.policy import Policy
-from markov_cot.rollouts.sampling import ANSWER_TOKENS
-from markov_cot.tracking.tracker import CONFIG, LOG
+from markov_cot.rollouts.sampling import fits_context
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.files import replace_file
-from markov_cot.utils.text import visible
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where a run writes."""
-
-    run: Path
-    checkpoints: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +82,14 @@ def open_session(
     processes = join(cpu=config.model.device == "cpu")
     _check_processes(config, processes)
     name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}" if run is None else run
-    folders = _folders(config, processes.agree(name))
+    folders = folders_of(config, processes.agree(name))
     lock = RunLock(folders.run)
     found, changed = None, False
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(lock.release)
         with processes.together():
             if processes.is_first:
-                _check_folders(folders, resume)
+                check_folders(folders, resume=resume)
                 found = _find_origin(folders, lock, checkpoint) if resume else None
                 changed = found is not None and check_settings(found, config, accept=accept_changes)
         with processes.together():
@@ -124,7 +113,7 @@ def open_session(
         held_out = sample(splits.validation, count, 0, fits)
         with processes.together():
             if processes.is_first:
-                _make_folders(folders, config, lock, resume)
+                make_folders(folders, config, lock, resume=resume)
         on_failure.pop_all()
     goes_back = checkpoint is not None and found is not None and bool(later_than(found))
     origin, changed, goes_back = processes.agree((str(found.folder) if found else None, changed, goes_back))
@@ -159,7 +148,7 @@ def _check_processes(config: Config, processes: Processes) -> None:
 
 def _find_origin(folders: Folders, lock: RunLock, checkpoint: str | None) -> FoundCheckpoint | None:
     """Locks the run and finds the checkpoint it continues from."""
-    with _writing(folders):
+    with writing(folders):
         lock.acquire()
         return find_origin(folders.checkpoints, checkpoint)
 
@@ -190,7 +179,8 @@ def _load_policy(
         names["dtype"] = str(base.dtype).removeprefix("torch.")
         names |= models.origin(config.model)
         model = models.add_adapter(base, config.lora, config.seed)
-        return model, names, Sharding(model, processes, mesh, device) if mesh else None
+        sharding = Sharding(model, decoder_of(base), processes, mesh, device) if mesh else None
+        return model, names, sharding
 
     if mesh:
         # Each holds the whole base in main memory until it has its share, so one after the other.
@@ -199,76 +189,3 @@ def _load_policy(
         with processes.together():
             model, names, sharding = load_model()
     return Policy(model, tokenizer, config.rollout.temperature), names, sharding
-
-
-def fits_context(max_length: int, prompts: Prompts, length: int, problem: Problem) -> bool:
-    """Whether question + CoT and CoT + answer both stay within the model's context of `max_length` tokens."""
-    answer = prompts.answer_context(problem, [0] * length)
-    answer_tokens = max(len(answer.answer_ids), ANSWER_TOKENS)
-    return max(len(prompts.question_context(problem)) + length, len(answer.ids) + answer_tokens) <= max_length
-
-
-def check_run_name(run: str) -> None:
-    """Raises `UserError` for a name that would leave the folder of runs, or that a terminal would not show."""
-    if run in ("", ".", "..") or Path(run).name != run or "\\" in run or visible(run) != run or not run.isprintable():
-        raise UserError(f"--run {run!r}: is not a plain name; use letters, digits, '-' and '_'")
-
-
-def _folders(config: Config, run: str) -> Folders:
-    check_run_name(run)
-    return Folders(Path(config.checkpoint.runs_dir, run), Path(config.checkpoint.checkpoints_dir, run))
-
-
-def _check_folders(folders: Folders, resume: bool) -> None:
-    run = folders.run.name
-    for folder, setting in ((folders.run, "runs_dir"), (folders.checkpoints, "checkpoints_dir")):
-        if folder.is_symlink():
-            raise UserError(f"run {run}: {folder} is a link; give the folder it leads to as checkpoint.{setting}")
-    if not resume:
-        _check_new(folders)
-    elif not folders.run.is_dir():
-        raise UserError(f"run {run}: there is no {folders.run} to resume; leave out --resume to start it")
-
-
-def _check_new(folders: Folders) -> None:
-    """A run begins to exist with its config, and its name is taken while there are checkpoints of it."""
-    run = folders.run.name
-    if (folders.run / CONFIG).exists() or (folders.run / LOG).exists():
-        raise UserError(f"run {run}: {folders.run} exists already; pass --resume to go on with it, or another --run")
-    if list_steps(folders.checkpoints):
-        raise UserError(f"run {run}: {folders.checkpoints} holds checkpoints already; move them, or give another --run")
-
-
-def _make_folders(folders: Folders, config: Config, lock: RunLock, resume: bool) -> None:
-    with _writing(folders):
-        for folder in (folders.run, folders.checkpoints):
-            folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        if not resume:
-            _check_new(folders)  # another process may have been faster
-        probe = folders.checkpoints / ".probe"
-        probe.write_bytes(bytes(1 << 20))
-        probe.unlink()
-        replace_file(folders.run / CONFIG, dump_config(config).encode())
-
-
-@contextlib.contextmanager
-def _writing(folders: Folders) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or folders.run
-        raise UserError(f"{where}: cannot be written ({error.strerror}); free space or choose another folder") from None
-
-
-def learning_rate(config: Config, step: int) -> float:
-    """Learning rate of a step (counted from 0): linear warm-up, then the schedule, which ends at 0 after the last."""
-    optim = config.optim
-    if step < optim.warmup_steps:
-        return optim.lr * (step + 1) / optim.warmup_steps
-    left = 1 - (step - optim.warmup_steps) / max(1, config.steps - optim.warmup_steps)
-    if optim.schedule == "linear":
-        return optim.lr * left
-    if optim.schedule == "cosine":
-        return optim.lr * 0.5 * (1 + float(torch.cos(torch.tensor((1 - left) * torch.pi))))
-    return optim.lr

@@ -22,9 +22,10 @@ from markov_cot.config.schema import flatten
 from markov_cot.evaluation.validation import Score
 from markov_cot.models.memory import TokenBudgets
 from markov_cot.rewards.answer_logprob import Baseline
-from markov_cot.tracking.tracker import ALARMS, Tracker, most_rollbacks
+from markov_cot.tracking.tracker import Tracker, most_rollbacks
 from markov_cot.training.setup import Session
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import ALARMS
 
 logger = logging.getLogger(__name__)
 

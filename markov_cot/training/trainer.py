@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.monitor import Event
-from markov_cot.algorithms.losses import Weights, adapted_kl_weight
+from markov_cot.algorithms.schedules import adapted_kl_weight, learning_rate, loss_weights
 from markov_cot.config.schema import flatten
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.validation import Score, summarise_marks, validate
 from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
 from markov_cot.rollouts.decode import release
 from markov_cot.rollouts.path_check import check_paths, trial_of
+from markov_cot.rollouts.sampling import fits_context
 from markov_cot.tracking.tracker import NOTHING, Silent, Tracker
 from markov_cot.training.collector import Collector, Experience
-from markov_cot.training.setup import Session, fits_context, learning_rate
+from markov_cot.training.setup import Session
 from markov_cot.training.state import Progress, RunState
 from markov_cot.training.updater import Updater
 from markov_cot.utils.errors import UserError
@@ -184,7 +185,7 @@ class Trainer:
         problems = session.shuffle.batch(progress.step, config.rollout.problems)
         experience, progress.history, metrics = self.collector.collect(problems, progress.step, progress.history)
         metrics |= self.collector.describe_cots(problems, experience, progress.step)
-        weights = self._weights()
+        weights = loss_weights(config.algorithm, progress.step, progress.kl_weight)
         lr = learning_rate(config, progress.step) * progress.lr_scale
         metrics |= self.updater.update(experience, weights, lr, progress.step)
         metrics |= {"data/too_long": float(len(session.shuffle.too_long)), "loss/kl_weight": weights.kl}
@@ -220,14 +221,6 @@ class Trainer:
 
     def _shows_samples(self) -> bool:
         return self._due(self.session.config.tracking.samples_every) or self.progress.step == 1
-
-    def _weights(self) -> Weights:
-        """Coefficients of the loss's terms at the current step."""
-        algorithm, step = self.session.config.algorithm, self.progress.step
-        ramp = min(1.0, (step + 1) / algorithm.actor_reward_ramp) if algorithm.actor_reward_ramp else 1.0
-        adapted = self.progress.kl_weight if algorithm.kl_target else None
-        kl = algorithm.kl_weight if adapted is None else adapted
-        return Weights(kl, ramp * algorithm.actor_reward_weight, algorithm.entropy_weight)
 
     def score(self, writer: str, problems: Sequence[Problem]) -> Score:
         """Held-out score of the "actor", or of the "critic" (the untrained base). Every process marks a share."""

@@ -9,10 +9,11 @@ from itertools import islice
 from pathlib import Path
 
 from markov_cot.checkpoints.checkpoint import BEST, LATEST, list_steps, step_of
+from markov_cot.checkpoints.run_dir import Folders
 from markov_cot.checkpoints.run_lock import LOCK
-from markov_cot.tracking.tracker import ALARMS, CONFIG, LOG, SAMPLES
-from markov_cot.training.setup import Folders, Session
+from markov_cot.training.setup import Session
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SAMPLES
 
 LOGS = (CONFIG, LOG, SAMPLES, ALARMS)
 

@@ -14,7 +14,8 @@ from transformers import GPT2Config
 
 from markov_cot.alarms.monitor import Event
 from markov_cot.algorithms.advantages import History, ema_advantages, expert_advantages, unscaled
-from markov_cot.algorithms.losses import Weights, adapted_kl_weight, policy_gradient, ppo
+from markov_cot.algorithms.losses import Weights, policy_gradient, ppo
+from markov_cot.algorithms.schedules import adapted_kl_weight
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.models.memory import TokenBudgets

@@ -16,15 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from markov_cot.algorithms.advantages import group_advantages
-from markov_cot.algorithms.losses import (
-    ROUNDING,
-    Counts,
-    Weights,
-    importance_weight,
-    loss_terms,
-    policy_gradient,
-    ppo,
-)
+from markov_cot.algorithms.losses import ROUNDING, Counts, Weights, importance_weight, loss_terms, policy_gradient, ppo
 from markov_cot.algorithms.types import Advantages, CotScores
 from markov_cot.config.schema import Lora, build_config
 from markov_cot.data.prompts import AnswerContext

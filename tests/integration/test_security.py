@@ -16,8 +16,8 @@ from markov_cot.cli.main import main
 from markov_cot.data import hub
 from markov_cot.evaluation.locate import locate
 from markov_cot.tracking.tracker import NOTHING, Tracker
-from markov_cot.training.setup import check_run_name
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import check_run_name
 from tests.small_runs import config_of, start, warm
 
 PACKAGE = Path(__file__).parents[2] / "markov_cot"

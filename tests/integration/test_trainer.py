@@ -18,13 +18,14 @@ from transformers import AutoModelForCausalLM
 from markov_cot.alarms.monitor import Event
 from markov_cot.algorithms.advantages import History
 from markov_cot.algorithms.losses import Weights
+from markov_cot.algorithms.schedules import learning_rate
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.config.schema import Config, build_config
 from markov_cot.evaluation.validation import Score
 from markov_cot.models.batching import pad_left
 from markov_cot.models.policy import Policy
 from markov_cot.models.source import resolve_source
-from markov_cot.training.setup import learning_rate, open_session
+from markov_cot.training.setup import open_session
 from markov_cot.training.state import Progress
 from markov_cot.training.trainer import Trainer
 from tests.helpers import last_logits

@@ -19,7 +19,8 @@ from markov_cot.data.fields import (
     texts,
 )
 from markov_cot.data.hub import Hub
-from markov_cot.data.problem import LABELS, Problem
+from markov_cot.data.problem import Problem
+from markov_cot.grading.kinds import LABELS
 
 _OPTION = re.compile(r"\(?([A-Z])\s*\)\s*(.*)", re.DOTALL)
 # A few questions have each label twice: "A)A)59".

@@ -14,7 +14,8 @@ from typing import Any
 from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, one, split_files
 from markov_cot.data.fields import RowError, as_object, choice_letter, choice_texts, optional_text, shown, text
 from markov_cot.data.hub import Hub
-from markov_cot.data.problem import LABELS, Problem
+from markov_cot.data.problem import Problem
+from markov_cot.grading.kinds import LABELS
 
 _LABELS = LABELS.lower()
 _SECOND_LABEL = re.compile(r"^[a-e] ?\)\s*")

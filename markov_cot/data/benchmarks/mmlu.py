@@ -13,9 +13,10 @@ from markov_cot.data.dataset import Dataset, RowContext, SplitFiles, hub_files, 
 from markov_cot.data.fields import RowError, as_object, choice_letter, choice_texts, clean_text, shown, text, texts
 from markov_cot.data.folders import tables_in
 from markov_cot.data.hub import Hub
-from markov_cot.data.problem import LABELS, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.reading import csv_rows
 from markov_cot.data.splits import Role
+from markov_cot.grading.kinds import LABELS
 
 AUXILIARY = "auxiliary_train"
 _FOLDERS: dict[str, Role] = {AUXILIARY: "train", "dev": "dev", "val": "validation", "test": "test"}

@@ -12,9 +12,10 @@ import re
 from random import Random
 from typing import NamedTuple
 
-from markov_cot.data.problem import LABELS, Problem
+from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import PLAIN_PREFIX, PLAIN_QUESTION, REDACTED, answer_suffix, question_text
 from markov_cot.data.synthetic import arithmetic, choices, split_of, words
+from markov_cot.grading.kinds import LABELS
 
 FAMILIES = {"arithmetic": 0.56, "words": 0.24, "choices": 0.20}
 QUALITIES = {"right": 0.29, "slip": 0.04, "guess": 0.43, "irrelevant": 0.24}

@@ -11,9 +11,9 @@ import pytest
 from markov_cot.config.schema import Data
 from markov_cot.data.benchmarks import wiki
 from markov_cot.data.describe import describe
-from markov_cot.data.problem import LABELS
 from markov_cot.data.registry import load
 from markov_cot.data.splits import question_key
+from markov_cot.grading.kinds import LABELS
 
 FOLDER = os.environ.get("MARKOV_COT_DATA", "")
 pytestmark = pytest.mark.skipif(not FOLDER or not Path(FOLDER).is_dir(), reason="MARKOV_COT_DATA names no folder")

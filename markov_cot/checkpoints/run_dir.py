@@ -1,0 +1,70 @@
+"""The folders that a run writes to: their names, whether they are free, and making them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from markov_cot.checkpoints.checkpoint import list_steps
+from markov_cot.checkpoints.run_lock import RunLock
+from markov_cot.config.schema import Config, dump_config
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.files import replace_file
+from markov_cot.utils.layout import CONFIG, LOG, check_run_name
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where a run writes."""
+
+    run: Path
+    checkpoints: Path
+
+
+def folders_of(config: Config, run: str) -> Folders:
+    check_run_name(run)
+    return Folders(Path(config.checkpoint.runs_dir, run), Path(config.checkpoint.checkpoints_dir, run))
+
+
+def check_folders(folders: Folders, *, resume: bool) -> None:
+    run = folders.run.name
+    for folder, setting in ((folders.run, "runs_dir"), (folders.checkpoints, "checkpoints_dir")):
+        if folder.is_symlink():
+            raise UserError(f"run {run}: {folder} is a link; give the folder it leads to as checkpoint.{setting}")
+    if not resume:
+        _check_new(folders)
+    elif not folders.run.is_dir():
+        raise UserError(f"run {run}: there is no {folders.run} to resume; leave out --resume to start it")
+
+
+def _check_new(folders: Folders) -> None:
+    """A run begins to exist with its config, and its name is taken while there are checkpoints of it."""
+    run = folders.run.name
+    if (folders.run / CONFIG).exists() or (folders.run / LOG).exists():
+        raise UserError(f"run {run}: {folders.run} exists already; pass --resume to go on with it, or another --run")
+    if list_steps(folders.checkpoints):
+        raise UserError(f"run {run}: {folders.checkpoints} holds checkpoints already; move them, or give another --run")
+
+
+def make_folders(folders: Folders, config: Config, lock: RunLock, *, resume: bool) -> None:
+    with writing(folders):
+        for folder in (folders.run, folders.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        if not resume:
+            _check_new(folders)  # another process may have been faster
+        probe = folders.checkpoints / ".probe"
+        probe.write_bytes(bytes(1 << 20))
+        probe.unlink()
+        replace_file(folders.run / CONFIG, dump_config(config).encode())
+
+
+@contextlib.contextmanager
+def writing(folders: Folders) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folders.run
+        raise UserError(f"{where}: cannot be written ({error.strerror}); free space or choose another folder") from None

@@ -13,7 +13,7 @@ from statistics import median
 from markov_cot.alarms.log_reader import Log
 from markov_cot.alarms.monitor import Monitor
 from markov_cot.config.alarms import Alarms
-from markov_cot.config.schema import flatten, read_recipe
+from markov_cot.config.loading import flatten, read_recipe
 
 REPEATS = 20
 

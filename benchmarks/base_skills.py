@@ -16,7 +16,8 @@ from random import Random
 import torch
 from quickstart import by_hand
 
-from markov_cot.config.schema import Config, build_config, read_recipe
+from markov_cot.config.loading import build_config, read_recipe
+from markov_cot.config.schema import Config
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.data.sampler import sample

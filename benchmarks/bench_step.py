@@ -36,8 +36,9 @@ from measure import (
     work_of,
 )
 
-from markov_cot.config.schema import Config, build_config
-from markov_cot.tracking.tracker import Tracker
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Config
+from markov_cot.tracking.multi import MultiTracker
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Trainer
 from markov_cot.utils.errors import UserError
@@ -105,7 +106,7 @@ def measure(work: Work, settings: Callable[[Path], Config], warmup: int, steps: 
         phases = Phases(policy.device)
         phases.watch(trainer.collector, "collect", "collect")
         phases.watch(trainer.updater, "update", "update")
-        with Tracker(trainer.session.folders.run, 0) as tracker:
+        with MultiTracker() as tracker:
             memory = Memory(policy.device)
             for i in range(warmup + steps):
                 if i == warmup:

@@ -30,7 +30,8 @@ from markov_cot.alarms.smoothing import smooth
 from markov_cot.algorithms.losses import Counts, LossTerms, Weights
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.config.alarms import Alarms
-from markov_cot.config.schema import Config, build_config, flatten, read_recipe
+from markov_cot.config.loading import build_config, flatten, read_recipe
+from markov_cot.config.schema import Config
 from markov_cot.config.yaml_files import read_yaml
 from markov_cot.models.loading import load_base, load_tokenizer
 from markov_cot.models.logprobs import score_cots

@@ -20,7 +20,7 @@ import torch
 
 from markov_cot.algorithms.losses import Weights
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.config.schema import build_config
+from markov_cot.config.loading import build_config
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Trainer
 

@@ -29,7 +29,8 @@ from hypothesis import strategies as st
 
 from markov_cot.cli import training
 from markov_cot.cli.main import COMMANDS, main
-from markov_cot.config.schema import Config, Data, build_config, dump_config, flatten, read_recipe, recipe_names
+from markov_cot.config.loading import build_config, dump_config, flatten, read_recipe, recipe_names
+from markov_cot.config.schema import Config, Data
 from markov_cot.data.registry import load
 from markov_cot.utils.errors import UserError
 

@@ -28,7 +28,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from markov_cot.checkpoints.manifest import WEIGHTS
-from markov_cot.config.schema import Config, Model, build_config
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Config, Model
 from markov_cot.models import loading as models
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Trainer

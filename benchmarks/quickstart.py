@@ -19,7 +19,8 @@ from random import Random
 import torch
 from peft import PeftModel
 
-from markov_cot.config.schema import Config, build_config, read_recipe
+from markov_cot.config.loading import build_config, read_recipe
+from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load

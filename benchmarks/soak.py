@@ -21,7 +21,7 @@ import torch
 
 from markov_cot.checkpoints.checkpoint import list_steps
 from markov_cot.checkpoints.manifest import read_manifest
-from markov_cot.config.schema import build_config
+from markov_cot.config.loading import build_config
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Trainer
 

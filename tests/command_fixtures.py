@@ -18,7 +18,7 @@ LENGTH = 12
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs/r and checkpoints/r/adapter_0, _2, _4: four steps on sums of two or three terms."""
-    from markov_cot.config.schema import build_config
+    from markov_cot.config.loading import build_config
     from markov_cot.training.setup import open_session
     from markov_cot.training.trainer import Trainer
 

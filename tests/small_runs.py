@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from markov_cot.config.schema import Config, Model, build_config
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Config, Model
 from markov_cot.models import loading as models
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Trainer, TrainResult

@@ -10,7 +10,8 @@ from markov_cot.alarms.log_reader import Log, read_examples
 from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.alarms.rules import FINITE, RULES
 from markov_cot.config.alarms import Alarms
-from markov_cot.config.schema import Config, build_config, flatten, read_recipe
+from markov_cot.config.loading import build_config, flatten, read_recipe
+from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CHECKPOINT, CONFIG, LOG, SAMPLES, newest_run, run_names
 

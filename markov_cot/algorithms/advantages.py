@@ -14,6 +14,8 @@ from torch import Tensor
 
 from markov_cot.algorithms.types import Advantages, FloatB
 from markov_cot.config.schema import Algorithm
+from markov_cot.utils.hooks import check_values, hook
+from markov_cot.utils.plugins import Registry, is_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +88,82 @@ def expert_advantages(reward_B: FloatB, history: History, threshold: float, warm
     return Advantages(kept_B.to(reward_B.dtype), torch.ones_like(reward_B), kept_B)
 
 
-AdvantageFunction = Callable[[Tensor, Tensor, int, Algorithm, History], Advantages]
-"""(answer log-probs r_B, normalised rewards R_B, G, settings, history of R) -> advantages."""
+@dataclass(frozen=True, slots=True)
+class AdvantageBatch:
+    """What advantages are computed from."""
 
-ADVANTAGES: dict[str, AdvantageFunction] = {
-    "group": lambda raw_B, _, samples, settings, __: group_advantages(raw_B, samples, settings.sigma_floor),
-    "normalized": lambda _, reward_B, __, ___, ____: unscaled(reward_B),
-    "raw": lambda raw_B, _, __, ___, ____: unscaled(raw_B),
-    "ema": lambda _, reward_B, __, ___, history: ema_advantages(reward_B, history),
-    "expert": lambda _, reward_B, __, settings, history: expert_advantages(
-        reward_B, history, settings.expert_threshold, settings.expert_warmup
-    ),
-}
+    reward_B: Tensor
+    """Rewards of the B CoTs, problem-major."""
+    normalized_B: Tensor
+    """The same less the baseline's; `reward_B` itself where the advantage does not need the baseline."""
+    samples: int
+    """G."""
+    settings: Algorithm
+    history: History
+    """Of the normalised rewards of earlier steps."""
+
+
+AdvantageFunction = Callable[..., Advantages | Tensor]
+"""(AdvantageBatch, **algorithm.advantage_args) -> advantages, or [B] to be taken as they are.
+
+One whose attribute `needs_baseline` is False gets no baseline, which is then scored for reporting only.
+"""
+
+
+def _group(batch: AdvantageBatch) -> Advantages:
+    return group_advantages(batch.reward_B, batch.samples, batch.settings.sigma_floor)
+
+
+def _normalized(batch: AdvantageBatch) -> Advantages:
+    return unscaled(batch.normalized_B)
+
+
+def _raw(batch: AdvantageBatch) -> Advantages:
+    return unscaled(batch.reward_B)
+
+
+def _ema(batch: AdvantageBatch) -> Advantages:
+    return ema_advantages(batch.normalized_B, batch.history)
+
+
+def _expert(batch: AdvantageBatch) -> Advantages:
+    settings = batch.settings
+    return expert_advantages(batch.normalized_B, batch.history, settings.expert_threshold, settings.expert_warmup)
+
+
+ADVANTAGES: Registry[AdvantageFunction] = Registry(
+    "advantage", {"group": _group, "normalized": _normalized, "raw": _raw, "ema": _ema, "expert": _expert}
+)
 WITHOUT_BASELINE = ("group", "raw")
-"""Advantages that do not depend on the baseline b, which is then scored for reporting only."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdvantageRule:
+    """The advantage that a config names."""
+
+    name: str
+    function: AdvantageFunction
+    needs_baseline: bool
+
+    def __call__(self, batch: AdvantageBatch, step: int) -> Advantages:
+        """Return the advantages of a step (counted from 0).
+
+        Raises `HookError` when the user's own function raises, or does not return one finite number a CoT.
+        """
+        if not is_code(self.name):
+            found = self.function(batch)
+            assert isinstance(found, Advantages)
+            return found
+        with hook("advantage", self.name, step + 1):
+            found = self.function(batch, **batch.settings.advantage_args)
+        found = found if isinstance(found, Advantages) else unscaled(torch.as_tensor(found).to(batch.reward_B))
+        check_values("advantage", self.name, step + 1, found.advantage_B, len(batch.reward_B))
+        return found
+
+
+def advantages_of(settings: Algorithm) -> AdvantageRule:
+    """Return the advantage that the settings name. Raises `UserError` for code that cannot be had."""
+    name = settings.advantage
+    function = ADVANTAGES.resolve(name)
+    needs_baseline = name not in WITHOUT_BASELINE and getattr(function, "needs_baseline", True)
+    return AdvantageRule(name, function, needs_baseline)

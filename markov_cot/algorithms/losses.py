@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from markov_cot.algorithms.types import Advantages, CotScores, FloatB, FloatBL, FloatNV
+from markov_cot.config.schema import Algorithm
+from markov_cot.utils.hooks import HookError, hook
+from markov_cot.utils.plugins import Registry, is_code
 
 PolicyLoss = Callable[..., Tensor]
 """(log-probs [B, L], those before the update [B, L], advantages [B], weight_BL=) -> loss of each sequence [B]."""
@@ -170,5 +174,26 @@ def loss_terms(
     )
 
 
-POLICY_LOSSES: dict[str, Callable[..., Tensor]] = {"policy_gradient": policy_gradient, "ppo": ppo}
+POLICY_LOSSES: Registry[PolicyLoss] = Registry("loss", {"policy_gradient": policy_gradient, "ppo": ppo})
 KL_ESTIMATORS: dict[str, KlEstimator] = {"k1": k1, "k3": k3}
+
+
+def policy_loss_of(settings: Algorithm) -> PolicyLoss:
+    """Return the policy loss that the settings name. Raises `UserError` for code that cannot be had.
+
+    The user's own raises `HookError` when it raises, or does not return a loss of each sequence.
+    """
+    function = POLICY_LOSSES.resolve(settings.loss)
+    if settings.loss == "ppo":
+        return partial(function, clip=settings.clip, clip_high=settings.clip_high)
+    if not is_code(settings.loss):
+        return function
+
+    def own(logp_BL: Tensor, old_logp_BL: Tensor, advantage_B: Tensor, *, weight_BL: Tensor | None = None) -> Tensor:
+        with hook("loss", settings.loss):
+            loss_B = function(logp_BL, old_logp_BL, advantage_B, weight_BL=weight_BL, **settings.loss_args)
+            if not isinstance(loss_B, Tensor) or loss_B.shape != advantage_B.shape:
+                raise HookError(f"loss {settings.loss}: must return a tensor of shape {tuple(advantage_B.shape)}")
+        return loss_B
+
+    return own

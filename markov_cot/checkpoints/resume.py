@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from markov_cot.checkpoints.checkpoint import FoundCheckpoint
-from markov_cot.config.schema import Config, flatten
+from markov_cot.config.loading import flatten
+from markov_cot.config.schema import Config
 from markov_cot.data.registry import dataset_names
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from markov_cot.checkpoints.checkpoint import list_steps
 from markov_cot.checkpoints.run_lock import RunLock
-from markov_cot.config.schema import Config, dump_config
+from markov_cot.config.loading import dump_config
+from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.files import replace_file
 from markov_cot.utils.layout import CONFIG, LOG, check_run_name

@@ -10,7 +10,8 @@ from typing import Any
 from markov_cot.alarms.advice import Advice, remedy
 from markov_cot.alarms.monitor import Event
 from markov_cot.cli.again import train_from
-from markov_cot.config.schema import Config, flatten
+from markov_cot.config.loading import flatten
+from markov_cot.config.schema import Config
 
 
 def advice_so_far(alarms: Path) -> Advice:

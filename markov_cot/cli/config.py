@@ -21,7 +21,7 @@ def config_command(recipe: str | None, as_json: bool) -> None:
     The values are those of RECIPE, or the defaults. What is printed is itself a file that `markov-cot train FILE.yaml`
     reads; single settings are changed with --set, as in --set optim.lr=3e-5.
     """
-    from markov_cot.config.schema import build_config, read_recipe
+    from markov_cot.config.loading import build_config, read_recipe
     from markov_cot.config.setting_list import list_settings, walk
     from markov_cot.utils.text import visible
 

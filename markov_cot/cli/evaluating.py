@@ -15,6 +15,7 @@ from rich.table import Table
 
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.tables import print_table
+from markov_cot.config.loading import read_assignments
 from markov_cot.evaluation import item_metrics as scores
 from markov_cot.evaluation.evaluate import Advance, EvalReport, Request, Track, evaluate
 from markov_cot.evaluation.learning_curve import Curve, evaluate_all
@@ -76,7 +77,7 @@ def make_request(options: Mapping[str, Any], settings: tuple[str, ...]) -> Reque
         seed=seed,
         batch=options["batch"],
         out=Path(options["out"]) if options["out"] else None,
-        overrides=Overrides(options["model"], options["data_dir"], settings),
+        overrides=Overrides(options["model"], options["data_dir"], read_assignments(settings)),
     )
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from markov_cot.cli.tables import print_table
-from markov_cot.training.trainer import Trainer, Watcher
+from markov_cot.training.trainer import Observer, Trainer
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.profiling import PHASES, PREFIX
 
@@ -28,7 +28,7 @@ def check_steps(left: int) -> None:
 
 
 @contextlib.contextmanager
-def profiled(console: Console, trainer: Trainer, watch: Watcher) -> Iterator[Watcher]:
+def profiled(console: Console, trainer: Trainer, watch: Observer) -> Iterator[Observer]:
     """`watch`, which within it also tells a profiler of each step. The trace goes into the run's folder."""
     check_steps(trainer.session.config.steps - trainer.progress.step)
     folder = trainer.session.folders.run / FOLDER

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.streams import typed
+from markov_cot.config.loading import read_assignments
 from markov_cot.evaluation.evaluate import Request
 from markov_cot.evaluation.loaded_model import Overrides
 from markov_cot.evaluation.samples import Shown, Written, show
@@ -44,7 +45,7 @@ def run_sample(
         tasks=(SuiteTask(dataset=options["dataset"]),) if options["dataset"] else (),
         task_fields={"split": options["split"], "temperature": options["temperature"] or None},
         seed=options["seed"],
-        overrides=Overrides(options["model"], options["data_dir"], settings),
+        overrides=Overrides(options["model"], options["data_dir"], read_assignments(settings)),
     )
     shown = show(request, question, choices, options["count"])
     if as_json:

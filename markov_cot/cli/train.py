@@ -48,12 +48,12 @@ def train_command(
         "data.skip_bad_rows": skip_bad_rows or None,
     }
     from markov_cot.cli.training import run_train
+    from markov_cot.config.loading import read_assignments
 
     given = {k: v for k, v in options.items() if v is not None}
     return run_train(
         config,
-        given,
-        settings,
+        given | read_assignments(settings),
         run,
         resume=resume,
         accept_changes=accept_changes,

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -24,19 +23,11 @@ from markov_cot.cli.profiling import check_steps, profiled
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
-from markov_cot.config.schema import (
-    Checkpoint,
-    Config,
-    apply_override,
-    build_config,
-    flatten,
-    read_recipe,
-    recipe_names,
-)
+from markov_cot.config.schema import Checkpoint
 from markov_cot.data.catalog import nearest
-from markov_cot.data.own import own_name
 from markov_cot.distributed.process_group import PATIENCE, leave, noticing_loss
 from markov_cot.evaluation.validation import Score
+from markov_cot.training.options import resolve_config
 from markov_cot.training.setup import Session, open_session
 from markov_cot.training.trainer import Trainer, TrainResult
 from markov_cot.training.unstarted import undone_if_it_never_starts
@@ -45,7 +36,6 @@ from markov_cot.utils.layout import ALARMS, CONFIG, check_run_name, newest_run, 
 from markov_cot.utils.text import visible
 
 DONE, STOPPED = 0, 3
-QUICKSTART = "quickstart"
 SAVES_FOR_ROLLBACK = 10
 """Checkpoints in a run below which a rollback is said to lose much of it."""
 WIDEST_BAR, NARROWEST_BAR, TIME_LEFT = 20, 4, 9
@@ -53,30 +43,9 @@ WIDEST_BAR, NARROWEST_BAR, TIME_LEFT = 20, 4, 9
 STYLES = {"cleared": "green", "warn": "yellow", "critical": "bold red"}
 
 
-def resolve_config(
-    recipe: str | None, options: Mapping[str, Any], settings: tuple[str, ...], saved: Path | None = None
-) -> tuple[Config, str]:
-    """The validated config and the recipe's name. `saved` is the config of a run that is resumed."""
-    dataset = options.get("data.dataset")
-    source = str(saved) if saved else recipe or (dataset if dataset in recipe_names() else None)
-    if source is None and dataset is None:
-        source = QUICKSTART
-    # A dataset of the user's own has no recipe; it starts from the defaults.
-    values = read_recipe(source) if source else {}
-    for key, value in options.items():
-        apply_override(values, f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}")
-    for assignment in settings:
-        apply_override(values, assignment)
-    name = Path(source).stem if source else own_name(str(dataset))
-    # What a run may not be called. Whether there is such a file is for whoever reads it to say.
-    name = "".join(char if char.isprintable() and char != "\\" else "-" for char in name)
-    return build_config(values, source or "settings"), name
-
-
 def run_train(
     recipe: str | None,
-    options: Mapping[str, Any],
-    settings: tuple[str, ...],
+    settings: Mapping[str, Any],
     run: str | None,
     *,
     resume: bool,
@@ -92,10 +61,10 @@ def run_train(
     with ending_at_once(), stop_on_signal(terminated) as stop, noticing_loss():
         saved = None
         if resume:
-            run, saved = _saved_config(console, run, options, settings)
+            run, saved = _saved_config(console, run, settings)
             if recipe is not None:
                 console.print(visible(f"{recipe} is not read: a resumed run has settings of its own"), soft_wrap=True)
-        config, name = resolve_config(recipe, options, settings, saved)
+        config, name = resolve_config(recipe, settings, saved)
         if profile:
             check_steps(config.steps)
         session = open_session(config, run, name, resume=resume, accept_changes=accept_changes, checkpoint=checkpoint)
@@ -148,13 +117,11 @@ def _check_options(*, resume: bool, accept_changes: bool, checkpoint: str | None
             raise UserError(f"{option}: has a meaning only with --resume")
 
 
-def _saved_config(
-    console: Console, run: str | None, options: Mapping[str, Any], settings: tuple[str, ...]
-) -> tuple[str, Path]:
+def _saved_config(console: Console, run: str | None, settings: Mapping[str, Any]) -> tuple[str, Path]:
     """Name and config of the run to resume: the newest, unless it is named."""
     if run is not None:
         check_run_name(run)
-    runs_dir = Path(read_overrides(options, settings).get("checkpoint.runs_dir", Checkpoint().runs_dir))
+    runs_dir = Path(settings.get("checkpoint.runs_dir", Checkpoint().runs_dir))
     if run is None:
         run = newest_run(runs_dir, CONFIG)
         if run is None:
@@ -167,14 +134,6 @@ def _saved_config(
         hint = nearest(run, others).rstrip("?") if others else ""
         raise UserError(f"run {run}: {there}{hint}; leave out --resume to start the run")
     return run, path
-
-
-def read_overrides(options: Mapping[str, Any], settings: tuple[str, ...]) -> dict[str, Any]:
-    """Options and `--set` assignments as one flat mapping."""
-    values: dict[str, Any] = {}
-    for assignment in settings:
-        apply_override(values, assignment)
-    return dict(options) | flatten(values)
 
 
 def _introduce(console: Console, session: Session) -> None:

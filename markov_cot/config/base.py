@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from markov_cot.utils.plugins import is_code, unknown
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -13,6 +16,19 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Validates a setting that names an implementation: one of those known, or the user's own code."""
+
+    seam: str
+    known: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        if value not in self.known and not is_code(value):
+            raise ValueError(unknown(value, self.known))
+        return value
 
 
 def _is_numeric(annotation: Any) -> bool:

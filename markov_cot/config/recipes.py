@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from markov_cot.config.schema import RECIPES, build_config, flatten, read_recipe, recipe_names
+from markov_cot.config.loading import RECIPES, build_config, flatten, read_recipe, recipe_names
 from markov_cot.config.yaml_files import packaged_folder
 
 

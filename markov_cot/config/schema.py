@@ -1,23 +1,19 @@
-"""Typed configuration: YAML recipes, `--set group.key=value` overrides, validation.
+"""The typed configuration: every setting, its type, its default and its meaning.
 
 A run's whole behaviour is one frozen `Config`. Unknown keys and wrong types are the user's errors and name the key.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from markov_cot.config.alarms import Alarms
-from markov_cot.config.base import Fraction, Group, NotNegative, Positive, PositiveFloat, Seed, Weight
-from markov_cot.config.yaml_files import packaged_folder, read_text_file, read_yaml, write_yaml
-from markov_cot.utils.errors import UserError
+from markov_cot.config.base import Fraction, Group, Named, NotNegative, Positive, PositiveFloat, Seed, Weight
 
-RECIPES = ("markov_cot.configs", "configs")
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
 class Data(Group):
@@ -120,6 +116,14 @@ class Reward(Group):
     """Who scores the reward and who answers in validation and evaluation."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over the answer's tokens."""
+    function: Annotated[str, AfterValidator(Named("reward", ("answer_logprob",)))] = "answer_logprob"
+    """The answer's log-prob (the paper's), or your own function of a RewardBatch."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of your own reward."""
+    form: Annotated[str, AfterValidator(Named("reward form", ("logprob",)))] = "logprob"
+    """What becomes of the log-probs of an answer's tokens: their reduction, or your own function of them."""
+    form_args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of your own form."""
     baseline_every: Positive = 10
     """Steps between scorings of the baseline CoT; it cancels in group advantages and is for reporting."""
 
@@ -127,10 +131,17 @@ class Reward(Group):
 class Algorithm(Group):
     """Which advantage and which loss; docs/algorithms.md has the formulas."""
 
-    advantage: Literal["group", "normalized", "raw", "ema", "expert"] = "group"
+    advantage: Annotated[str, AfterValidator(Named("advantage", ("group", "normalized", "raw", "ema", "expert")))] = (
+        "group"
+    )
     """group: GRPO. normalized: the reward less the baseline. raw: the reward. ema: less a moving average.
     expert: 1 for rewards far above their history, 0 for the rest (expert iteration)."""
-    loss: Literal["policy_gradient", "ppo"] = "policy_gradient"
+    advantage_args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of your own advantage."""
+    loss: Annotated[str, AfterValidator(Named("loss", ("policy_gradient", "ppo")))] = "policy_gradient"
+    """Of each sequence, from its tokens' log-probs and its advantage."""
+    loss_args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of your own loss."""
     """policy_gradient: advantage times log-prob. ppo: the clipped ratio, for more than one update a step."""
     sigma_floor: PositiveFloat = 1e-3
     """Nats. A group whose rewards deviate less is dead: it gets no policy gradient."""
@@ -219,6 +230,12 @@ class Tracking(Group):
 
     samples_every: Positive = 50
     """Steps between sample CoTs (text) and histograms."""
+    trackers: tuple[Annotated[str, AfterValidator(Named("tracker", TRACKERS))], ...] = ("tensorboard",)
+    """Besides the JSONL log: tensorboard, wandb, mlflow, trackio, or your own as package.module:attribute."""
+    args: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Keyword arguments of a tracker, by its name: {wandb: {project: mine}}."""
+    rollouts: NotNegative = 0
+    """Steps between full rollouts (every CoT with ids, log-probs, reward and advantage); 0 writes none."""
 
 
 class Config(Group):
@@ -247,6 +264,10 @@ class Config(Group):
             raise ValueError(
                 "algorithm.actor_reward_weight: only with reward.answerer=actor; the critic has no gradient"
             )
+        if self.algorithm.actor_reward_weight and self.reward.function != "answer_logprob":
+            raise ValueError(
+                "algorithm.actor_reward_weight: only with reward.function=answer_logprob; others have no gradient"
+            )
         if 0 < self.algorithm.importance_cap < 1:
             raise ValueError(
                 "algorithm.importance_cap: at least 1, so that equal probabilities weigh 1; 0 switches it off"
@@ -258,118 +279,3 @@ class Config(Group):
         if self.data.terms[0] > self.data.terms[1]:
             raise ValueError("data.terms: the fewest come first, as in [2, 6]")
         return self
-
-
-def recipe_names() -> list[str]:
-    """Names of the installed recipes."""
-    folder = packaged_folder(*RECIPES)
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def read_recipe(name_or_path: str) -> dict[str, Any]:
-    """The mapping in a recipe (by name) or a YAML file (by path)."""
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        text, where = read_text_file(path, "config file"), str(path)
-    elif name_or_path in recipe_names():
-        text = (packaged_folder(*RECIPES) / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-        where = f"recipe {name_or_path}"
-    else:
-        names = recipe_names()
-        raise UserError(
-            f"recipe {name_or_path!r}: not known{_nearest(name_or_path, names)}; there are {', '.join(names)}"
-        )
-    values = read_yaml(text, where)
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a mapping of settings, got {type(values).__name__}")
-    for key in values:
-        if not isinstance(key, str):
-            raise UserError(f"{where}: unknown key {key!r}; keys are words")
-    return values
-
-
-def apply_override(values: dict[str, Any], assignment: str) -> None:
-    """Applies one `group.key=value` to `values` in place; the value is read as YAML."""
-    key, equals, text = assignment.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {assignment}: expected key=value, as in --set optim.lr=3e-5")
-    *groups, last = key.strip().split(".")
-    for group in groups:
-        inner = values.setdefault(group, {})
-        if not isinstance(inner, dict):
-            raise UserError(f"--set {assignment}: {group} is a setting, not a group")
-        values = inner
-    values[last] = read_yaml(text, f"--set {assignment}")
-
-
-def build_config(values: Mapping[str, Any], where: str) -> Config:
-    """Validates `values`; every fault becomes one `UserError` that names `where`, the key and what is right."""
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_explain(e) for e in error.errors()[:3])}") from None
-
-
-def dump_config(config: Config) -> str:
-    """The resolved config as YAML that `read_recipe` reads back to the same config."""
-    return write_yaml(config.model_dump(mode="json"))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _explain(error: Any) -> str:
-    location = _location(error["loc"])
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key}{_nearest_key(location)}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return f"{key}.{message}" if key and ":" in message else message
-    return f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}, got {error['input']!r}"
-
-
-def _location(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that lead to a setting. What pydantic adds is a place in a tuple or an alternative of a union."""
-    group: Any = Config
-    keys: list[str] = []
-    for part in loc:
-        if not isinstance(part, str) or not _fields_of(group):
-            break
-        keys.append(part)
-        field = _fields_of(group).get(part)
-        group = field.annotation if field else None
-    return keys
-
-
-def _nearest_key(location: list[str]) -> str:
-    group: type[BaseModel] = Config
-    for part in location[:-1]:
-        annotation = group.model_fields[part].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        group = annotation
-    prefix = "".join(f"{part}." for part in location[:-1])
-    elsewhere = [
-        f"{g}.{location[-1]}" for g, f in Config.model_fields.items() if location[-1] in _fields_of(f.annotation)
-    ]
-    if elsewhere:
-        return f"; did you mean {elsewhere[0]}?"
-    return _nearest(location[-1], group.model_fields, prefix) or f"; there are {', '.join(group.model_fields)}"
-
-
-def _fields_of(annotation: Any) -> Mapping[str, Any]:
-    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
-
-
-def _nearest(word: str, among: Iterable[str], prefix: str = "") -> str:
-    """ "; did you mean X?" for the closest of `among`, or nothing."""
-    close = difflib.get_close_matches(word, list(among), n=1)
-    return f"; did you mean {prefix}{close[0]}?" if close else ""

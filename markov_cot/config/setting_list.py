@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
+from markov_cot.config.base import Named
 from markov_cot.config.schema import Config
 
 NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
@@ -62,7 +63,7 @@ def _walk(group: BaseModel, defaults: BaseModel, prefix: str) -> Iterator[Headin
             value=_plain(value),
             default=_plain(default),
             type=_in_words(field.annotation, field.metadata),
-            choices=_choices(field.annotation),
+            choices=_choices(field.annotation, field.metadata),
             meaning=_meaning(type(group), name),
         )
 
@@ -80,8 +81,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _choices(annotation: Any) -> list[str] | None:
+def _choices(annotation: Any, metadata: list[Any]) -> list[str] | None:
+    if named := _named(metadata):
+        return list(named.known)
     return list(get_args(annotation)) if get_origin(annotation) is Literal else None
+
+
+def _named(metadata: list[Any]) -> Named | None:
+    functions = (each.func for each in metadata if isinstance(each, AfterValidator))
+    return next((function for function in functions if isinstance(function, Named)), None)
 
 
 def _in_words(annotation: Any, metadata: list[Any]) -> str:
@@ -93,8 +101,12 @@ def _in_words(annotation: Any, metadata: list[Any]) -> str:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _in_words(parts[0], list(parts[1:]) + metadata)
+    if named := _named(metadata):
+        return " | ".join([*named.known, "package.module:attribute"])
     if origin is Literal:
         return " | ".join(parts)
+    if origin is dict:
+        return "mapping"
     if origin in (Union, types.UnionType):
         return " or ".join(_in_words(part, []) for part in parts)
     if origin is tuple:

@@ -115,6 +115,11 @@ class Prompts:
         prompt = self._prompt(shown, problem.kind)
         return AnswerContext((*prompt, *cot_ids, *suffix), tuple(answer_ids), len(prompt))
 
+    def decode(self, cots: Sequence[Sequence[int]]) -> list[str]:
+        """Return the texts of CoTs, for people and for rewards; contexts are built from their ids."""
+        texts: list[str] = self.tokenizer.batch_decode(cots)
+        return texts
+
     def _prompt(self, shown: str, kind: Kind) -> list[int]:
         if self._template:
             text = self._template.render(f"{shown}\n\n{INSTRUCTIONS[kind]}")

@@ -20,6 +20,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
+from markov_cot.config.loading import read_assignments
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext
@@ -80,10 +81,10 @@ class MarkovianLM(LM):  # type: ignore[misc]
             max_batch_size: not used; the harness passes it.
         """
         super().__init__()
-        settings = {"checkpoint.checkpoints_dir": checkpoints_dir, "checkpoint.runs_dir": runs_dir}
+        settings: dict[str, Any] = {"checkpoint.checkpoints_dir": checkpoints_dir, "checkpoint.runs_dir": runs_dir}
         given = {"rollout.length": length, "model.dtype": dtype, "model.device": _device(device)}
-        settings |= {key: str(value) for key, value in given.items() if value is not None}
-        overrides = Overrides(model, None, tuple(f"{key}={value}" for key, value in settings.items()))
+        settings |= read_assignments(f"{key}={value}" for key, value in given.items() if value is not None)
+        overrides = Overrides(model, None, settings)
         name = checkpoint or default_name(run, Path(checkpoints_dir))
         source = read_source(locate(name, run, Path(checkpoints_dir)), overrides)
         config = source.config(SuiteTask(dataset=dataset) if dataset else source.default_task())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints import manifest
 from markov_cot.checkpoints.foreign_adapters import ForeignAdapter
-from markov_cot.config.schema import Config, Prompt, apply_override, build_config, read_recipe, recipe_names
+from markov_cot.config.loading import apply, build_config, read_recipe, recipe_names
+from markov_cot.config.schema import Config, Prompt
 from markov_cot.data.own import same_data
 from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.locate import CheckpointRef
@@ -33,27 +34,19 @@ class Overrides:
 
     model: str | None = None
     data_dir: str | None = None
-    settings: tuple[str, ...] = ()
-    """`key=value` assignments."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """By key, with dots."""
 
     def apply(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Puts the wishes into `values`."""
+        """Put the overrides into `values`."""
         if self.model is not None and self.model != values.get("model", {}).get("name"):
             values = {**values, "model": {**values.get("model", {}), "revision": None}}  # it was the other model's
         named = {"model.name": self.model, "data.data_dir": self.data_dir}
-        for key, value in named.items():
-            if value is not None:
-                apply_override(values, f"{key}={_yaml(value)}")
-        for assignment in self.settings:
-            apply_override(values, assignment)
-        return values
+        return apply(values, {key: value for key, value in named.items() if value is not None} | dict(self.settings))
 
     def folder(self, key: str) -> Path:
         """The folder that `checkpoint.<key>` names, which has to be known before a checkpoint's own settings are."""
-        values: dict[str, Any] = {}
-        for assignment in self.settings:
-            apply_override(values, assignment)
-        return Path(getattr(build_config(values, "--set").checkpoint, key))
+        return Path(getattr(build_config(apply({}, self.settings), "--set").checkpoint, key))
 
 
 @dataclass(frozen=True)
@@ -179,8 +172,3 @@ def _device(name: str) -> torch.device:
     if not available[name]:
         raise UserError(f"model.device: there is no {name} device here; set model.device=auto")
     return torch.device(name)
-
-
-def _yaml(value: str) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True).splitlines()[0]
-    return text

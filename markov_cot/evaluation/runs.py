@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.checkpoints.run_lock import is_locked
-from markov_cot.config.schema import Config, build_config, read_recipe
+from markov_cot.config.loading import build_config, read_recipe
+from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SUMMARY, run_names
 

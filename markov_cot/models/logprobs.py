@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,6 +22,24 @@ from markov_cot.models.policy import Policy, Prefix
 
 LOGITS_BYTES = 64 << 20
 """Most memory for one tensor of logits; about four of that size exist at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScores:
+    """What B answers score, token by token. Units: nats."""
+
+    sum_B: Tensor
+    """Log-prob of each answer."""
+    greedy_B: Tensor
+    """bool: whether each of its tokens is the most probable one."""
+    logps: list[Tensor]
+    """Log-probs of each answer's own tokens, newline included."""
+
+    def reduced(self, reduction: str) -> Tensor:
+        """Return [B]: "mean" in nats per answer token, or "sum" in nats."""
+        if reduction == "sum":
+            return self.sum_B
+        return self.sum_B / torch.tensor([len(logp_A) for logp_A in self.logps], device=self.sum_B.device)
 
 
 def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
@@ -141,18 +160,34 @@ def score_answers_from(
     policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str, reduction: str
 ) -> Tensor:
     """`score_answers` from their hidden states."""
-    sum_B, _ = _sum_answers(policy, hidden_BAd, contexts, role)
-    count_B = torch.tensor([len(c.answer_ids) for c in contexts], device=policy.device)
-    return sum_B / count_B if reduction == "mean" else sum_B
+    return score_answer_tokens(policy, hidden_BAd, contexts, role).reduced(reduction)
 
 
 def score_answers_in_batches(
     policy: Policy, contexts: Sequence[AnswerContext], role: str, reduction: str, token_budget: int
 ) -> Tensor:
     """`score_answers` without gradient, over any number of contexts."""
+    return score_answer_tokens_in_batches(policy, contexts, role, token_budget).reduced(reduction)
+
+
+@torch.no_grad()
+def score_answer_tokens_in_batches(
+    policy: Policy, contexts: Sequence[AnswerContext], role: str, token_budget: int
+) -> AnswerScores:
+    """`score_answer_tokens` over any number of contexts."""
     widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
-    parts = [score_answers(policy, contexts[part], role, reduction) for part in slices_within(widths, token_budget)]
-    return torch.cat(parts) if parts else torch.zeros(0, device=policy.device)
+    parts = [
+        score_answer_tokens(policy, answer_hidden(policy, contexts[part], role), contexts[part], role)
+        for part in slices_within(widths, token_budget)
+    ]
+    if not parts:
+        none_B = torch.zeros(0, device=policy.device)
+        return AnswerScores(none_B, none_B.bool(), [])
+    return AnswerScores(
+        torch.cat([part.sum_B for part in parts]),
+        torch.cat([part.greedy_B for part in parts]),
+        [logp_A for part in parts for logp_A in part.logps],
+    )
 
 
 @torch.no_grad()
@@ -164,19 +199,19 @@ def score_choices(
     scores: list[tuple[float, bool]] = []
     for part in slices_within(widths, token_budget):
         hidden_BAd = answer_hidden(policy, contexts[part], role)
-        sum_B, greedy_B = _sum_answers(policy, hidden_BAd, contexts[part], role)
-        scores += zip(sum_B.tolist(), greedy_B.tolist(), strict=True)
+        found = score_answer_tokens(policy, hidden_BAd, contexts[part], role)
+        scores += zip(found.sum_B.tolist(), found.greedy_B.tolist(), strict=True)
     return scores
 
 
-def _sum_answers(
+def score_answer_tokens(
     policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str
-) -> tuple[Tensor, Tensor]:
-    """Summed log-prob [B] of each answer, and [B] whether each of its tokens is the most probable one.
+) -> AnswerScores:
+    """Return the log-prob of every token of each answer, from the hidden states that predict them.
 
-    Logits exist for a few answers at a time.
+    With gradient where it is enabled. Logits exist for a few answers at a time.
     """
-    sums, greedy = [], []
+    sums, greedy, logps = [], [], []
     for rows in slices_within([hidden_BAd.shape[1] * policy.vocabulary * 4] * len(contexts), LOGITS_BYTES):
         answer_BA = pad_left([c.answer_ids for c in contexts[rows]], policy.pad_id, policy.device)
         with policy.acting_as(role):
@@ -185,7 +220,8 @@ def _sum_answers(
         logp_BA = _at(logp_BAV, answer_BA.ids_BT)
         sums.append(logp_BA.where(inside_BA, logp_BA.new_zeros(())).sum(1))
         greedy.append(((logp_BAV.argmax(-1) == answer_BA.ids_BT) | ~inside_BA).all(1))
-    return torch.cat(sums), torch.cat(greedy)
+        logps += [logp_A[-len(c.answer_ids) :] for logp_A, c in zip(logp_BA, contexts[rows], strict=True)]
+    return AnswerScores(torch.cat(sums), torch.cat(greedy), logps)
 
 
 def _read_once(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:

@@ -92,11 +92,13 @@ def cot_metrics(cots: Sequence[Sequence[int]], texts: Sequence[str], problems: S
     return {key: sum(each) / len(cots) for key, each in values.items()}
 
 
-def reward_metrics(reward_B: Tensor, samples: int, sigma_floor: float) -> dict[str, float]:
-    """Of rewards in nats: mean, mean deviation within groups, and how many groups deviate less than the floor."""
+def reward_metrics(logprob_B: Tensor, reward_B: Tensor, samples: int, sigma_floor: float) -> dict[str, float]:
+    """Means of the answers' log-probs (nats) and of the reward in use; the reward's mean deviation within groups, and
+    how many groups deviate less than the floor."""
     sigma_P = reward_B.view(-1, samples).std(1, correction=0)
     return {
-        "reward/answer_logprob": reward_B.mean().item(),
+        "reward/answer_logprob": logprob_B.mean().item(),
+        "reward/value": reward_B.mean().item(),
         "reward/group_std": sigma_P.mean().item(),
         "reward/zero_variance_groups": float((sigma_P < sigma_floor).sum()),
     }

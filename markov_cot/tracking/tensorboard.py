@@ -1,90 +1,166 @@
-"""A run's TensorBoard files: one event file per start of the run, cut when the run goes back to an earlier step.
+"""TensorBoard: event files in the run's folder, rebuilt from the JSONL log whenever the run continues.
 
-A record is its length (8 bytes), a checksum of that (4), an `Event` message, and a checksum of it (4).
+So each step stands in them once, whatever a kill or a rollback left behind. Histograms, which the log does not hold,
+are kept from the files before. The files are torch's own, so whatever listens to its `SummaryWriter` hears them too.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
-import socket
-import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from google.protobuf.message import DecodeError
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+import numpy as np
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from torch.utils.tensorboard import FileWriter, SummaryWriter, summary
 
-from markov_cot.utils.files import AppendFile, replace_file
+from markov_cot.alarms.monitor import Event
+from markov_cot.tracking.base import RunInfo
+from markov_cot.tracking.run_log import NOTHING, read_rows
+from markov_cot.utils.layout import ALARMS, LOG, SAMPLES
+from markov_cot.utils.text import visible
 
-OF_THE_END = ("_hparams_/", "hparam/")
-"""Beginnings of the tags that are written when a run ends, and are void when it goes on."""
-_LENGTH = struct.Struct("<QI")
-_CHECKSUM = struct.Struct("<I")
-_number = itertools.count()
-
-
-class EventFile(AppendFile):
-    """Takes in summaries as torch.utils.tensorboard.summary makes them.
-
-    torch's own writer hands them to a thread, which ends at the first error and takes what it holds with it.
-    """
-
-    def __init__(self, folder: Path, first: int) -> None:
-        """Opens a new file. A TensorBoard that is watching forgets what it has of step `first` and later."""
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_number)}"
-        super().__init__(folder / name)
-        start = Event(wall_time=time.time(), step=first, session_log=SessionLog(status=SessionLog.START))
-        self.append(_record(Event(wall_time=time.time(), file_version="brain.Event:2")) + _record(start))
-
-    def add(self, step: int, *summaries: Summary) -> None:
-        """Adds the values of `summaries` at a step."""
-        values = [value for summary in summaries for value in summary.value]
-        self.append(_record(Event(wall_time=time.time(), step=step, summary=Summary(value=values))))
+_summary: Any = summary  # has no types
+FILES = "events.out.tfevents.*"
+ALARM = "alarm/"
+BINS = 30
+FIRST_SETTINGS = (
+    "optim.lr",
+    "model.name",
+    "data.dataset",
+    "seed",
+    "rollout.length",
+    "rollout.samples",
+    "algorithm.advantage",
+    "algorithm.loss",
+    "algorithm.kl_weight",
+)
+"""Columns that the HParams tab begins with."""
 
 
-def cut_events(folder: Path, last: int) -> None:
-    """Drops from a folder's event files what is of steps after `last`, what is torn, and what belongs to a run's end.
+def overview(dataset: str) -> dict[str, dict[str, tuple[str, list[str]]]]:
+    """Return the custom-scalars layout: a chart for each quantity worth watching, held-out accuracy with its band."""
+    accuracy = f"eval/{dataset}/accuracy"
+    return {
+        "Overview": {
+            "reward (nats per answer token)": (
+                "Multiline",
+                ["reward/answer_logprob", "reward/normalized", "reward/baseline_logprob"],
+            ),
+            "held-out accuracy": ("Margin", [accuracy, f"{accuracy}_low", f"{accuracy}_high"]),
+            "KL to the base (nats per token)": ("Multiline", ["policy/kl"]),
+            "entropy (nats per token)": ("Multiline", ["policy/entropy"]),
+            "ratio": ("Multiline", ["ppo/ratio_mean", "ppo/ratio_max", "policy/reference_ratio"]),
+            "repetition": ("Multiline", ["cot/repetition"]),
+            "answer stands in the CoT": ("Multiline", ["cot/answer_in_cot"]),
+        }
+    }
 
-    A later start's mark is dropped too: should the clock have gone back, TensorBoard would read the files in the wrong
-    order, and it would hide what comes after.
-    """
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        content = path.read_bytes()
-        events = list(_events(content))
-        kept = [record for record, event in events if _stays(event, last)]
-        if not any(event.HasField("summary") and _stays(event, last) for _, event in events):
+
+class TensorBoardTracker:
+    """Writes what the log holds already, and then what comes."""
+
+    def __init__(self, run: RunInfo) -> None:
+        """Raises `OSError` when the folder cannot be written."""
+        self._run = run
+        self._raised: set[str] = set()
+        self._writer: SummaryWriter
+        self._file: FileWriter
+        self._open(run.step)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One point of every metric. An alarm's flag has a chart from when it is first raised."""
+        self._scalars(step, values, time.time())
+
+    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Sample CoTs as text."""
+        texts = ("\n".join(_verbatim(f"{k}: {v}") for k, v in row.items() if k != "step") for row in rows)
+        self._writer.add_text("samples", "\n\n---\n\n".join(texts), step)
+
+    def alarms(self, events: Sequence[Event]) -> None:
+        """Diagnoses as text."""
+        for event in events:
+            self._alarm(event.alarm, event.diagnosis, event.step)
+
+    def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Distributions over a step's CoTs."""
+        for tag, array in values.items():
+            self._writer.add_histogram(tag, array, step, bins=BINS)
+
+    def finish(self, step: int, scores: Mapping[str, float]) -> None:
+        """The run's settings beside its scores in the HParams tab."""
+        settings = self._run.settings
+        order = [*FIRST_SETTINGS, *(key for key in settings if key not in FIRST_SETTINGS)]
+        plain = {key: _hparam(settings[key]) for key in order if key in settings}
+        for each in _summary.hparams(plain, dict(scores)):
+            self._file.add_summary(each, step)
+        for key, value in scores.items():
+            self._writer.add_scalar(key, value, step)
+
+    def rewind(self, step: int) -> None:
+        """Rebuild the files from the log, which ends at `step`."""
+        self.close()
+        self._open(step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+    def _open(self, last: int) -> None:
+        files = sorted(self._run.folder.glob(FILES))
+        histograms = [event for path in files for event in _histograms(path, last)]
+        for path in files:
             path.unlink()
-        elif (whole := b"".join(kept)) != content:
-            replace_file(path, whole)
+        # To a TensorBoard that is watching, a step to purge from says that all it has seen is void.
+        self._writer = SummaryWriter(str(self._run.folder), purge_step=None if last == NOTHING else 0)
+        assert self._writer.file_writer is not None
+        self._file = self._writer.file_writer
+        self._writer.add_custom_scalars(overview(self._run.dataset))
+        if last != NOTHING:
+            self._rebuild(self._run.folder)
+            for event in histograms:
+                self._file.add_event(event, event.step, event.wall_time)
+
+    def _rebuild(self, folder: Path) -> None:
+        rows = read_rows(folder / LOG)
+        for row, when in zip(rows, _wall_times(rows), strict=True):
+            values = {key: float("nan") if value is None else value for key, value in row.items() if key != "step"}
+            self._scalars(row["step"], values, when)
+        for step, group in groupby(read_rows(folder / SAMPLES), key=lambda row: row["step"]):
+            self.samples(step, list(group))
+        for row in read_rows(folder / ALARMS):
+            self._alarm(row["alarm"], row["diagnosis"], row["step"])
+
+    def _scalars(self, step: int, values: Mapping[str, float], when: float) -> None:
+        self._raised |= {key for key, value in values.items() if key.startswith(ALARM) and value}
+        shown = {key: value for key, value in values.items() if not key.startswith(ALARM) or key in self._raised}
+        merged = _summary.Summary(value=[v for k, x in shown.items() for v in _summary.scalar(k, x).value])
+        self._file.add_summary(merged, step, when)
+
+    def _alarm(self, name: str, diagnosis: str, step: int) -> None:
+        self._writer.add_text(ALARM + name, _verbatim(diagnosis), step)
 
 
-def _stays(event: Event, last: int) -> bool:
-    if event.HasField("summary"):
-        return event.step <= last and not any(value.tag.startswith(OF_THE_END) for value in event.summary.value)
-    return bool(event.HasField("file_version"))
+def _histograms(path: Path, last: int) -> Iterator[Any]:
+    """The events of a file that hold histograms of steps up to `last`; a torn end is passed over."""
+    for event in LegacyEventFileLoader(str(path)).Load():
+        if event.step <= last and any(value.HasField("histo") for value in event.summary.value):
+            yield event
 
 
-def _events(content: bytes) -> Iterator[tuple[bytes, Event]]:
-    """Whole records and what is in them, up to the first that is not whole."""
-    position = 0
-    while position + _LENGTH.size <= len(content):
-        length, _ = _LENGTH.unpack_from(content, position)
-        end = position + _LENGTH.size + length + _CHECKSUM.size
-        try:
-            event = Event.FromString(content[position + _LENGTH.size : end - _CHECKSUM.size])
-        except DecodeError:
-            return
-        if _record(event) != content[position:end]:
-            return
-        yield content[position:end], event
-        position = end
+def _wall_times(rows: Sequence[Mapping[str, Any]]) -> Iterable[float]:
+    """When each row was logged, as far as the steps' own times tell: the last of them now."""
+    seconds = [float(row.get("perf/step_seconds") or 0.0) for row in rows]
+    ends = np.cumsum(seconds)
+    return (time.time() - (ends[-1] - ends)).tolist() if len(ends) else []
 
 
-def _record(event: Event) -> bytes:
-    data: bytes = event.SerializeToString()
-    length = struct.pack("<Q", len(data))
-    return length + _CHECKSUM.pack(masked_crc32c(length)) + data + _CHECKSUM.pack(masked_crc32c(data))
+def _hparam(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, (bool, int, float)) else visible(str(value))
+
+
+def _verbatim(text: str) -> str:
+    """Text as Markdown that shows it as it is: one indented block, without codes that would end it."""
+    return "\n".join("    " + line for line in visible(text).split("\n"))

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from markov_cot.algorithms.advantages import ADVANTAGES, WITHOUT_BASELINE, History
+from markov_cot.algorithms.advantages import AdvantageBatch, History, advantages_of
 from markov_cot.algorithms.types import Advantages, Rollouts
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts
 from markov_cot.distributed.process_group import ALONE, Processes
-from markov_cot.models.logprobs import cot_hidden_in_batches, score_answers_in_batches
-from markov_cot.models.memory import ROLLOUT, SCORE, TokenBudgets
+from markov_cot.models.memory import SCORE, TokenBudgets
 from markov_cot.models.policy import Policy
-from markov_cot.rewards.answer_logprob import CRITIC, Baseline, answer_contexts
-from markov_cot.rollouts.sampling import sample_cots_in_parts, uniforms
+from markov_cot.models.scorer import Scorer
+from markov_cot.rewards.answer_logprob import CRITIC, Baseline, Reward, Rewards
+from markov_cot.rewards.hooks import RewardFunction
+from markov_cot.rollouts.sampler import Sampler
+from markov_cot.rollouts.sampling import uniforms
 from markov_cot.tracking.metrics import cot_metrics, reward_metrics
 from markov_cot.utils.profiling import profile_span, seconds_since
 
@@ -37,8 +39,8 @@ class Experience:
     rollouts: Rollouts
     answers: list[AnswerContext]
     """Of this process's own sequences."""
-    reward_B: Tensor
-    """Answer log-probs r_i."""
+    rewards: Rewards
+    """Of all sequences."""
     advantages: Advantages
     reference_BLd: Tensor
     """The reference's hidden states that predict each CoT token of the process's own sequences; its log-probs are made
@@ -49,7 +51,7 @@ class Experience:
     @property
     def contexts(self) -> list[list[int]]:
         """Question context of each of the B sequences."""
-        return [self.rollouts.contexts[i // self.rollouts.samples] for i in range(len(self.reward_B))]
+        return [self.rollouts.contexts[i // self.rollouts.samples] for i in range(len(self.rewards.reward_B))]
 
     @property
     def own(self) -> range:
@@ -65,10 +67,20 @@ class Collector:
     """Samples and scores a step's CoTs."""
 
     def __init__(
-        self, policy: Policy, prompts: Prompts, config: Config, budgets: TokenBudgets, processes: Processes = ALONE
+        self,
+        policy: Policy,
+        prompts: Prompts,
+        config: Config,
+        budgets: TokenBudgets,
+        processes: Processes = ALONE,
+        reward: RewardFunction | None = None,
     ) -> None:
+        """`reward` is used instead of what `config.reward.function` names."""
         self._policy, self._prompts, self._config, self._budgets = policy, prompts, config, budgets
         self._processes = processes
+        self._sampler, self._scorer = Sampler(policy, budgets), Scorer(policy, budgets)
+        self._reward = Reward(prompts, self._scorer, config.reward, processes, reward)
+        self._advantages = advantages_of(config.algorithm)
         self.baseline = Baseline(policy, prompts, config.rollout.length, config.reward)
 
     def collect(
@@ -86,27 +98,27 @@ class Collector:
         contexts = [self._prompts.question_context(p) for p in problems]
         rollouts = self._sample(contexts, own, step, 0)
         seconds = together.largest(seconds_since(started, self._policy.device))
-        answers, own_reward = self._score(own_problems, rollouts.cot_BL)
+        answers, own_rewards = self._score(own_problems, rollouts.cot_BL, step)
         resampled = 0
         for attempt in range(1, algorithm.resample_dead + 1):
-            dead = together.agree(self._dead_groups(together.gather(own_reward)))
+            dead = together.agree(self._dead_groups(together.gather(own_rewards.reward_B)))
             if not dead:
                 break
             resampled += len(dead)
-            self._resample(problems, contexts, [g for g in dead if g in own], step, attempt, rollouts, own_reward)
-            answers = answer_contexts(self._prompts, own_problems, rollouts.cot_BL.tolist(), samples)
-        reward_B = together.gather(own_reward)
-        metrics = reward_metrics(reward_B, samples, algorithm.sigma_floor)
+            self._resample(problems, contexts, [g for g in dead if g in own], step, attempt, rollouts, own_rewards)
+            answers = self._reward.contexts(own_problems, rollouts.cot_BL.tolist())
+        rewards = Rewards(together.gather(own_rewards.logprob_B), together.gather(own_rewards.reward_B))
+        metrics = reward_metrics(rewards.logprob_B, rewards.reward_B, samples, algorithm.sigma_floor)
         metrics["reward/resampled_groups"] = float(resampled)
-        metrics["perf/rollout_tokens_per_second"] = len(reward_B) * self._config.rollout.length / seconds
-        normalized_B = self._normalize(problems, reward_B, step, metrics)
-        advantages = ADVANTAGES[algorithm.advantage](reward_B, normalized_B, samples, algorithm, history)
-        if algorithm.advantage not in WITHOUT_BASELINE:
+        metrics["perf/rollout_tokens_per_second"] = len(rewards.reward_B) * self._config.rollout.length / seconds
+        normalized_B = self._normalize(problems, rewards, step, metrics)
+        advantages = self._advantages(AdvantageBatch(rewards.reward_B, normalized_B, samples, algorithm, history), step)
+        if self._needs_baseline:
             history = history.extended(normalized_B, algorithm.ema_decay)
         reference_BLd = self._refer(rollouts)
         cot_BL, behaviour_logp_BL = together.gather(rollouts.cot_BL), together.gather(rollouts.behaviour_logp_BL)
         whole = Rollouts(contexts, cot_BL, behaviour_logp_BL, samples)
-        experience = Experience(whole, answers, reward_B, advantages, reference_BLd, own.start * samples)
+        experience = Experience(whole, answers, rewards, advantages, reference_BLd, own.start * samples)
         return experience, history, metrics
 
     def describe_cots(self, problems: Sequence[Problem], data: Experience, step: int) -> dict[str, float]:
@@ -117,8 +129,8 @@ class Collector:
         metrics = self._processes.mean(cot_metrics(own_cots, texts, own))
         if step % self._config.reward.baseline_every == 0:
             beginnings = [cot[: len(cot) // LEAD_SHARE] for cot in own_cots]
-            contexts = answer_contexts(self._prompts, own, beginnings, data.rollouts.samples)
-            metrics["leak/answer_logprob_cut"] = self._processes.gather(self.score(contexts)).mean().item()
+            logprob_B = self._reward.logprobs(self._reward.contexts(own, beginnings))
+            metrics["leak/answer_logprob_cut"] = self._processes.gather(logprob_B).mean().item()
         return metrics
 
     def _resample(
@@ -129,66 +141,53 @@ class Collector:
         step: int,
         attempt: int,
         rollouts: Rollouts,
-        reward: Tensor,
+        rewards: Rewards,
     ) -> None:
         """Puts new CoTs and rewards of some of the process's groups, or of none, in the place of theirs."""
         samples, first = self._config.rollout.samples, self._processes.share(len(problems)).start
         again = self._sample(contexts, groups, step, attempt)
-        _, new_reward = self._score([problems[g] for g in groups], again.cot_BL)
+        _, new = self._score([problems[g] for g in groups], again.cot_BL, step)
         rows = [(g - first) * samples + i for g in groups for i in range(samples)]
         if rows:
             index = torch.tensor(rows, device=self._policy.device)
             rollouts.cot_BL[index] = again.cot_BL
             rollouts.behaviour_logp_BL[index] = again.behaviour_logp_BL
-            reward[index] = new_reward
+            rewards.reward_B[index] = new.reward_B
+            rewards.logprob_B[index] = new.logprob_B
 
     def _sample(self, contexts: list[list[int]], groups: Sequence[int], step: int, attempt: int) -> Rollouts:
         """CoTs of some of the step's groups; each has random numbers of its own. `contexts` are those of all."""
         rollout = self._config.rollout
         shape = (self._config.rollout.problems, rollout.samples, rollout.length)
         uniform = uniforms(self._config.seed, step, shape[0] * shape[1], shape[2], attempt).reshape(shape)
-        chosen = [contexts[g] for g in groups]
-        size = sum(len(c) + rollout.length for c in chosen) * rollout.samples
-        return self._budgets.within(
-            ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, chosen, uniform[list(groups)], tokens)
-        )
+        return self._sampler.cots([contexts[g] for g in groups], uniform[list(groups)])
 
-    def _score(self, problems: Sequence[Problem], cot_BL: Tensor) -> tuple[list[AnswerContext], Tensor]:
-        answers = answer_contexts(self._prompts, problems, cot_BL.tolist(), self._config.rollout.samples)
-        return answers, self.score(answers)
-
-    def score(self, answers: list[AnswerContext]) -> Tensor:
-        """The answerer's log-prob of each answer, [B]."""
-        reward = self._config.reward
-        size = sum(len(a.ids) + len(a.answer_ids) for a in answers)
-        with profile_span("reward"):
-            return self._budgets.within(
-                SCORE,
-                size,
-                lambda tokens: score_answers_in_batches(
-                    self._policy, answers, reward.answerer, reward.reduction, tokens
-                ),
-            )
+    def _score(self, problems: Sequence[Problem], cot_BL: Tensor, step: int) -> tuple[list[AnswerContext], Rewards]:
+        cots = cot_BL.tolist()
+        answers = self._reward.contexts(problems, cots)
+        return answers, self._reward(problems, answers, cots, step + 1)
 
     def _refer(self, rollouts: Rollouts) -> Tensor:
-        contexts = [c for c in rollouts.contexts for _ in range(rollouts.samples)]
-        size = sum(map(len, rollouts.contexts)) + rollouts.cot_BL.numel()
         with profile_span("reference"):
-            return self._budgets.within(
-                SCORE,
-                size,
-                lambda tokens: cot_hidden_in_batches(self._policy, contexts, rollouts.cot_BL, CRITIC, tokens),
-            )
+            return self._scorer.cots(rollouts.contexts, rollouts.samples, rollouts.cot_BL, CRITIC)
+
+    @property
+    def _needs_baseline(self) -> bool:
+        """Whether the advantage depends on the baseline, which is then scored at every step."""
+        return self._advantages.needs_baseline
 
     def _dead_groups(self, reward_B: Tensor) -> list[int]:
         sigma_P = reward_B.view(-1, self._config.rollout.samples).std(1, correction=0)
         dead: list[int] = (sigma_P < self._config.algorithm.sigma_floor).nonzero().flatten().tolist()
         return dead
 
-    def _normalize(self, problems: Sequence[Problem], reward_B: Tensor, step: int, metrics: dict[str, float]) -> Tensor:
-        """R = r - b [B] where the baseline b is due, with its metrics; r itself where it is not needed."""
-        config = self._config
-        if config.algorithm.advantage in WITHOUT_BASELINE and step % config.reward.baseline_every:
+    def _normalize(self, problems: Sequence[Problem], rewards: Rewards, step: int, metrics: dict[str, float]) -> Tensor:
+        """Return R = r - b [B] where the baseline b is due, with its metrics; r itself where it is not needed.
+
+        b is in nats, so a reward of another kind is left as it is, and its log-prob alone is compared with b.
+        """
+        config, reward_B = self._config, rewards.reward_B
+        if not self._needs_baseline and step % config.reward.baseline_every:
             return reward_B
         own = self._processes.part(problems)
         size = sum(len(self._prompts.question_context(p)) + config.rollout.length for p in own)
@@ -196,7 +195,7 @@ class Collector:
         baseline_P = self._processes.gather(baseline_P)
         self.baseline.remember(problems, baseline_P.tolist())
         baseline_P = baseline_P.to(reward_B.dtype).to(reward_B.device)
-        normalized_B = reward_B - baseline_P.repeat_interleave(config.rollout.samples)
+        normalized_B = rewards.logprob_B - baseline_P.repeat_interleave(config.rollout.samples)
         metrics["reward/baseline_logprob"] = baseline_P.mean().item()
         metrics["reward/normalized"] = normalized_B.mean().item()
-        return normalized_B
+        return normalized_B if self._reward.is_logprob else reward_B

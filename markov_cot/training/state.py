@@ -18,11 +18,12 @@ from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints.manifest import STATE, Manifest, read_manifest
 from markov_cot.checkpoints.origin import abandon_after
 from markov_cot.checkpoints.resume import software
-from markov_cot.config.schema import flatten
+from markov_cot.config.loading import flatten
 from markov_cot.evaluation.validation import Score
 from markov_cot.models.memory import TokenBudgets
 from markov_cot.rewards.answer_logprob import Baseline
-from markov_cot.tracking.tracker import Tracker, most_rollbacks
+from markov_cot.tracking.multi import MultiTracker
+from markov_cot.tracking.run_log import most_rollbacks
 from markov_cot.training.setup import Session
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS
@@ -84,7 +85,7 @@ class RunState:
         """Checkpoint folder of the current step."""
         return self._session.folders.checkpoints / f"adapter_{self.progress.step}"
 
-    def save(self, tracker: Tracker) -> None:
+    def save(self, tracker: MultiTracker) -> None:
         """Writes a checkpoint of the current step and points `latest`, and `best` if it is, at it.
 
         The first process writes. What the disk refuses is a warning: training goes on, and the earlier checkpoints
@@ -115,7 +116,7 @@ class RunState:
         except OSError as error:
             logger.warning("%s: %s (%s); training goes on, earlier checkpoints are kept", folder, fault, error.strerror)
 
-    def make_sure_of_saving(self, tracker: Tracker) -> None:
+    def make_sure_of_saving(self, tracker: MultiTracker) -> None:
         """Saves the current step unless it is saved. Raises `UserError` when the disk refuses."""
         run = self._session.folders.run.name
         with self._processes.together():
@@ -151,7 +152,7 @@ class RunState:
         steps = self._healthy_steps(critical)
         return self.folder.with_name(f"adapter_{steps[-1]}") if steps else None
 
-    def roll_back(self, critical: Sequence[Event], tracker: Tracker) -> bool:
+    def roll_back(self, critical: Sequence[Event], tracker: MultiTracker) -> bool:
         """Goes back to the last healthy checkpoint; further back the next time.
 
         False when the limit is reached, or when no checkpoint that old is kept.

@@ -15,24 +15,28 @@ from typing import Any
 
 from markov_cot.alarms.monitor import Event
 from markov_cot.algorithms.schedules import adapted_kl_weight, learning_rate, loss_weights
-from markov_cot.config.schema import flatten
+from markov_cot.config.loading import flatten
 from markov_cot.data.problem import Problem
+from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.validation import Score, summarise_marks, validate
 from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
+from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.rollouts.decode import release
 from markov_cot.rollouts.path_check import check_paths, trial_of
 from markov_cot.rollouts.sampling import fits_context
-from markov_cot.tracking.tracker import NOTHING, Silent, Tracker
+from markov_cot.tracking.base import RunInfo, Tracker
+from markov_cot.tracking.multi import MultiTracker, open_trackers
+from markov_cot.tracking.run_log import NOTHING
 from markov_cot.training.collector import Collector, Experience
+from markov_cot.training.reporting import SAMPLES_SHOWN, histograms, rollout_rows, sample_rows
 from markov_cot.training.setup import Session
 from markov_cot.training.state import Progress, RunState
 from markov_cot.training.updater import Updater
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.hooks import HookError
 from markov_cot.utils.profiling import profile_span
 
-SAMPLES_SHOWN = 3
-
-Watcher = Callable[[int, dict[str, float], Sequence[Event]], None]
+Observer = Callable[[int, dict[str, float], Sequence[Event]], None]
 """Called with (step, metrics, alarms that changed) after every step."""
 
 
@@ -40,6 +44,10 @@ Watcher = Callable[[int, dict[str, float], Sequence[Event]], None]
 class TrainResult:
     """How a run ended; the scores are of base and trained actor on the same unseen problems."""
 
+    run: Run
+    """What it left on disk."""
+    checkpoint: Path
+    """Of its last step."""
     interrupted: bool = False
     alarms: Sequence[Event] = ()
     """The critical ones that stopped it."""
@@ -50,16 +58,23 @@ class TrainResult:
 class Trainer:
     """Trains a session's actor; `run` is the loop."""
 
-    def __init__(self, session: Session, updater: type[Updater] = Updater) -> None:
-        """`updater` may be a class of one's own, with another loss."""
+    def __init__(
+        self,
+        session: Session,
+        updater: type[Updater] = Updater,
+        reward: RewardFunction | None = None,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
+        """`reward` is used instead of what the config names; `trackers` come beside those that it names."""
         config, policy = session.config, session.policy
         self.session = session
+        self._trackers = trackers
         self.processes = session.processes
         self.budgets = TokenBudgets(
             config.optim.micro_batch_tokens, self.processes, session.sharding, lambda: release(policy)
         )
         self.updater = updater(policy, config, self.budgets, self.processes, session.sharding)
-        self.collector = Collector(policy, session.prompts, config, self.budgets, self.processes)
+        self.collector = Collector(policy, session.prompts, config, self.budgets, self.processes, reward)
         self.state = RunState(session, self.updater.optimizer, self.budgets, self.collector.baseline)
 
     @property
@@ -76,14 +91,14 @@ class Trainer:
         """Goes on from the session's origin, or from the start when no checkpoint was written yet."""
         self.state.resume()
 
-    def run(self, watch: Watcher, stop_requested: Callable[[], bool] = lambda: False) -> TrainResult:
+    def run(self, watch: Observer, stop_requested: Callable[[], bool] = lambda: False) -> TrainResult:
         """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end.
 
         What one of several processes is asked to stop for, all stop for.
         """
         return self._run(watch, lambda: self.processes.any(stop_requested()))
 
-    def _run(self, watch: Watcher, stop_requested: Callable[[], bool]) -> TrainResult:
+    def _run(self, watch: Observer, stop_requested: Callable[[], bool]) -> TrainResult:
         config, name = self.session.config, self.session.splits.name
         lock = self.session.lock if self.processes.is_first else contextlib.nullcontext()
         with lock, self._open_tracker() as tracker:
@@ -94,7 +109,7 @@ class Trainer:
                 self.state.save(tracker)  # so that a crash leads back to here, and not to the run as it was
             while self.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
                 started = time.perf_counter()
-                metrics, samples = self.step(tracker)
+                metrics, samples = self._step_or_save(tracker)
                 metrics["perf/step_seconds"] = time.perf_counter() - started
                 is_best = False
                 if self._due(config.validation.every):
@@ -114,20 +129,32 @@ class Trainer:
                     continue
                 if critical and config.alarms.action != "continue":
                     self.state.save(tracker)
-                    return TrainResult(alarms=critical)
+                    return self._result(alarms=critical)
                 if is_best or self._due(config.checkpoint.every):
                     self.state.save(tracker)
             self.state.make_sure_of_saving(tracker)
-            return TrainResult(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
+            return self._result(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
 
-    def _open_tracker(self) -> Tracker:
-        folder, progress = self.session.folders.run, self.progress
+    def _step_or_save(self, tracker: MultiTracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """One step. Where the user's own code fails in it, what was trained before it is saved."""
+        try:
+            return self.step(tracker)
+        except HookError:
+            if self.progress.step and self.processes.is_first and not self.folder.exists():
+                self.state.save(tracker)
+            raise
+
+    def _open_tracker(self) -> MultiTracker:
+        session, progress = self.session, self.progress
+        folder = session.folders.run
+        tracker = MultiTracker()
         with self.processes.together():
-            if not self.processes.is_first:
-                tracker: Tracker = Silent()
-            else:
+            if self.processes.is_first:
+                last = progress.step if progress.started else NOTHING
+                settings = flatten(session.config.model_dump(mode="json", exclude={"alarms"}))
+                info = RunInfo(folder.name, folder, settings, session.splits.name, last)
                 try:
-                    tracker = Tracker(folder, progress.step if progress.started else NOTHING, progress.rollbacks)
+                    tracker = open_trackers(info, session.config.tracking, progress.rollbacks, self._trackers)
                 except OSError as error:
                     raise UserError(
                         f"{folder}: cannot be written ({error.strerror}); free space and start again"
@@ -148,7 +175,7 @@ class Trainer:
         elsewhere = {path for ruled_out in self.processes.collect(sorted(policy.paths.ruled_out)) for path in ruled_out}
         policy.rule_out(*sorted(elsewhere), reason="it is so in another process")
 
-    def _start(self, tracker: Tracker) -> None:
+    def _start(self, tracker: MultiTracker) -> None:
         """What is done before the first step: the base's held-out score, and a checkpoint to go back to.
 
         A rollback needs that checkpoint; without rollbacks a disk that refuses it is only a warning.
@@ -163,23 +190,25 @@ class Trainer:
         else:
             self.state.save(tracker)
 
-    def _conclude(self, tracker: Tracker, stop_requested: Callable[[], bool]) -> TrainResult:
+    def _conclude(self, tracker: MultiTracker, stop_requested: Callable[[], bool]) -> TrainResult:
         """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
         problems = self.session.held_out[: self.session.config.validation.final_problems]
         base = self.score("critic", problems)
         if stop_requested():
-            return TrainResult(interrupted=True)
+            return self._result(interrupted=True)
         trained = self.score("actor", problems)
-        tracker.outcome(
+        tracker.finish(
             self.progress.step,
-            flatten(self.session.config.model_dump(mode="json", exclude={"alarms"})),
             {"step": self.progress.step, "best_step": self.progress.best_step}
             | {"base": asdict(base), "trained": asdict(trained)},
             {f"hparam/base_{base.measure}": base.value, f"hparam/trained_{base.measure}": trained.value},
         )
-        return TrainResult(base=base, trained=trained)
+        return self._result(base=base, trained=trained)
 
-    def step(self, tracker: Tracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    def _result(self, **ending: Any) -> TrainResult:
+        return TrainResult(Run(self.session.folders.run), self.folder, **ending)
+
+    def step(self, tracker: MultiTracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """One step: questions -> CoTs -> rewards -> advantages -> loss -> parameters. Its metrics and samples."""
         session, config, progress = self.session, self.session.config, self.progress
         problems = session.shuffle.batch(progress.step, config.rollout.problems)
@@ -197,27 +226,16 @@ class Trainer:
         progress.step += 1
         return metrics, self._show(tracker, problems, experience)
 
-    def _show(self, tracker: Tracker, problems: Sequence[Problem], experience: Experience) -> list[dict[str, Any]]:
-        """The first CoT of each of the first problems with its reward; histograms of the step when due."""
+    def _show(self, tracker: MultiTracker, problems: Sequence[Problem], experience: Experience) -> list[dict[str, Any]]:
+        """Report the step's distributions and full rollouts where they are due. Returns its sample CoTs."""
+        step, decode = self.progress.step, self.session.policy.tokenizer.batch_decode
+        cot_BL = experience.rollouts.cot_BL
         if self._shows_samples():
-            histograms = {
-                "reward/histogram": experience.reward_B,
-                "advantage/histogram": experience.advantages.advantage_B,
-            }
-            tracker.histograms(self.progress.step, histograms)
-        samples = experience.rollouts.samples
-        cots = experience.rollouts.cot_BL[::samples][:SAMPLES_SHOWN].tolist()
-        texts: list[str] = self.session.policy.tokenizer.batch_decode(cots)
-        rewards = experience.reward_B[::samples].tolist()
-        return [
-            {
-                "question": problem.question or problem.passage,
-                "answer": problem.answer,
-                "cot": text,
-                "answer_logprob": round(reward, 4),
-            }
-            for problem, text, reward in zip(problems, texts, rewards, strict=False)
-        ]
+            tracker.histograms(step, histograms(experience))
+        if self._due(self.session.config.tracking.rollouts):
+            tracker.rollouts(step, rollout_rows(step, problems, experience, decode(cot_BL.tolist())))
+        shown: list[str] = decode(cot_BL[:: experience.rollouts.samples][:SAMPLES_SHOWN].tolist())
+        return sample_rows(problems, experience, shown)
 
     def _shows_samples(self) -> bool:
         return self._due(self.session.config.tracking.samples_every) or self.progress.step == 1

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from markov_cot.algorithms.losses import POLICY_LOSSES, Counts, LossTerms, Weights, importance_weight, loss_terms
+from markov_cot.algorithms.losses import Counts, LossTerms, Weights, importance_weight, loss_terms, policy_loss_of
 from markov_cot.config.schema import Config
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.distributed.sharding import Sharding
@@ -22,12 +21,13 @@ from markov_cot.models.logprobs import (
     cot_hidden,
     cot_logp,
     cot_widths,
-    score_answers_from,
+    score_answer_tokens,
     score_cots,
     slices_within,
 )
 from markov_cot.models.memory import UPDATE, TokenBudgets
 from markov_cot.models.policy import Policy
+from markov_cot.rewards.forms import rewards_of
 from markov_cot.tracking.metrics import MAXIMA, policy_metrics, sampler_metrics, summarise
 from markov_cot.training.collector import Experience
 from markov_cot.utils.profiling import profile_span
@@ -71,9 +71,7 @@ class Updater:
         self.parameters = list(policy.trainable().values())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
         algorithm = config.algorithm
-        self._policy_loss = POLICY_LOSSES[algorithm.loss]
-        if algorithm.loss == "ppo":
-            self._policy_loss = partial(self._policy_loss, clip=algorithm.clip, clip_high=algorithm.clip_high)
+        self._policy_loss = policy_loss_of(algorithm)
 
     def update(self, data: Experience, weights: Weights, lr: float, step: int) -> dict[str, float]:
         """All passes over the step's CoTs. Returns the means of their losses and metrics, the same in all processes."""
@@ -81,12 +79,12 @@ class Updater:
             group["lr"] = lr
         passes: list[dict[str, float]] = []
         epochs, old = 0, OldLogps(data.rollouts.behaviour_logp_BL)
-        for chosen in list(self._minibatches(len(data.reward_B), step, 0))[1:]:
+        for chosen in list(self._minibatches(len(data.rewards.reward_B), step, 0))[1:]:
             self._remember(data, chosen, old)
         while epochs < self.config.algorithm.inner_epochs:
             done = [
                 self._minibatch(data, chosen, weights, old)
-                for chosen in self._minibatches(len(data.reward_B), step, epochs)
+                for chosen in self._minibatches(len(data.rewards.reward_B), step, epochs)
             ]
             passes += done
             epochs += 1
@@ -149,7 +147,7 @@ class Updater:
         """
         old = old or OldLogps(data.rollouts.behaviour_logp_BL)
         self.optimizer.zero_grad(set_to_none=True)
-        chosen = list(range(len(data.reward_B))) if chosen is None else sorted(chosen)  # groups stay together
+        chosen = list(range(len(data.rewards.reward_B))) if chosen is None else sorted(chosen)  # groups stay together
         live = int(data.advantages.live_B[torch.as_tensor(chosen, device=self.policy.device)].sum())
         counts = Counts(live=live, total=len(chosen))
         losses = dict.fromkeys(LOSSES, 0.0)
@@ -251,7 +249,7 @@ class Updater:
 
     def _actor_reward(self, data: Experience, index_B: Tensor, hidden_BAd: Tensor) -> Tensor:
         answers = [data.answers[i - data.first] for i in index_B.tolist()]
-        return score_answers_from(self.policy, hidden_BAd, answers, "actor", self.config.reward.reduction)
+        return rewards_of(score_answer_tokens(self.policy, hidden_BAd, answers, "actor"), self.config.reward)
 
     def _widths(self, data: Experience, chosen: Sequence[int]) -> list[int]:
         """Tokens that the update of each sequence keeps."""

@@ -15,14 +15,14 @@ from transformers import GPT2Config
 from markov_cot.alarms.monitor import Event
 from markov_cot.algorithms.advantages import History, ema_advantages, expert_advantages, unscaled
 from markov_cot.algorithms.losses import Weights, policy_gradient, ppo
-from markov_cot.algorithms.schedules import adapted_kl_weight
+from markov_cot.algorithms.schedules import adapted_kl_weight, loss_weights
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.models.memory import TokenBudgets
-from markov_cot.tracking.tracker import Tracker
 from markov_cot.training.collector import Collector, Experience
 from markov_cot.training.trainer import Trainer
 from markov_cot.training.updater import Updater
+from tests.helpers import open_tracker
 from tests.integration.test_trainer import ignore, log, parameters, small_config, trainer
 
 
@@ -252,7 +252,7 @@ def test_resampling_replaces_only_dead_groups(tmp_path: Path) -> None:
     plain = trainer(small_config(tmp_path / "plain"))
     problems = plain.session.shuffle.batch(0, 2)
     before, _, _ = plain.collector.collect(problems, 0, History())
-    sigma = before.reward_B.view(2, 4).std(1, correction=0)
+    sigma = before.rewards.reward_B.view(2, 4).std(1, correction=0)
     floor = float(sigma.mean())  # one of the two groups is below it
     made = trainer(small_config(tmp_path / "resampling", algorithm={"resample_dead": 1, "sigma_floor": floor}))
     after, _, metrics = made.collector.collect(problems, 0, History())
@@ -268,11 +268,8 @@ def test_resampling_replaces_only_dead_groups(tmp_path: Path) -> None:
 
 
 def test_actor_reward_ramp(tmp_path: Path) -> None:
-    made = with_actor(tmp_path, actor_reward_ramp=4)
-    weights = []
-    for step in range(6):
-        made.progress.step = step
-        weights.append(made._weights().actor_reward)
+    algorithm = with_actor(tmp_path, actor_reward_ramp=4).session.config.algorithm
+    weights = [loss_weights(algorithm, step, None).actor_reward for step in range(6)]
     assert weights == [0.25, 0.5, 0.75, 1, 1, 1]
 
 
@@ -314,7 +311,7 @@ def test_rollback_points_best_at_the_best_that_is_left(tmp_path: Path) -> None:
         made.run(ignore)
     best = made.folder.with_name("best")
     assert best.resolve().name == "adapter_4"
-    with Tracker(made.session.folders.run, 4) as tracker:
+    with open_tracker(made.session.folders.run, 4) as tracker:
         assert made.state.roll_back([Event("kl", "critical", 4, 4, {}, "")], tracker)
     assert made.progress.step == 2 and best.resolve().name == "adapter_1"
 
@@ -324,7 +321,7 @@ def test_rollback_goes_behind_the_earliest_sign_of_all_critical_alarms(tmp_path:
     made = trainer(small_config(tmp_path, steps=6, checkpoint={"every": 1, "keep": 9}, alarms=alarms))
     made.run(ignore)
     events = [Event("kl", "critical", 6, 6, {}, ""), Event("ratio", "critical", 6, 5, {}, "")]
-    with Tracker(made.session.folders.run, 6) as tracker:
+    with open_tracker(made.session.folders.run, 6) as tracker:
         assert made.state.roll_back(events, tracker)
         assert made.progress.step == 3, "step 5, where the ratio alarm saw it, sampled with the policy saved at step 4"
         assert made.state.roll_back(events, tracker)

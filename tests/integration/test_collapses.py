@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from markov_cot.alarms.log_reader import Entry
-from markov_cot.config.schema import build_config
+from markov_cot.config.loading import build_config
 from markov_cot.config.yaml_files import read_yaml
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "collapses.py"

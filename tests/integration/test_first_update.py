@@ -18,12 +18,14 @@ from transformers import LlamaConfig
 from markov_cot.algorithms.advantages import group_advantages
 from markov_cot.algorithms.losses import ROUNDING, Counts, Weights, importance_weight, loss_terms, policy_gradient, ppo
 from markov_cot.algorithms.types import Advantages, CotScores
-from markov_cot.config.schema import Lora, build_config
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Lora
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.models import memory
 from markov_cot.models.logprobs import cot_hidden
 from markov_cot.models.memory import UPDATE, TokenBudgets
 from markov_cot.models.policy import Policy
+from markov_cot.rewards.answer_logprob import Rewards
 from markov_cot.rollouts.sampling import sample_cots, uniforms
 from markov_cot.tracking.metrics import sampler_metrics
 from markov_cot.training.collector import Experience
@@ -145,7 +147,9 @@ def experience_of(policy: Policy) -> Experience:
     contexts = [c for c in CONTEXTS for _ in range(SAMPLES)]
     with torch.no_grad():
         reference_BLd = cot_hidden(policy, contexts, rollouts.cot_BL, "critic")
-    return Experience(rollouts, answers, reward_B, group_advantages(reward_B, SAMPLES, 1e-3), reference_BLd)
+    return Experience(
+        rollouts, answers, Rewards(reward_B, reward_B), group_advantages(reward_B, SAMPLES, 1e-3), reference_BLd
+    )
 
 
 def sampled_elsewhere(data: Experience, nats: float) -> Experience:

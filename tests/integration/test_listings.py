@@ -10,8 +10,9 @@ import pytest
 
 from markov_cot.checkpoints.run_lock import RunLock
 from markov_cot.cli.main import main
+from markov_cot.config.loading import build_config, flatten, read_recipe, recipe_names
 from markov_cot.config.recipes import list_recipes
-from markov_cot.config.schema import Config, build_config, flatten, read_recipe, recipe_names
+from markov_cot.config.schema import Config
 from markov_cot.config.setting_list import list_settings
 from markov_cot.config.yaml_files import read_yaml, write_yaml
 

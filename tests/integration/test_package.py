@@ -15,7 +15,7 @@ from tests.versions.renew_lock import LOCK
 
 ROOT = Path(__file__).parents[2]
 PROBE = """
-from markov_cot.config.schema import recipe_names
+from markov_cot.config.loading import recipe_names
 from markov_cot.config.yaml_files import packaged_folder
 from markov_cot.models.source import resolve_source
 from pathlib import Path

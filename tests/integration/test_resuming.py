@@ -19,10 +19,10 @@ from markov_cot.checkpoints.manifest import Manifest
 from markov_cot.checkpoints.resume import note_commit
 from markov_cot.checkpoints.run_lock import LOCK, RunLock
 from markov_cot.models import loading as models
-from markov_cot.tracking.tensorboard import EventFile, cut_events
-from markov_cot.tracking.tracker import NOTHING, Tracker, _summary
+from markov_cot.tracking.run_log import NOTHING
 from markov_cot.training import setup as session_module
 from markov_cot.utils.errors import UserError
+from tests.helpers import open_tracker
 from tests.small_runs import BENCHMARKS, config_of, differences, lines, outcome, run, start, warm
 
 
@@ -116,7 +116,7 @@ def test_tensorboard_reads_every_step_once_even_when_the_clock_goes_back(
         now = next(times)
         with monkeypatch.context() as patch:
             patch.setattr("markov_cot.tracking.tensorboard.time.time", lambda now=now: now)
-            with Tracker(tmp_path, last) as tracker:
+            with open_tracker(tmp_path, last) as tracker:
                 for step in range(last + 1, last + 5):
                     tracker.scalars(step, {"loss/total": float(step)})
                     tracker.samples(step, [{"cot": "x"}])
@@ -124,19 +124,6 @@ def test_tensorboard_reads_every_step_once_even_when_the_clock_goes_back(
     assert sorted(event.step for event in board.Scalars("loss/total")) == list(range(10))
     assert sorted(event.step for event in board.Tensors("samples/text_summary")) == list(range(10))
     assert len(board.Tensors("custom_scalars__config__")) == 1
-
-
-def test_a_damaged_event_file_loses_only_what_cannot_be_read(tmp_path: Path) -> None:
-    file = EventFile(tmp_path, 0)
-    for step in range(4):
-        file.add(step, _summary.scalar("x", float(step)))
-    file.close()
-    path = next(tmp_path.glob("events*"))
-    content = bytearray(path.read_bytes())
-    content[-10] ^= 1  # in the last record
-    path.write_bytes(content)
-    cut_events(tmp_path, 9)
-    assert [event.step for event in EventAccumulator(str(tmp_path)).Reload().Scalars("x")] == [0, 1, 2]
 
 
 def test_a_finished_run_goes_on_with_more_steps(tmp_path: Path) -> None:

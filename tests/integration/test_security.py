@@ -15,9 +15,10 @@ from markov_cot.checkpoints.manifest import MANIFEST, read_manifest
 from markov_cot.cli.main import main
 from markov_cot.data import hub
 from markov_cot.evaluation.locate import locate
-from markov_cot.tracking.tracker import NOTHING, Tracker
+from markov_cot.tracking.run_log import NOTHING
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import check_run_name
+from tests.helpers import open_tracker
 from tests.small_runs import config_of, start, warm
 
 PACKAGE = Path(__file__).parents[2] / "markov_cot"
@@ -109,7 +110,7 @@ def test_a_foreign_adapter_folder_with_a_pickle_is_refused(tmp_path: Path) -> No
 
 
 def test_tensorboard_shows_hostile_text_as_text(tmp_path: Path) -> None:
-    with Tracker(tmp_path, NOTHING) as tracker:
+    with open_tracker(tmp_path, NOTHING) as tracker:
         tracker.samples(1, [{"question": HOSTILE, "cot": HOSTILE}])
         tracker.alarms([Event("kl", "warn", 1, 1, {}, HOSTILE)])
     board = EventAccumulator(str(tmp_path)).Reload()

@@ -20,7 +20,8 @@ from markov_cot.algorithms.advantages import History
 from markov_cot.algorithms.losses import Weights
 from markov_cot.algorithms.schedules import learning_rate
 from markov_cot.checkpoints import checkpoint as checkpoints
-from markov_cot.config.schema import Config, build_config
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Config
 from markov_cot.evaluation.validation import Score
 from markov_cot.models.batching import pad_left
 from markov_cot.models.policy import Policy

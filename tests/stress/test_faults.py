@@ -19,7 +19,7 @@ from markov_cot.algorithms.losses import LossTerms
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints.manifest import read_manifest
 from markov_cot.cli.signals import stop_on_signal
-from markov_cot.tracking.tracker import Tracker
+from markov_cot.tracking.multi import MultiTracker
 from markov_cot.training.trainer import Trainer
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.files import AppendFile, replace_file
@@ -57,7 +57,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stepped(tmp_path: Path) -> Iterator[tuple[Trainer, Tracker]]:
+def stepped(tmp_path: Path) -> Iterator[tuple[Trainer, MultiTracker]]:
     """A trainer two steps in, with checkpoints of the start and of the first."""
     made = start(config_of(tmp_path, checkpoint={"keep": 3}))
     with made._open_tracker() as tracker:
@@ -88,7 +88,7 @@ def calls_of(work: Callable[[], None]) -> list[str]:
 
 @pytest.mark.parametrize("error", [FULL, OSError(errno.EROFS, os.strerror(errno.EROFS))], ids=["full", "read-only"])
 def test_an_error_at_any_call_of_a_save_keeps_a_checkpoint_and_goes_on(
-    stepped: tuple[Trainer, Tracker], error: OSError, caplog: pytest.LogCaptureFixture
+    stepped: tuple[Trainer, MultiTracker], error: OSError, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, tracker = stepped
     number = len(calls_of(lambda: made.state.save(tracker)))
@@ -105,7 +105,7 @@ def test_an_error_at_any_call_of_a_save_keeps_a_checkpoint_and_goes_on(
     assert newest_step(made) == 2
 
 
-def test_an_error_while_replacing_a_checkpoint_keeps_one_of_the_two(stepped: tuple[Trainer, Tracker]) -> None:
+def test_an_error_while_replacing_a_checkpoint_keeps_one_of_the_two(stepped: tuple[Trainer, MultiTracker]) -> None:
     made, tracker = stepped
     made.state.save(tracker)
     number = len(calls_of(lambda: made.state.save(tracker)))
@@ -115,7 +115,9 @@ def test_an_error_while_replacing_a_checkpoint_keeps_one_of_the_two(stepped: tup
         assert newest_step(made) == 2, n
 
 
-def test_a_process_that_dies_at_any_call_of_a_save_leaves_a_whole_checkpoint(stepped: tuple[Trainer, Tracker]) -> None:
+def test_a_process_that_dies_at_any_call_of_a_save_leaves_a_whole_checkpoint(
+    stepped: tuple[Trainer, MultiTracker],
+) -> None:
     made, tracker = stepped
     for replaced in (False, True):
         number = len(calls_of(lambda: made.state.save(tracker)))
@@ -130,7 +132,7 @@ def test_a_process_that_dies_at_any_call_of_a_save_leaves_a_whole_checkpoint(ste
             made.state.save(tracker)
 
 
-def test_a_process_that_dies_while_checkpoints_are_deleted(stepped: tuple[Trainer, Tracker]) -> None:
+def test_a_process_that_dies_while_checkpoints_are_deleted(stepped: tuple[Trainer, MultiTracker]) -> None:
     made, tracker = stepped
     made.state.save(tracker)
     folder = made.session.folders.checkpoints

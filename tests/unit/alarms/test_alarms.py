@@ -16,7 +16,8 @@ from markov_cot.alarms.monitor import Event, Monitor
 from markov_cot.alarms.rules import RULES
 from markov_cot.alarms.smoothing import noise, smooth, smoothed_error, start
 from markov_cot.config.alarms import Alarms
-from markov_cot.config.schema import Config, build_config, flatten
+from markov_cot.config.loading import build_config, flatten
+from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 
 Rows = Sequence[dict[str, Any]]

@@ -367,7 +367,7 @@ def test_the_base_that_an_adapter_names(make: Make, bases: dict[bool, Path]) -> 
     source = read_source(CheckpointRef("adapter", folder, None), Overrides())
     model = source.config(source.default_task()).model
     assert (model.name, model.revision) == ("owner/base", "v2")
-    pinned = read_source(CheckpointRef("adapter", folder, None), Overrides(settings=("model.revision=v3",)))
+    pinned = read_source(CheckpointRef("adapter", folder, None), Overrides(settings={"model.revision": "v3"}))
     assert pinned.config(pinned.default_task()).model.revision == "v3"
     (folder / CONFIG).write_text(json.dumps(values | {"base_model_name_or_path": None}))
     with pytest.raises(UserError, match="does not name its base model; pass --model"):

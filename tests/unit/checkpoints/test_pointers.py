@@ -14,9 +14,9 @@ import pytest
 from markov_cot.alarms.monitor import Event
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints.manifest import FILES, Manifest
-from markov_cot.tracking.tracker import Tracker
 from markov_cot.training.trainer import Trainer
 from markov_cot.utils.files import sync_folder
+from tests.helpers import open_tracker
 from tests.pointer_forms import as_files, as_folders, copy_of, lost, only_the_folders
 from tests.small_runs import Faults, Killed, config_of, dies_at, differences, outcome, run, start, warm
 
@@ -176,7 +176,7 @@ def test_a_rollback_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         made.run(lambda *_: None)
         folder = made.folder.parent
         assert (folder / "best").read_text() == "adapter_4\n"
-        with Tracker(made.session.folders.run, 4) as tracker:
+        with open_tracker(made.session.folders.run, 4) as tracker:
             assert made.state.roll_back([Event("kl", "critical", 4, 4, {}, "")], tracker)
     assert (folder / "best").read_text() == "adapter_1\n" and (folder / "latest").read_text() == "adapter_2\n"
     assert [f.name for f in checkpoints.list_steps(folder)] == ["adapter_0", "adapter_1", "adapter_2"]

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from markov_cot.cli import again
-from markov_cot.config.schema import Config, build_config
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Config
 
 ELSEWHERE = {"checkpoint": {"runs_dir": "my runs", "checkpoints_dir": "kept"}}
 

@@ -10,15 +10,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markov_cot.config.schema import (
-    Config,
-    apply_override,
+from markov_cot.config.loading import (
+    apply,
     build_config,
     dump_config,
     flatten,
+    read_assignments,
     read_recipe,
     recipe_names,
 )
+from markov_cot.config.schema import Config
 from markov_cot.config.yaml_files import read_yaml
 from markov_cot.evaluation.suites import read_suite
 from markov_cot.utils.errors import UserError
@@ -190,7 +191,7 @@ def test_a_key_given_twice_is_refused_wherever_settings_are_read(tmp_path: Path)
         with pytest.raises(UserError, match=r"twice\.yaml line 1: the key 'lr' is there twice"):
             read(str(path))
     with pytest.raises(UserError, match=r"--set optim=.* line 1: the key 'lr' is there twice"):
-        apply_override({}, "optim={lr: 1, lr: 2}")
+        apply({}, read_assignments(["optim={lr: 1, lr: 2}"]))
 
 
 def test_merged_keys_may_be_overridden() -> None:
@@ -210,7 +211,7 @@ def test_overrides() -> None:
         "model.name=a=b",
         "lora.target_modules=[q_proj]",
     ):
-        apply_override(values, assignment)
+        apply(values, read_assignments([assignment]))
     config = build_config(values, "test")
     assert (config.optim.lr, config.steps, config.data.terms, config.model.name) == (3e-5, 7, (2, 6), "a=b")
     assert config.lora.target_modules == ("q_proj",)
@@ -221,13 +222,13 @@ def test_overrides() -> None:
     [
         ("steps", "--set steps: expected key=value, as in --set optim.lr=3e-5"),
         ("=3", "--set =3: expected key=value"),
-        ("steps.x=3", "--set steps.x=3: steps is a setting, not a group"),
+        ("steps.x=3", "--set steps.x: steps is a setting, not a group"),
         ("steps=[", "--set steps=[ line 1: "),
     ],
 )
 def test_wrong_overrides(assignment: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        apply_override({"steps": 5}, assignment)
+        apply({"steps": 5}, read_assignments([assignment]))
     assert str(error.value).startswith(message)
 
 
@@ -323,7 +324,7 @@ def test_any_mapping_builds_or_is_the_users_error(values: dict[str, Any]) -> Non
 def test_any_value_of_a_known_key_builds_or_is_the_users_error(key: str, value: Any) -> None:
     values: dict[str, Any] = {}
     with contextlib.suppress(UserError):
-        apply_override(values, f"{key}={yaml.safe_dump(value)}")
+        apply(values, read_assignments([f"{key}={yaml.safe_dump(value)}"]))
         build_config(values, "test")
 
 
@@ -331,7 +332,7 @@ def test_any_value_of_a_known_key_builds_or_is_the_users_error(key: str, value: 
 def test_any_override_is_applied_or_is_the_users_error(assignment: str) -> None:
     values: dict[str, Any] = {"optim": {"lr": 1e-4}, "steps": 3}
     with contextlib.suppress(UserError):
-        apply_override(values, assignment)
+        apply(values, read_assignments([assignment]))
         build_config(values, "test")
 
 

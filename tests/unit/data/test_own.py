@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from markov_cot.config.schema import Data, build_config
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Data
 from markov_cot.data.own import own_name, same_data
 from markov_cot.data.problem import Problem
 from markov_cot.data.registry import load

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from markov_cot.algorithms.advantages import group_advantages
 from markov_cot.algorithms.losses import Weights
-from markov_cot.config.schema import Config, Data, build_config
+from markov_cot.config.loading import build_config
+from markov_cot.config.schema import Config, Data
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts
 from markov_cot.data.registry import load
 from markov_cot.models.logprobs import cot_hidden, score_answers, score_answers_in_batches, slices_within
 from markov_cot.models.memory import TokenBudgets
 from markov_cot.models.policy import Policy
-from markov_cot.rewards.answer_logprob import Baseline, answer_contexts
+from markov_cot.rewards.answer_logprob import Baseline, Rewards, answer_contexts
 from markov_cot.rollouts.sampling import greedy_cots, sample_cots, uniforms
 from markov_cot.training.collector import Experience
 from markov_cot.training.updater import Updater
@@ -174,7 +175,9 @@ def experience_with_a_dead_group(policy: Policy, prompts: Prompts) -> Experience
     contexts = [c for c in rollouts.contexts for _ in range(4)]
     with torch.no_grad():
         reference_BLd = cot_hidden(policy, contexts, rollouts.cot_BL, "critic")
-    return Experience(rollouts, answers, reward_B, group_advantages(reward_B, 4, floor), reference_BLd)
+    return Experience(
+        rollouts, answers, Rewards(reward_B, reward_B), group_advantages(reward_B, 4, floor), reference_BLd
+    )
 
 
 @pytest.mark.usefixtures("exact_norms")
@@ -213,7 +216,7 @@ def test_denominators_are_the_counts_of_live_and_of_all_sequences(
     # The policy has not moved, so the behaviour log-probs are its own.
     logp_B = data.rollouts.behaviour_logp_BL.mean(1)
     policy = -sum((advantages.advantage_B[i] * logp_B[i]).item() for i in live) / len(live)
-    reward = -sum((data.reward_B[i] / advantages.sigma_B[i]).item() for i in live) / len(live)
+    reward = -sum((data.rewards.reward_B[i] / advantages.sigma_B[i]).item() for i in live) / len(live)
     with torch.no_grad():
         kl_BL = score(policy64, [data.contexts[i] for i in chosen], data.rollouts.cot_BL[chosen], "full").kl_BL
     kl = kl_BL.mean(1).sum().item() / len(chosen)

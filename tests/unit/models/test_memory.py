@@ -11,14 +11,13 @@ from safetensors.torch import load_file
 
 from markov_cot.config.schema import Config
 from markov_cot.evaluation import validation
-from markov_cot.models import memory
+from markov_cot.models import memory, scorer
 from markov_cot.models.memory import ROLLOUT, SCORE, SMALLEST, UPDATE, TokenBudgets, ran_out_of_memory
 from markov_cot.models.policy import Policy
 from markov_cot.rewards import answer_logprob as rewards
 from markov_cot.rollouts import decode as decoding
 from markov_cot.rollouts import sampling as rollouts
 from markov_cot.rollouts.cuda_graphs import StaticDecoder
-from markov_cot.training import collector as collection
 from markov_cot.training import updater as updates
 from markov_cot.utils.errors import UserError
 from tests.process_cases import in_float64
@@ -77,8 +76,8 @@ def test_when_nothing_fits_it_says_what_to_do() -> None:
 STEPS, PROBLEMS, BUDGET = 2, 2, 60
 PHASES = {
     "sampling": (ROLLOUT, rollouts, "sample_cots", 1),
-    "reward scoring": (SCORE, collection, "score_answers_in_batches", 1),
-    "reference scoring": (SCORE, collection, "cot_hidden_in_batches", 1),
+    "reward scoring": (SCORE, scorer, "score_answer_tokens_in_batches", 1),
+    "reference scoring": (SCORE, scorer, "cot_hidden_in_batches", 1),
     "baseline scoring": (SCORE, rewards, "score_answers_in_batches", 1),
     # Not the first: what earlier micro-batches have added to the gradient must be taken back.
     "update, forward": (UPDATE, updates, "cot_hidden", 2),

@@ -246,7 +246,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
             trials.append(trial)
         check(policy, trial)
 
-    for module in ("trainer", "evaluation.runner"):
+    for module in ("training.trainer", "evaluation.runner"):
         monkeypatch.setattr(f"markov_cot.{module}.check_paths", spy)
     return trials
 

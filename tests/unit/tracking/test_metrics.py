@@ -48,8 +48,9 @@ def test_states_answer(cot: str, answer: str, stated: bool) -> None:
 def test_reward_metrics_by_hand() -> None:
     reward_B = torch.tensor([-1.0, -3.0, -4.0, -4.0])
     # mean -12 / 4; deviations of the groups 1 and 0; the second is dead
-    assert reward_metrics(reward_B, 2, 1e-3) == {
-        "reward/answer_logprob": -3.0,
+    assert reward_metrics(2 * reward_B, reward_B, 2, 1e-3) == {
+        "reward/answer_logprob": -6.0,
+        "reward/value": -3.0,
         "reward/group_std": 0.5,
         "reward/zero_variance_groups": 1,
     }

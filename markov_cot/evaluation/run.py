@@ -1,0 +1,103 @@
+"""Reads what a run left on disk: metrics, CoTs, evaluations, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from markov_cot.checkpoints.checkpoint import list_steps
+from markov_cot.config.loading import build_config, read_recipe
+from markov_cot.config.schema import Config
+from markov_cot.tracking.rollouts import list_rollouts, read_rollouts
+from markov_cot.tracking.run_log import read_rows
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SAMPLES, SUMMARY
+
+RESULTS = "results_*.json"
+
+
+class Run:
+    """A run's folder, read again at each call, so that a run that is still training can be watched.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> folder = pathlib.Path(tempfile.mkdtemp(), "mine")
+        >>> folder.mkdir()
+        >>> _ = (folder / "config.yaml").write_text("steps: 2")
+        >>> _ = (folder / "log.jsonl").write_text('{"step": 1, "loss/total": 0.5}\\n{"step": 2, "loss/total": 0.25}\\n')
+        >>> Run(folder).metrics()["loss/total"]
+        [0.5, 0.25]
+    """
+
+    def __init__(self, name_or_path: str | Path, *, runs_dir: str | Path = "runs") -> None:
+        """Open `runs_dir/<name>`, or a run's folder by its path. Raises `UserError` when there is no such run."""
+        given = Path(name_or_path)
+        self.folder = given if (given / CONFIG).is_file() else Path(runs_dir, name_or_path)
+        if not (self.folder / CONFIG).is_file():
+            raise UserError(f"run {name_or_path}: there is no {self.folder / CONFIG}; give a run's name or its folder")
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @property
+    def config(self) -> Config:
+        """The settings it was last started with."""
+        path = self.folder / CONFIG
+        return build_config(read_recipe(str(path)), str(path))
+
+    def metrics(self) -> dict[str, list[float]]:
+        """Return the log as columns of equal length, "step" among them, NaN where a step has no value.
+
+        `pandas.DataFrame(run.metrics())` makes a table of it. docs/metrics.md explains every key.
+        """
+        rows = read_rows(self.folder / LOG)
+        keys = dict.fromkeys(key for row in rows for key in row)
+        columns = {key: [_number(row.get(key)) for row in rows] for key in keys}
+        return {"step": [int(step) for step in columns.pop("step", [])], **columns}
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Return the sample CoTs, with `step`, `question`, `answer`, `cot` and `answer_logprob`."""
+        return read_rows(self.folder / SAMPLES)
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """Return the alarms that changed their level, with their diagnoses."""
+        return read_rows(self.folder / ALARMS)
+
+    def rollouts(self, step: int | None = None) -> list[dict[str, Any]]:
+        """Return a row for each CoT of one step, or of all steps that were kept (`tracking.rollouts`).
+
+        Raises `UserError` for a step that was not kept, naming those that were.
+        """
+        kept = list_rollouts(self.folder)
+        if step is None:
+            return [row for each in kept for row in read_rollouts(self.folder, each)]
+        if step not in kept:
+            there = ", ".join(map(str, kept)) or "none; train with --set tracking.rollouts=N"
+            raise UserError(f"run {self.name}: rollouts of step {step} were not kept; there are {there}")
+        return read_rollouts(self.folder, step)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Return the results files of `markov-cot eval`, oldest first, in lm-evaluation-harness's layout."""
+        files = sorted((self.folder / "eval").glob(RESULTS), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the final scores of base and trained actor; None for a run that has not ended."""
+        path = self.folder / SUMMARY
+        found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return found
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints' folders, oldest first."""
+        return list_steps(Path(self.config.checkpoint.checkpoints_dir, self.name))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+
+def _number(value: Any) -> float:
+    """A logged value; null stands for NaN and infinity."""
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,37 @@
+"""Scores CoTs and answers within the memory there is, without gradient.
+
+Shapes: B sequences, L CoT tokens, d hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from markov_cot.data.prompts import AnswerContext
+from markov_cot.models.logprobs import AnswerScores, cot_hidden_in_batches, score_answer_tokens_in_batches
+from markov_cot.models.memory import SCORE, TokenBudgets
+from markov_cot.models.policy import Policy
+
+
+class Scorer:
+    """Forwards over any number of sequences, in as many parts as running out of memory has shown to be needed."""
+
+    def __init__(self, policy: Policy, budgets: TokenBudgets) -> None:
+        self._policy, self._budgets = policy, budgets
+
+    def answers(self, contexts: Sequence[AnswerContext], role: str) -> AnswerScores:
+        """Return the log-probs of B answers under "actor" or "critic"."""
+        size = sum(len(context.ids) + len(context.answer_ids) for context in contexts)
+        return self._budgets.within(
+            SCORE, size, lambda tokens: score_answer_tokens_in_batches(self._policy, contexts, role, tokens)
+        )
+
+    def cots(self, contexts: Sequence[Sequence[int]], samples: int, cot_BL: Tensor, role: str) -> Tensor:
+        """Return the hidden states [B, L, d] that predict the CoTs' tokens; each context has `samples` CoTs."""
+        repeated = [context for context in contexts for _ in range(samples)]
+        size = sum(map(len, contexts)) + cot_BL.numel()
+        return self._budgets.within(
+            SCORE, size, lambda tokens: cot_hidden_in_batches(self._policy, repeated, cot_BL, role, tokens)
+        )

@@ -1,0 +1,135 @@
+"""All trackers of a run as one: the JSONL log, which is guaranteed, and the others, which may fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from markov_cot.alarms.monitor import Event
+from markov_cot.config.schema import Tracking
+from markov_cot.tracking.base import RunInfo, Tracker
+from markov_cot.tracking.registry import TRACKERS
+from markov_cot.tracking.rollouts import RolloutLog
+from markov_cot.tracking.run_log import RunLog
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.text import visible
+
+logger = logging.getLogger(__name__)
+
+
+def open_trackers(run: RunInfo, config: Tracking, rollbacks: int, extra: Sequence[Tracker] = ()) -> MultiTracker:
+    """Open the log and the trackers that `config` names; `extra` are the caller's own objects.
+
+    Raises `OSError` when the log cannot be written, and `UserError` for a tracker whose library is not installed.
+    """
+    log, rollouts = RunLog(run.folder, run.step, rollbacks), RolloutLog(run.folder, run.step)
+    others: dict[str, Tracker] = {}
+    for name in config.trackers:
+        try:
+            others[name] = TRACKERS.resolve(name)(run, **config.args.get(name, {}))
+        except UserError:
+            log.close()
+            raise
+        except Exception as error:  # a library's own, whatever it is: the run needs none of them
+            _leave_out(name, error)
+    others |= {f"{type(tracker).__name__} {i}": tracker for i, tracker in enumerate(extra)}
+    return MultiTracker(log, rollouts, others)
+
+
+class MultiTracker:
+    """Passes what a run reports to its log and to every tracker."""
+
+    def __init__(
+        self, log: RunLog | None = None, rollouts: RolloutLog | None = None, others: Mapping[str, Tracker] | None = None
+    ) -> None:
+        """Without a log nothing is written, as in all processes but the first."""
+        self._log, self._rollouts = log, rollouts
+        self._others = dict(others or {})
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of log.jsonl and one point of every scalar."""
+        if self._log:
+            self._log.scalars(step, values)
+        self._tell("scalars", step, values)
+
+    def alarms(self, events: Sequence[Event]) -> None:
+        """Alarms that changed."""
+        if self._log and events:
+            self._log.alarms(events)
+            self._tell("alarms", events)
+
+    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Sample CoTs."""
+        if self._log:
+            self._log.samples(step, rows)
+        self._tell("samples", step, rows)
+
+    def rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Every CoT of a step. What the disk refuses is left out with a warning."""
+        if self._rollouts:
+            try:
+                self._rollouts.write(step, rows)
+            except OSError as error:
+                logger.warning("rollouts of step %d: cannot be written (%s); left out", step, error.strerror)
+
+    def histograms(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Finite values by tag; tags without any are left out."""
+        finite: dict[str, np.ndarray] = {}
+        for tag, tensor in values.items():
+            of_tag = tensor.detach().float().cpu()
+            of_tag = of_tag[of_tag.isfinite()]
+            if of_tag.numel():
+                finite[tag] = of_tag.numpy()
+        self._tell("histograms", step, finite)
+
+    def finish(self, step: int, result: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+        """How the run ended after `step`: `result` for summary.json, `scores` for the trackers. Raises `OSError`."""
+        if self._log:
+            self._log.summarise(result)
+        self._tell("finish", step, scores)
+
+    def rewind(self, step: int, rollbacks: int) -> None:
+        """Drop what was logged after `step`. `rollbacks` counts this one too."""
+        if self._log:
+            self._log.rewind(step, rollbacks)
+        if self._rollouts:
+            self._rollouts.rewind(step)
+        self._tell("rewind", step)
+
+    def sync(self) -> None:
+        """Wait until the log is on the disk. Raises `OSError` when it cannot be."""
+        if self._log:
+            self._log.sync()
+
+    def __enter__(self) -> MultiTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log:
+            self._log.close()
+        self._tell("close")
+
+    def _tell(self, what: str, *arguments: Any) -> None:
+        for name, tracker in list(self._others.items()):
+            method = getattr(tracker, what, None)
+            if method is None:
+                continue
+            try:
+                method(*arguments)
+            except Exception as error:  # a library's own, whatever it is: the run needs none of them
+                _leave_out(name, error)
+                del self._others[name]
+
+
+def _leave_out(name: str, error: Exception) -> None:
+    first = (str(error).strip().splitlines() or [""])[0]
+    logger.warning(
+        "tracker %s: left out from now on (%s: %s); the run continues, and log.jsonl has everything",
+        name,
+        type(error).__name__,
+        visible(first),
+    )

@@ -1,0 +1,38 @@
+"""From a recipe and the settings given beside it to a run's config and name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markov_cot.config.loading import apply, build_config, check_code_repeated, read_recipe, recipe_names
+from markov_cot.config.schema import Config
+from markov_cot.data.own import own_name
+
+QUICKSTART = "quickstart"
+
+
+def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path | None = None) -> tuple[Config, str]:
+    """Return the validated config and the name that runs of it begin with.
+
+    Args:
+        recipe: a recipe's name or a YAML file; None for the one named like the dataset, or the defaults.
+        settings: by key, with dots; they override the recipe's.
+        saved: the config of a run that is resumed, which takes the recipe's place.
+
+    Raises:
+        UserError: for a setting that is wrong, and for code of a resumed run that is not named again.
+    """
+    dataset = settings.get("data.dataset")
+    source = str(saved) if saved else recipe or (dataset if dataset in recipe_names() else None)
+    if source is None and dataset is None:
+        source = QUICKSTART
+    # A dataset of the user's own has no recipe; it starts from the defaults.
+    values = read_recipe(source) if source else {}
+    if saved:
+        check_code_repeated(build_config(values, str(saved)), settings, saved.parent.name)
+    name = Path(source).stem if source else own_name(str(dataset))
+    # What a run may not be called. Whether there is such a file is for whoever reads it to say.
+    name = "".join(char if char.isprintable() and char not in "\\:" else "-" for char in name)
+    return build_config(apply(values, settings), source or "settings"), name

@@ -8,10 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from markov_cot.checkpoints.checkpoint import FoundCheckpoint
-from markov_cot.config.loading import flatten
+from markov_cot.config.loading import code_settings, flatten
 from markov_cot.config.schema import Config
 from markov_cot.data.registry import dataset_names
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.plugins import provenance
 from markov_cot.utils.text import visible
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ FREE = (
     "model.shard",
     "model.trust_remote_code",
     "optim.micro_batch_tokens",
+    "rollout.decoder",
     "steps",
     "tracking.",
     "validation.",
@@ -57,7 +59,7 @@ def check_settings(found: FoundCheckpoint, config: Config, *, accept: bool) -> b
             f"run {found.folder.parent.name}: differs from {found.folder.name} in {_list(other)}; the resumed run "
             f"would not be the run it was. Take it back, or pass {ACCEPT}"
         )
-    changes |= moved | _changes(found.manifest.software, software())
+    changes |= moved | _changes(found.manifest.software, software(config))
     if changes:
         logger.warning("changed since %s: %s", found.folder.name, visible(_list(changes)))
     return bool(other)
@@ -105,9 +107,10 @@ def note_commit(found: FoundCheckpoint, base: Mapping[str, str]) -> None:
         )
 
 
-def software() -> dict[str, str]:
-    """Versions that a step's rounding depends on."""
-    return {name: _version(name) for name in SOFTWARE}
+def software(config: Config) -> dict[str, str]:
+    """Return the versions that a step's rounding depends on, and where the user's own code comes from."""
+    code = {name for names in code_settings(config).values() for name in names}
+    return {name: _version(name) for name in SOFTWARE} | {name: provenance(name) for name in sorted(code)}
 
 
 def _version(name: str) -> str:

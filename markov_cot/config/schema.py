@@ -20,8 +20,10 @@ class Data(Group):
     """What is trained and evaluated on."""
 
     dataset: str = "arithmetic"
-    """A name that `markov-cot datasets` lists, or the path of your own file or folder; see docs/data.md. In a file of
-    settings `data.train` is another name for it."""
+    """A name that `markov-cot datasets` lists, the path of your own file or folder, or your own function as
+    package.module:attribute; see docs/data.md. In a file of settings `data.train` is another name for it."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of your own function."""
     validation: str | None = None
     """Your own validation file, where `dataset` is your own training file."""
     test: str | None = None
@@ -107,6 +109,9 @@ class Rollout(Group):
     """L: tokens of every CoT."""
     temperature: PositiveFloat = 1.0
     """Of sampling; CoTs are scored at the same one."""
+    decoder: Annotated[str, AfterValidator(Named("decoder", ("auto", "plain")))] = "auto"
+    """auto: the fastest that computes what the model's own forward does, as tried before the first step. plain: that
+    forward, of the whole sequence for each token. Or your own."""
 
 
 class Reward(Group):
@@ -139,10 +144,9 @@ class Algorithm(Group):
     advantage_args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of your own advantage."""
     loss: Annotated[str, AfterValidator(Named("loss", ("policy_gradient", "ppo")))] = "policy_gradient"
-    """Of each sequence, from its tokens' log-probs and its advantage."""
+    """policy_gradient: advantage times log-prob. ppo: the clipped ratio, for more than one update a step."""
     loss_args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of your own loss."""
-    """policy_gradient: advantage times log-prob. ppo: the clipped ratio, for more than one update a step."""
     sigma_floor: PositiveFloat = 1e-3
     """Nats. A group whose rewards deviate less is dead: it gets no policy gradient."""
     resample_dead: NotNegative = 0

@@ -18,6 +18,7 @@ from markov_cot.data.reading import as_path, is_dir, is_file
 from markov_cot.data.splits import Published, Role, Splits, assign_own
 from markov_cot.data.tables import CELL_SUFFIXES, SUFFIXES, is_saved, rows_of_all, stem_of, suffix_of
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.plugins import is_code
 
 _WORDS: dict[str, Role] = {
     "train": "train",
@@ -47,7 +48,9 @@ def is_path(dataset: str) -> bool:
 
 
 def own_name(dataset: str) -> str:
-    """What a file or folder is called in tables, metrics and messages: its name without ending."""
+    """What one's own data is called in tables and metrics: a file's name without ending, or a function's name."""
+    if is_code(dataset):
+        return dataset.partition(":")[2]
     path = Path(os.path.abspath(as_path(dataset)))  # noqa: PTH100 - a link keeps its own name
     return stem_of(path.name) or "data"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markov_cot.config.schema import Data
 from markov_cot.data.catalog import BENCHMARKS, choose_subsets, find_local, nearest, where_looked
+from markov_cot.data.code import load_code
 from markov_cot.data.dataset import Dataset, SplitFiles, Tokenizer
 from markov_cot.data.generated import KINDS, load_generated
 from markov_cot.data.hub import HubError, OpenHub, open_first, open_hub
@@ -15,6 +16,7 @@ from markov_cot.data.reader import Reader
 from markov_cot.data.reading import as_path, table_rows
 from markov_cot.data.splits import Published, Splits, assign
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.plugins import is_code
 from markov_cot.utils.text import is_unicode, visible
 
 
@@ -33,6 +35,8 @@ def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub 
     name = config.dataset
     if not is_unicode(name):
         raise UserError(f"dataset {visible(name)}: its name is not UTF-8; rename the file")
+    if is_code(name):
+        return load_code(config)
     if name not in dataset_names():
         if not is_path(name):
             known = nearest(name, dataset_names())

@@ -24,6 +24,7 @@ from markov_cot.models.policy import Policy
 from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CONFIG
+from markov_cot.utils.plugins import is_code
 
 QUICKSTART = "quickstart"
 
@@ -78,7 +79,10 @@ class ModelSource:
         """The dataset trained on, or the quickstart's."""
         recipe = None if self.values else QUICKSTART
         values = self.values or read_recipe(QUICKSTART)
-        return SuiteTask(dataset=build_config(values, self.ref.describe()).data.dataset, recipe=recipe)
+        dataset = build_config(values, self.ref.describe()).data.dataset
+        if is_code(dataset):
+            raise UserError(f"{self.ref.describe()}: was trained on {dataset}, which is code; pass --dataset {dataset}")
+        return SuiteTask(dataset=dataset, recipe=recipe)
 
     def _values(self, task: SuiteTask) -> dict[str, Any]:
         recipe = _recipe(task)

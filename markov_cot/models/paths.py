@@ -37,6 +37,8 @@ class Paths:
     ruled_out: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
     """Decoders whose tokens' probabilities were seen to be right."""
+    decoder: str = "auto"
+    """As in `rollout.decoder`."""
     captures: bool = False
     """Whether the static decoder's forward is made a CUDA graph."""
     checked: bool = False

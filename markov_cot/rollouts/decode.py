@@ -21,8 +21,10 @@ from markov_cot.models.policy import Policy
 from markov_cot.rollouts.cuda_graphs import BUCKET, StaticDecoder
 from markov_cot.rollouts.fused_cpu import FusedSequences, decodes_fused
 from markov_cot.rollouts.plain import CachedSequences, EvenSequences, WholeSequences
+from markov_cot.utils.plugins import Registry
 from markov_cot.utils.profiling import profile_span
 
+AUTO, PLAIN = "auto", "plain"
 Pick = Callable[[Tensor, int], Tensor]
 """(hidden_Bd, position) -> next token of each sequence."""
 TRIED_CONTEXTS = ((1, 2, 3, 4, 5), (3, 2))
@@ -82,7 +84,7 @@ def _decode(
 ) -> Tensor:
     with profile_span("prompt"):
         batch = pad_left(contexts, policy.pad_id, policy.device)
-        sequences = _DECODERS[decoder].start(policy, batch, samples, length)
+        sequences = REGISTRY.resolve(decoder).start(policy, batch, samples, length)
     tokens: list[Tensor] = []
     with sequences.ready(), profile_span("decode"):
         for position in range(length):
@@ -101,8 +103,8 @@ def decoder_in_use(policy: Policy, places: int) -> str:
 def settle_decoder(policy: Policy, places: int, right: Callable[[str], bool]) -> str:
     """Return the fastest decoder that fits and is `right`. Those that are not are ruled out."""
     faults: dict[str, str] = {}
-    for name in DECODERS:
-        if not policy.paths.allow(name) or not _DECODERS[name].fits(policy, places):
+    for name in _candidates(policy):
+        if not policy.paths.allow(name) or not REGISTRY.resolve(name).fits(policy, places):
             continue
         if name == WHOLE or not (fault := fault_of(functools.partial(right, name))):
             break
@@ -111,6 +113,14 @@ def settle_decoder(policy: Policy, places: int, right: Callable[[str], bool]) ->
     if faults:
         policy.rule_out(*faults, reason=f"otherwise {policy.name} {list(faults.values())[-1]}")
     return name
+
+
+def _candidates(policy: Policy) -> tuple[str, ...]:
+    """The decoders that the config allows, fastest first. The user's own comes first, and is tried like the others."""
+    chosen = policy.paths.decoder
+    if chosen == PLAIN:
+        return (WHOLE,)
+    return DECODERS if chosen == AUTO else (chosen, *DECODERS)
 
 
 def _is_right(policy: Policy, decoder: str) -> bool:
@@ -213,14 +223,17 @@ class _Whole:
         return WholeSequences(policy, contexts.take(_index(contexts, samples)), room)
 
 
-_DECODERS: dict[str, Decoder] = {
-    FUSED: _Fused(),
-    STATIC: _Static(),
-    SHARED_CACHE: _SharedCache(),
-    OWN_CACHE: _OwnCache(),
-    EVEN_CACHE: _EvenCache(),
-    WHOLE: _Whole(),
-}
+REGISTRY: Registry[Decoder] = Registry(
+    "decoder",
+    {
+        FUSED: _Fused(),
+        STATIC: _Static(),
+        SHARED_CACHE: _SharedCache(),
+        OWN_CACHE: _OwnCache(),
+        EVEN_CACHE: _EvenCache(),
+        WHOLE: _Whole(),
+    },
+)
 
 
 def _index(contexts: Batch, samples: int) -> Tensor:

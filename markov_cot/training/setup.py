@@ -188,4 +188,6 @@ def _load_policy(
     else:
         with processes.together():
             model, names, sharding = load_model()
-    return Policy(model, tokenizer, config.rollout.temperature), names, sharding
+    policy = Policy(model, tokenizer, config.rollout.temperature)
+    policy.paths.decoder = config.rollout.decoder
+    return policy, names, sharding

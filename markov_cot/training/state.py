@@ -101,7 +101,7 @@ class RunState:
             "baselines": self._baseline.known,
         }
         config = session.config.model_dump(mode="json")
-        about = Manifest(self.progress.step, config, session.base, session.data, software(), files={})
+        about = Manifest(self.progress.step, config, session.base, session.data, software(session.config), files={})
         fault = "could not be saved"
         try:
             tracker.sync()

@@ -21,7 +21,7 @@ from markov_cot.utils.errors import UserError
 T = TypeVar("T")
 
 CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_EDITABLE = "without a distribution"
+_NO_FILE, _NOT_IMPORTED = "no file", "not imported"
 
 
 def is_code(name: object) -> bool:
@@ -117,12 +117,15 @@ def import_attribute(name: str, seam: str) -> Any:
 
 def provenance(name: str) -> str:
     """Return where code comes from, for manifests: "distribution version", or the file's SHA-256 without one."""
-    module = sys.modules[name.partition(":")[0]]
+    try:
+        module = importlib.import_module(name.partition(":")[0])
+    except Exception:  # the user's own, whatever it is; using it will say what is wrong
+        return _NOT_IMPORTED
     top = module.__name__.partition(".")[0]
     distributions = importlib.metadata.packages_distributions().get(top, [])
     if distributions:
         return f"{distributions[0]} {importlib.metadata.version(distributions[0])}"
     file = getattr(module, "__file__", None)
     if file is None:
-        return _EDITABLE
+        return _NO_FILE
     return f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]}"

@@ -1,0 +1,218 @@
+"""The user's own code, in a file beside them, used by name from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from markov_cot.cli.main import main
+from tests.small_runs import warm
+
+MINE = {
+    "rows_of_mine": '''
+def rows(count=40):
+    return [{"question": f"What is {i}+{i + 1}?", "answer": 2 * i + 1} for i in range(10, 10 + count)]
+''',
+    "reward_of_mine": '''
+def brief(batch, weight=0.5):
+    """The answer's mean log-prob, less a price on words that repeat."""
+    scores = []
+    for cot, logprobs in zip(batch.cots, batch.answer_logprobs):
+        words = cot.split()
+        repeated = 1 - len(set(words)) / max(len(words), 1)
+        scores.append(sum(logprobs) / len(logprobs) - weight * repeated)
+    return scores
+
+
+def raises(batch):
+    raise RuntimeError("no luck\\nat all")
+
+
+def nan(batch):
+    return [float("nan")] * len(batch)
+
+
+def few(batch):
+    return [1.0]
+
+
+def late(batch):
+    return [1.0] * len(batch) if batch.step < 3 else None
+''',
+    "form_of_mine": '''
+def least(logp_BA, mask_BA):
+    """The log-prob of the answer's least probable token."""
+    return logp_BA.masked_fill(~mask_BA, 0.0).amin(1)
+''',
+    "advantage_of_mine": '''
+def rloo(batch):
+    """Each reward less the mean of the others of its group."""
+    reward_PG = batch.reward_B.view(-1, batch.samples)
+    others = (reward_PG.sum(1, keepdim=True) - reward_PG) / (batch.samples - 1)
+    return (reward_PG - others).flatten()
+
+
+rloo.needs_baseline = False
+''',
+    "loss_of_mine": '''
+def squared(logp_BL, old_logp_BL, advantage_B, scale=1.0, **_):
+    """Weighted regression of log-probs, to show the seam."""
+    return scale * -advantage_B * logp_BL.mean(1) + 0.0 * (logp_BL - old_logp_BL).square().mean(1)
+''',
+    "tracker_of_mine": '''
+class CsvTracker:
+    def __init__(self, run, key="reward/value"):
+        self.file, self.key = open(run.folder / "mine.csv", "w"), key
+
+    def scalars(self, step, values):
+        if self.key in values:
+            print(step, values[self.key], sep=",", file=self.file)
+
+    def close(self):
+        self.file.close()
+''',
+    "decoder_of_mine": '''
+from markov_cot.rollouts.plain import WholeSequences
+
+
+class Whole:
+    def fits(self, policy, places):
+        return True
+
+    def start(self, policy, contexts, samples, room):
+        import torch
+
+        index = torch.arange(len(contexts.ids_BT)).repeat_interleave(samples)
+        return WholeSequences(policy, contexts.take(index), room)
+
+
+whole = Whole()
+''',
+}
+SMALL = [
+    "--run=r",
+    "--steps=2",
+    "--set=rollout.length=6",
+    "--set=rollout.samples=3",
+    "--set=validation.every=0",
+    "--set=validation.final_problems=4",
+    "--set=model.device=cpu",
+]
+ALL = [
+    "--dataset=rows_of_mine:rows",
+    "--set=data.args.count=60",
+    "--set=reward.function=reward_of_mine:brief",
+    "--set=reward.args={weight: 0.25}",
+    "--set=algorithm.advantage=advantage_of_mine:rloo",
+    "--set=algorithm.loss=loss_of_mine:squared",
+    "--set=algorithm.loss_args.scale=2",
+    "--set=tracking.trackers=[tensorboard, 'tracker_of_mine:CsvTracker']",
+    "--set=rollout.decoder=decoder_of_mine:whole",
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the user's modules, forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name, text in MINE.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    yield tmp_path
+    for name in MINE:
+        sys.modules.pop(name, None)
+
+
+def train(*arguments: str) -> int:
+    with warm(), pytest.raises(SystemExit) as ended:
+        main(["train", *arguments])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "runs" / "r" / "log.jsonl").read_text().splitlines()]
+
+
+def test_each_is_used_by_name_in_at_most_twenty_lines(here: Path) -> None:
+    for text in (text for name, text in MINE.items() if name != "reward_of_mine"):
+        assert text.strip().count("\n") < 20
+    assert train(*SMALL, *ALL) == 0
+    rows = logged(here)
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row["reward/value"] <= row["reward/answer_logprob"] for row in rows), "the price on repetition"
+    written = [line.split(",") for line in (here / "runs" / "r" / "mine.csv").read_text().splitlines()]
+    assert [(int(step), float(value)) for step, value in written] == [(row["step"], row["reward/value"]) for row in rows]
+    manifest = json.loads((here / "checkpoints" / "r" / "adapter_2" / "manifest.json").read_text())
+    for name in ("rows_of_mine:rows", "reward_of_mine:brief", "loss_of_mine:squared", "tracker_of_mine:CsvTracker"):
+        assert manifest["software"][name].startswith("sha256 "), name
+
+
+def test_a_form_is_what_is_rewarded_and_the_logprob_is_still_logged(here: Path) -> None:
+    assert train(*SMALL, "--set=reward.form=form_of_mine:least", "--set=tracking.rollouts=1") == 0
+    from markov_cot import Run
+
+    for row in Run("r").rollouts():
+        assert row["reward"] <= row["answer_logprob"] + 1e-6, "the least is not above the mean"
+    assert all(row["reward/value"] < row["reward/answer_logprob"] for row in logged(here))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("raises", "reward reward_of_mine:raises, step 1: raised RuntimeError: no luck"),
+        ("nan", "reward reward_of_mine:nan, step 1: value 0 is nan; return finite numbers"),
+        ("few", "reward reward_of_mine:few, step 1: returned 1 values for 3 CoTs; return one a CoT"),
+    ],
+)
+def test_a_reward_that_fails_is_one_line(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*SMALL, f"--set=reward.function=reward_of_mine:{name}") == 2
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err and "at all" not in err
+
+
+def test_a_reward_that_fails_later_leaves_a_run_that_resumes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SMALL[:1], "--steps=4", *SMALL[2:]]
+    assert train(*arguments, "--set=reward.function=reward_of_mine:late") == 2
+    assert "reward reward_of_mine:late, step 3: returned None, not a list of numbers" in capsys.readouterr().err
+    assert (here / "checkpoints" / "r" / "adapter_2").is_dir(), "what was trained before is saved"
+    text = (here / "reward_of_mine.py").read_text().replace("if batch.step < 3 else None", "")
+    (here / "reward_of_mine.py").write_text(text)
+    sys.modules.pop("reward_of_mine")
+    assert train("--run=r", "--resume", "--set=reward.function=reward_of_mine:late") == 0
+    assert [row["step"] for row in logged(here)] == [1, 2, 3, 4]
+
+
+def test_code_of_a_run_is_not_run_again_unless_it_is_named_again(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*SMALL, "--set=algorithm.advantage=advantage_of_mine:rloo") == 0
+    sys.modules.pop("advantage_of_mine")
+    (here / "advantage_of_mine.py").write_text("raise SystemExit('imported')")
+    capsys.readouterr()
+    assert train("--run=r", "--resume", "--steps=3") == 2
+    assert (
+        "run r: was started with algorithm.advantage=advantage_of_mine:rloo, which is code; to run it again pass "
+        "--set algorithm.advantage=advantage_of_mine:rloo" in capsys.readouterr().err
+    )
+    assert "advantage_of_mine" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("algorithm.loss=pppo", "algorithm.loss 'pppo': not known; did you mean ppo? there are policy_gradient, ppo"),
+        ("tracking.trackers=[wandbb]", "'wandbb': not known; did you mean wandb?"),
+        ("reward.function=absent_mine:f", "reward absent_mine:f: absent_mine cannot be imported"),
+        ("data.dataset=rows_of_mine:absent", "dataset rows_of_mine:absent: rows_of_mine has no absent; it has rows"),
+    ],
+)
+def test_names_that_stand_for_nothing(setting: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*SMALL, f"--set={setting}") == 2
+    assert said in capsys.readouterr().err
+    assert not (here / "runs" / "r").exists(), "nothing is left that blocks the corrected command"

@@ -161,7 +161,7 @@ def report(side: str, work: Work, seconds: Sequence[float], **figures: Any) -> d
 
 
 def fail(message: str) -> NoReturn:
-    """Says in one line what the caller has to mend, and ends with code 2."""
+    """Says in one line what the caller has to fix, and ends with code 2."""
     print(message, file=sys.stderr)
     raise SystemExit(2)
 

@@ -108,7 +108,7 @@ class Monitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state_dict`. Alarms that were not enabled when it was saved start anew."""
+        """Continue from a `state_dict`. Alarms that were not enabled when it was saved start again."""
         for name, context in self._contexts.items():
             saved = state.get(name, {"memory": {}, "gauges": {}})
             context.memory = dict(saved["memory"])

@@ -44,7 +44,7 @@ def _check_new(folders: Folders) -> None:
     """A run begins to exist with its config, and its name is taken while there are checkpoints of it."""
     run = folders.run.name
     if (folders.run / CONFIG).exists() or (folders.run / LOG).exists():
-        raise UserError(f"run {run}: {folders.run} exists already; pass --resume to go on with it, or another --run")
+        raise UserError(f"run {run}: {folders.run} exists already; pass --resume to continue it, or another --run")
     if list_steps(folders.checkpoints):
         raise UserError(f"run {run}: {folders.checkpoints} holds checkpoints already; move them, or give another --run")
 

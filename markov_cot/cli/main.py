@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "markov-cot"
         _fail(f"{error.format_message()} (see {where} --help)")
     except OSError as error:  # a disk that fills up, a folder that goes away: the system's word for it, without a trace
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; mend it and try again")
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; fix it and try again")
     except (click.Abort, KeyboardInterrupt):
         say_interrupted()
         sys.exit(INTERRUPTED)

@@ -35,7 +35,7 @@ class Reader:
             except RowError as error:
                 message = f"{row.place or f'{where} {row.unit} {row.number}'}{suffix}: {error}"
                 if not self._config.skip_bad_rows:
-                    raise UserError(f"{message}; mend the row or pass --skip-bad-rows") from None
+                    raise UserError(f"{message}; fix the row or pass --skip-bad-rows") from None
                 self.skipped += 1
                 self._first_fault = self._first_fault or message
         return problems

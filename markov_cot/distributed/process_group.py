@@ -252,6 +252,6 @@ def noticing_loss() -> Iterator[None]:
         if not dist.is_initialized() or not any(sign in text for sign in _SIGNS_OF_LOSS):
             raise
         raise PeerLostError(
-            "train: another process of this run has ended or does not answer; see what it says, then go on from the "
+            "train: another process of this run has ended or does not answer; see what it says, then continue from the "
             "newest checkpoint with --resume"
         ) from None

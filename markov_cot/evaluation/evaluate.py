@@ -35,7 +35,7 @@ ACTOR, CRITIC = "actor", "critic"
 
 Advance = Callable[[int], None]
 Track = Callable[[str, int], Advance]
-"""(what is run, number of items) -> function that is told how many more are done."""
+"""(what is run, number of items) -> function that takes how many more are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Evaluator:
 
 
 def evaluate(request: Request, track: Track, say: Callable[[str], None]) -> EvalReport:
-    """Evaluates a checkpoint. `say` is told what a name turned out to stand for. Raises `UserError`."""
+    """Evaluates a checkpoint. `say` gets what a name turned out to stand for. Raises `UserError`."""
     source = find_source(request, request.checkpoint, say)
     against = request.against or (NOTHING if source.ref.folder is None else BASE)
     reference = None if against == NOTHING else reference_source(request, source, against, say)

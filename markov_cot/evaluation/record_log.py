@@ -78,6 +78,6 @@ class RecordLog:
                         record = from_json(row)
                         self.done.setdefault(record.index, record)
                 except (ValueError, KeyError, TypeError):
-                    raise UserError(f"{self.path} line {number}: damaged; delete the file to evaluate anew") from None
+                    raise UserError(f"{self.path} line {number}: damaged; delete the file to evaluate again") from None
                 whole += len(line)
         return whole

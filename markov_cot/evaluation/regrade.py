@@ -18,7 +18,7 @@ from markov_cot.grading.numeral_forms import Form
 from markov_cot.utils.errors import UserError
 
 _FIRST = 5
-"""Malformed lines whose numbers are told."""
+"""Malformed lines whose numbers are named."""
 _GZIP, _BOM = b"\x1f\x8b", b"\xef\xbb\xbf"
 
 

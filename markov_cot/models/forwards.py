@@ -147,7 +147,7 @@ class Forwards:
     def decodes_statically(self, places: int) -> bool:
         """Whether a token's forward can be a CUDA graph, with caches of so many places.
 
-        Not with weights that are folded anew, whose addresses change, nor with those that are gathered in every
+        Not with weights that are folded again, whose addresses change, nor with those that are gathered in every
         forward, nor with a window, which counts from the end.
         """
         window = getattr(self._config, "sliding_window", None)

@@ -1,4 +1,4 @@
-"""Keys and values of prompts, computed once and shared by all sequences that go on from them.
+"""Keys and values of prompts, computed once and shared by all sequences that continue from them.
 
 Shapes: P prompts, B sequences, H key-value heads, T tokens of the padded prompts, D head size.
 All kinds keep every token, so a layer with a sliding window gets its window from the mask, not from the cache.
@@ -80,10 +80,10 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def shared_cache(prompts: KeysValues, index_B: Tensor) -> Cache:
-    """For one forward of B sequences, the i-th of which goes on from prompt index_B[i]. Carries gradient."""
+    """For one forward of B sequences, the i-th of which continues from prompt index_B[i]. Carries gradient."""
     return Cache(layers=[_SharedLayer(keys, values, index_B) for keys, values in prompts])
 
 
 def growing_cache(prompts: KeysValues, index_B: Tensor, room: int) -> Cache:
-    """For decoding up to `room` more tokens of B sequences, the i-th of which goes on from prompt index_B[i]."""
+    """For decoding up to `room` more tokens of B sequences, the i-th of which continues from prompt index_B[i]."""
     return Cache(layers=[_GrowingLayer(keys, values, index_B, room) for keys, values in prompts])

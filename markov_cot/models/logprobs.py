@@ -225,7 +225,7 @@ def score_answer_tokens(
 
 
 def _read_once(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:
-    """The different ones among B prompts, read, and which of them each sequence goes on from [B]."""
+    """The different ones among B prompts, read, and which of them each sequence continues from [B]."""
     different = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
     prefix = policy.read(pad_left(list(different), policy.pad_id, policy.device))
     return prefix, torch.tensor([different[tuple(prompt)] for prompt in prompts], device=policy.device)

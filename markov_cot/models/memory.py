@@ -73,7 +73,7 @@ class TokenBudgets:
         if failed:
             raise UserError(
                 f"out of memory in the {phase} phase of a sharded model; set a smaller optim.micro_batch_tokens or "
-                "rollout.problems, or model.gradient_checkpointing=true, and go on with --resume"
+                "rollout.problems, or model.gradient_checkpointing=true, and continue with --resume"
             )
         sharding.catch_up()
 

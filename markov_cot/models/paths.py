@@ -19,11 +19,11 @@ SLOWER = {
     ADAPTED: "adapters are computed by PEFT's own layers",
     FOLDED: "adapters are not folded into the weights",
     PADDED: "sequences of different lengths are read apart",
-    SHARED: "prompts are read anew for each sample",
+    SHARED: "prompts are read again for each sample",
     CHECKPOINTED: "updates keep all activations",
     FUSED: "tokens are decoded through transformers' modules",
     STATIC: "tokens are decoded without CUDA graphs",
-    SHARED_CACHE: "prompts are read anew for each sample that is decoded",
+    SHARED_CACHE: "prompts are read again for each sample that is decoded",
     OWN_CACHE: "sequences of different lengths are decoded apart",
     EVEN_CACHE: "every token is decoded by reading its whole sequence again",
 }

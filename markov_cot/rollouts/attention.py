@@ -36,7 +36,7 @@ class CopiedPrompts:
 
 
 class SharedPrompts:
-    """With one copy of each prompt for all that go on from it: the fewest bytes, for long prompts.
+    """With one copy of each prompt for all that continue from it: the fewest bytes, for long prompts.
 
     In at least float32: what bfloat16 rounds, it rounds once, at the end.
     """

@@ -149,7 +149,7 @@ class StaticDecoder:
         self._known: dict[tuple[int, int, int, bool], StaticSequences] = {}
 
     def sequences(self, prefix: Prefix, index_B: Tensor, room: int) -> StaticSequences:
-        """Sequences that go on from the prompts they name, with room for as many more tokens."""
+        """Sequences that continue from the prompts they name, with room for as many more tokens."""
         prompt_places = -(-prefix.mask_PT.shape[1] // BUCKET) * BUCKET
         key = (len(index_B), prompt_places, room, self._policy.is_actor)
         if key not in self._known:

@@ -88,7 +88,7 @@ class Collector:
     ) -> tuple[Experience, History, dict[str, float]]:
         """One step's experience, the history of rewards with it, and its metrics.
 
-        Every process samples and scores a share of the groups. Groups without variance are sampled anew, with fresh
+        Every process samples and scores a share of the groups. Groups without variance are sampled again, with fresh
         random numbers, up to `resample_dead` times.
         """
         algorithm, samples, together = self._config.algorithm, self._config.rollout.samples, self._processes

@@ -55,7 +55,7 @@ class Session:
     lock: RunLock
     """Held from the start by the first process, so that nobody else trains the run."""
     origin: Path | None
-    """Checkpoint that the run goes on from."""
+    """Checkpoint that the run continues from."""
     changed: bool
     """Whether settings or data are not the origin's, as far as they decide what is computed."""
     goes_back: bool
@@ -77,7 +77,7 @@ def open_session(
     """Loads data and model, checks that they fit together, and makes the run's folders.
 
     To resume is to continue from `checkpoint`, by default the run's newest that is whole; settings and data must be as
-    they were then, unless `accept_changes`. Raises `UserError` for everything the user can mend.
+    they were then, unless `accept_changes`. Raises `UserError` for everything the user can fix.
     """
     processes = join(cpu=config.model.device == "cpu")
     _check_processes(config, processes)

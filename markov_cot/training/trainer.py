@@ -88,7 +88,7 @@ class Trainer:
         return self.state.folder
 
     def resume(self) -> None:
-        """Goes on from the session's origin, or from the start when no checkpoint was written yet."""
+        """Continue from the session's origin, or from the start when no checkpoint was written yet."""
         self.state.resume()
 
     def run(self, watch: Observer, stop_requested: Callable[[], bool] = lambda: False) -> TrainResult:

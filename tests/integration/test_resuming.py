@@ -61,7 +61,7 @@ def test_problems_that_are_too_long_are_counted_on_after_a_resume(tmp_path: Path
 
 
 def test_the_baselines_of_problems_that_come_again_are_kept(tmp_path: Path) -> None:
-    """Scored anew, in a batch of other composition, they would differ by rounding."""
+    """Scored again, in a batch of other composition, they would differ by rounding."""
     config = config_of(tmp_path, "ema", steps=3)
     run(config, stop=lambda made: made.progress.step == 1)
     made = start(config, resume=True)
@@ -194,7 +194,7 @@ def test_the_same_data_elsewhere_are_no_change(
 def test_another_precision_is_refused_unless_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As when a run goes on from a CPU to a GPU, where `model.dtype: auto` means something else."""
+    """As when a run continues from a CPU to a GPU, where `model.dtype: auto` means something else."""
     run(config_of(tmp_path, steps=1))
     load_base = models.load_base
     monkeypatch.setattr(models, "load_base", lambda *args: load_base(*args).to(torch.bfloat16))

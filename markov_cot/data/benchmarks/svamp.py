@@ -29,7 +29,7 @@ def from_row(row: Any, place: RowContext) -> Problem:
 
 def join(body: str, question: str) -> str:
     """Story and question as running text. A third of the stories were cut off before the comma or full stop that
-    belongs there: "If each pack costs 5 dollars" goes on with ", how much ...", any other sentence ends."""
+    belongs there: "If each pack costs 5 dollars" continues with ", how much ...", any other sentence ends."""
     if body[-1] in ".?!":
         return f"{body} {question}"
     if body[-1] == ",":

@@ -106,7 +106,7 @@ def batches(
         rows = sorted(encode(tokenizer, documents), key=lambda row: -len(row[0]))
         groups = []
         while rows:
-            # Few different shapes: a CPU's matrix kernels are compiled anew for each.
+            # Few different shapes: a CPU's matrix kernels are compiled again for each.
             width = -(-len(rows[0][0]) // WIDTH_STEP) * WIDTH_STEP
             count = max(1, TOKENS_PER_BATCH // width)
             groups.append((width, rows[:count]))

@@ -69,7 +69,7 @@ def test_answers_of_every_type_of_column(tmp_path: Path) -> None:
 
 def test_rows_over_several_batches_are_numbered(tmp_path: Path) -> None:
     columns = {"question": [f"q{i}" for i in range(3000)], "answer": [*range(2999), None]}
-    with pytest.raises(UserError, match=r"f\.parquet row 3000: answer: expected a number, got nothing \(null\); mend"):
+    with pytest.raises(UserError, match=r"f\.parquet row 3000: answer: expected a number, got nothing \(null\); fix"):
         load(Data(dataset=str(write(tmp_path / "f.parquet", columns))))
 
 

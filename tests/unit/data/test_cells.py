@@ -41,7 +41,7 @@ def test_cells(tmp_path: Path, header: str, cells: str, answer: str, choices: tu
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("question,answer\nq\n", "line 2: expected 2 cells, as in the header, got 1; mend the row"),
+        ("question,answer\nq\n", "line 2: expected 2 cells, as in the header, got 1; fix the row"),
         ("question,answer\nq,1,2\n", "line 2: expected 2 cells, as in the header, got 3"),
         ('question,answer\n"q\nq",\n', "line 2: field 'answer' is missing"),
         ('question,answer\nq,1\n"q,2\nq,3\n', r"line 3: not CSV \(unexpected end of data\); correct the file"),
@@ -57,7 +57,7 @@ def test_cells(tmp_path: Path, header: str, cells: str, answer: str, choices: tu
         ),
         (
             "question,A,B,answer\nq,5,7,1\n",
-            r"line 2: answer '1' is neither a label \(A, B\) nor the text of a choice; mend",
+            r"line 2: answer '1' is neither a label \(A, B\) nor the text of a choice; fix",
         ),
         ("question,answer\n", "gives no problem"),
     ],

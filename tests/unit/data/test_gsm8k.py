@@ -67,11 +67,11 @@ def test_messages_name_file_line_and_reason(load_files: Any, load_hub: Any) -> N
     with pytest.raises(UserError) as raised:
         load_files("gsm8k", {"train.jsonl": rows})
     assert str(raised.value).endswith(
-        "train.jsonl line 3: answer: has no '####' before the final number; mend the row or pass --skip-bad-rows"
+        "train.jsonl line 3: answer: has no '####' before the final number; fix the row or pass --skip-bad-rows"
     )
     with pytest.raises(UserError) as raised:
         load_hub("gsm8k", "openai/gsm8k", "main", {"train": numbered(2, "q"), "test": rows})
     assert str(raised.value) == (
         "hub:openai/gsm8k (main) row 3 of split test: answer: has no '####' before the final number; "
-        "mend the row or pass --skip-bad-rows"
+        "fix the row or pass --skip-bad-rows"
     )

@@ -93,7 +93,7 @@ def test_broken_lines_are_named_or_skipped(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         load(Data(dataset=str(path)))
     assert str(raised.value) == (
-        f"{path} line 6: not JSON (column 14: Expecting value); mend the row or pass --skip-bad-rows"
+        f"{path} line 6: not JSON (column 14: Expecting value); fix the row or pass --skip-bad-rows"
     )
     splits = load(Data(dataset=str(path), skip_bad_rows=True))
     assert splits.skipped == 3

@@ -99,7 +99,7 @@ def test_hub_form(load_hub: Any) -> None:
 
 def test_a_broken_row_is_found_after_quoted_line_breaks(load_files: Any) -> None:
     """Every row of `csv_file` takes two lines, so the fourth row starts on line 7."""
-    with pytest.raises(UserError, match=r"anatomy_val.csv line 7: expected 6 columns .*, got 2; mend the row"):
+    with pytest.raises(UserError, match=r"anatomy_val.csv line 7: expected 6 columns .*, got 2; fix the row"):
         load_files("mmlu", {**FILES, "mmlu/val/anatomy_val.csv": csv_file("v", 3) + "a,b\n"})
 
 

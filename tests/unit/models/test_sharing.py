@@ -21,7 +21,7 @@ from tests.unit.models.test_policy import CONTEXTS, FAMILIES, LENGTH
 
 TIGHT = {"rtol": 0, "atol": 1e-5}
 OWNERS = [0, 1, 1, 2, 0, 2]
-"""Which context each of six sequences goes on from: shared ones, not in order, of different length."""
+"""Which context each of six sequences continues from: shared ones, not in order, of different length."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -112,7 +112,7 @@ def test_a_recurrent_model_reads_every_sequence_whole_and_says_so(
 ) -> None:
     policy = make_policy(transformers.Lfm2Config(**sizes, layer_types=["conv", "full_attention"]))
     assert not policy.shares_prompts
-    assert sum("read anew for each sample" in message for message in caplog.messages) == 1
+    assert sum("read again for each sample" in message for message in caplog.messages) == 1
 
 
 @torch.no_grad()

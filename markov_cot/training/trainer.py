@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from markov_cot.alarms.monitor import Event
+from markov_cot.alarms.monitor import AlarmFailure, Event
 from markov_cot.algorithms.schedules import adapted_kl_weight, learning_rate, loss_weights
 from markov_cot.config.loading import flatten
 from markov_cot.data.problem import Problem
@@ -117,13 +117,16 @@ class Trainer:
                     is_best = self.progress.note(score)
                     metrics |= score.metrics(name)
                 metrics = self.processes.agree(metrics)
-                events = self.state.monitor.update(self.progress.step, metrics, samples[0]["cot"])
+                events, failure = self._judge(metrics, samples[0]["cot"])
                 with profile_span("logging"):
                     tracker.scalars(self.progress.step, metrics | self.state.monitor.scalars())
                     tracker.alarms(events)
                     if self._shows_samples() or any(event.is_raised for event in events):
                         tracker.samples(self.progress.step, samples)
                 watch(self.progress.step, metrics, events)
+                if failure:
+                    self.state.save(tracker)
+                    raise failure
                 critical = [event for event in events if event.is_critical]
                 if critical and config.alarms.action == "rollback" and self.state.roll_back(critical, tracker):
                     continue
@@ -143,6 +146,13 @@ class Trainer:
             if self.progress.step and self.processes.is_first and not self.folder.exists():
                 self.state.save(tracker)
             raise
+
+    def _judge(self, metrics: Mapping[str, float], cot: str) -> tuple[list[Event], AlarmFailure | None]:
+        """The alarms that changed in this step, and what to raise once it is logged and saved, which it then can be."""
+        try:
+            return self.state.monitor.update(self.progress.step, metrics, cot), None
+        except AlarmFailure as failure:
+            return failure.events, failure
 
     def _open_tracker(self) -> MultiTracker:
         session, progress = self.session, self.progress

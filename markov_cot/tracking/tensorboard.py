@@ -119,19 +119,22 @@ class TensorBoardTracker:
         self._file = self._writer.file_writer
         self._writer.add_custom_scalars(overview(self._run.dataset))
         if last != NOTHING:
-            self._rebuild(self._run.folder)
+            self._rebuild(self._run.folder, last)
             for event in histograms:
                 self._file.add_event(event, event.step, event.wall_time)
 
-    def _rebuild(self, folder: Path) -> None:
+    def _rebuild(self, folder: Path, last: int) -> None:
         rows = read_rows(folder / LOG)
         for row, when in zip(rows, _wall_times(rows), strict=True):
             values = {key: float("nan") if value is None else value for key, value in row.items() if key != "step"}
             self._scalars(row["step"], values, when)
         for step, group in groupby(read_rows(folder / SAMPLES), key=lambda row: row["step"]):
             self.samples(step, list(group))
-        for row in read_rows(folder / ALARMS):
-            self._alarm(row["alarm"], row["diagnosis"], row["step"])
+        # Those of later steps, or of a step that was rolled back and taken again, are of another course of the run.
+        diagnoses = {(row["alarm"], row["step"]): row["diagnosis"] for row in read_rows(folder / ALARMS)}
+        for (alarm, step), diagnosis in diagnoses.items():
+            if step <= last:
+                self._alarm(alarm, diagnosis, step)
 
     def _scalars(self, step: int, values: Mapping[str, float], when: float) -> None:
         self._raised |= {key for key, value in values.items() if key.startswith(ALARM) and value}

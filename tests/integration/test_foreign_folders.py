@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.conftest import Cli
+from tests.command_fixtures import Cli
 
 PICKLE = b"cos\nsystem\n(S'touch owned'\ntR."
 ASKED = ("--set", "rollout.length=4")

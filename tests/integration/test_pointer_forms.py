@@ -9,7 +9,7 @@ import pytest
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.evaluation.locate import default_name, locate
 from markov_cot.utils.errors import UserError
-from tests.evaluation.conftest import Cli
+from tests.command_fixtures import Cli
 from tests.pointer_forms import as_files, as_folders, only_the_folders
 
 

@@ -14,10 +14,10 @@ from markov_cot.cli.main import main
 from tests.small_runs import warm
 
 MINE = {
-    "rows_of_mine": '''
+    "rows_of_mine": """
 def rows(count=40):
     return [{"question": f"What is {i}+{i + 1}?", "answer": 2 * i + 1} for i in range(10, 10 + count)]
-''',
+""",
     "reward_of_mine": '''
 def brief(batch, weight=0.5):
     """The answer's mean log-prob, less a price on words that repeat."""
@@ -64,7 +64,7 @@ def squared(logp_BL, old_logp_BL, advantage_B, scale=1.0, **_):
     """Weighted regression of log-probs, to show the seam."""
     return scale * -advantage_B * logp_BL.mean(1) + 0.0 * (logp_BL - old_logp_BL).square().mean(1)
 ''',
-    "tracker_of_mine": '''
+    "tracker_of_mine": """
 class CsvTracker:
     def __init__(self, run, key="reward/value"):
         self.file, self.key = open(run.folder / "mine.csv", "w"), key
@@ -75,7 +75,7 @@ class CsvTracker:
 
     def close(self):
         self.file.close()
-''',
+""",
     "alarm_of_mine": '''
 from markov_cot.alarms.alarm import Alarm, Levels, Reading, Text, number
 
@@ -98,7 +98,7 @@ def alarm(warn=2, critical=3):
 
 patience = alarm()
 ''',
-    "failing_alarms": '''
+    "failing_alarms": """
 from dataclasses import replace
 
 from alarm_of_mine import growing, patience
@@ -113,8 +113,8 @@ def late(row, context):
 late_one = replace(patience, rule=late)
 silent = replace(patience, rule=lambda row, context: None)
 taken = replace(patience, name="entropy")
-''',
-    "decoder_of_mine": '''
+""",
+    "decoder_of_mine": """
 from markov_cot.rollouts.plain import WholeSequences
 
 
@@ -130,7 +130,7 @@ class Whole:
 
 
 whole = Whole()
-''',
+""",
 }
 SMALL = [
     "--run=r",
@@ -186,7 +186,9 @@ def test_each_is_used_by_name_in_at_most_twenty_lines(here: Path) -> None:
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["reward/value"] <= row["reward/answer_logprob"] for row in rows), "the price on repetition"
     written = [line.split(",") for line in (here / "runs" / "r" / "mine.csv").read_text().splitlines()]
-    assert [(int(step), float(value)) for step, value in written] == [(row["step"], row["reward/value"]) for row in rows]
+    assert [(int(step), float(value)) for step, value in written] == [
+        (row["step"], row["reward/value"]) for row in rows
+    ]
     manifest = json.loads((here / "checkpoints" / "r" / "adapter_2" / "manifest.json").read_text())
     for name in ("rows_of_mine:rows", "reward_of_mine:brief", "loss_of_mine:squared", "tracker_of_mine:CsvTracker"):
         assert manifest["software"][name].startswith("sha256 "), name
@@ -206,7 +208,7 @@ def test_a_form_is_what_is_rewarded_and_the_logprob_is_still_logged(here: Path) 
     [
         ("raises", "reward reward_of_mine:raises, step 1: raised RuntimeError: no luck"),
         ("nan", "reward reward_of_mine:nan, step 1: value 0 is nan; return finite numbers"),
-        ("few", "reward reward_of_mine:few, step 1: returned 1 values for 3 CoTs; return one a CoT"),
+        ("few", "reward reward_of_mine:few, step 1: returned 1 values for 12 CoTs; return one a CoT"),
     ],
 )
 def test_a_reward_that_fails_is_one_line(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 
+from markov_cot.grading import symbolic
 from markov_cot.grading.extractors import default_extractors, extract, get_extractor, grade
 from markov_cot.utils.errors import UserError
 
@@ -60,8 +61,9 @@ def test_values(text: str, gold: str, right: bool) -> None:
         ("no idea", "3\\pi", False),
     ],
 )
-def test_expressions(response: str, gold: str, right: bool) -> None:
+def test_expressions(response: str, gold: str, right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("math_verify")
+    monkeypatch.setattr(symbolic, "_SECONDS", 1)
     for name in ("anchor", "boxed", "math-verify"):
         if name != "boxed" or "boxed" in response:
             _, correct = grade(get_extractor("numeric", name), response, gold)

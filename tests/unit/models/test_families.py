@@ -373,4 +373,4 @@ def test_graphs_are_not_for_weights_in_parts(tokenizer: Any, monkeypatch: pytest
 
 
 def test_every_decoder_has_its_turn() -> None:
-    assert set(DECODERS) == set(decoding._DECODERS)
+    assert set(DECODERS) == set(decoding.REGISTRY)

@@ -171,6 +171,17 @@ def test_one_that_is_not_enabled_does_not_judge() -> None:
     assert "alarm/off" not in monitor("off").scalars()
 
 
+def test_the_example_of_the_docs(here: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    assert code.count("\n") <= 20
+    (here / "alarms_of_mine.py").write_text(code)
+    mine = monitor("copied")
+    events = [event for step in range(1, 7) for event in mine.update(step, {"cot/answer_in_cot": 0.9})]
+    assert [(event.alarm, event.level, event.step) for event in events] == [("copied", "warn", 5)]
+    assert events[0].diagnosis.startswith("90% of the CoTs hold the answer (since step 1, now step 5).")
+
+
 def test_none_by_default() -> None:
     assert Alarms().own == () and load_own(Alarms()) == ()
 
@@ -339,6 +350,12 @@ def test_a_replay_with_other_settings(here: Path) -> None:
         examine(log, {"optim.lr": 1.0})
     with pytest.raises(UserError, match=r"^--set: alarms\.kl\.warn: must not be above critical, which is 2\.0"):
         examine(log, {"alarms.kl.warn": 3.0})
+
+
+def test_a_rule_that_fails_in_a_replay_is_one_line(here: Path) -> None:
+    log = log_of_a_run(here, [], {})
+    with pytest.raises(UserError, match=r"^alarm alarms_of_mine:alarm_raises, step 3: raised RuntimeError: no luck;"):
+        examine(log, {"alarms.own": ["alarms_of_mine:alarm_raises"]})
 
 
 def test_an_own_alarm_may_look_at_metrics_that_no_other_knows(here: Path) -> None:

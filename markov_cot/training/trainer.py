@@ -124,9 +124,8 @@ class Trainer:
                     if self._shows_samples() or any(event.is_raised for event in events):
                         tracker.samples(self.progress.step, samples)
                 watch(self.progress.step, metrics, events)
-                if failure:
-                    self.state.save(tracker)
-                    raise failure
+                if config.alarms.own:
+                    self._end_where_one_failed(tracker, failure)
                 critical = [event for event in events if event.is_critical]
                 if critical and config.alarms.action == "rollback" and self.state.roll_back(critical, tracker):
                     continue
@@ -148,11 +147,19 @@ class Trainer:
             raise
 
     def _judge(self, metrics: Mapping[str, float], cot: str) -> tuple[list[Event], AlarmFailure | None]:
-        """The alarms that changed in this step, and what to raise once it is logged and saved, which it then can be."""
+        """The alarms that changed in this step, and what to raise once it is logged and saved."""
         try:
             return self.state.monitor.update(self.progress.step, metrics, cot), None
         except AlarmFailure as failure:
             return failure.events, failure
+
+    def _end_where_one_failed(self, tracker: MultiTracker, failure: AlarmFailure | None) -> None:
+        """Saves and raises in all processes, when an alarm of the user's own failed in one."""
+        if self.processes.any(failure is not None):
+            self.state.make_sure_of_saving(tracker)
+            with self.processes.together():
+                if failure:
+                    raise failure
 
     def _open_tracker(self) -> MultiTracker:
         session, progress = self.session, self.progress
@@ -192,7 +199,8 @@ class Trainer:
         """
         if self.session.config.validation.every:
             metrics = self._validate().metrics(self.session.splits.name)
-            self.state.monitor.update(0, metrics)
+            with self.processes.together():
+                self.state.monitor.update(0, metrics)
             tracker.scalars(0, metrics)
         self.progress.started = True
         if self.session.config.alarms.action == "rollback":

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from markov_cot.alarms.diagnosis import CAUSE, CHANGE, HIGH_LR
+from markov_cot.alarms.alarm import Alarm
+from markov_cot.alarms.diagnosis import CAUSE, CHANGE
+from markov_cot.alarms.registry import ALARMS
 
-USUAL_LR = 1e-4
-USUAL_KL_WEIGHT = 0.1
-KL_FACTOR, SAMPLES_FACTOR = 3, 2
 _END = re.compile(r"(?<=[.`])\s+(?=[A-Z])")
 
 
@@ -38,29 +37,23 @@ class Advice:
         return new
 
 
-def remedy(alarms: Iterable[str], settings: Mapping[str, Any]) -> dict[str, float | int]:
-    """Settings, by their dotted keys, to continue with after these alarms were critical. `settings` are the run's.
+def remedy(
+    alarms: Iterable[str], settings: Mapping[str, Any], known: Mapping[str, Alarm] = ALARMS
+) -> dict[str, float | int]:
+    """Return settings, by their dotted keys, to continue with after these alarms were critical.
 
     All of them change what is computed, so a resume has to accept them.
+
+    Args:
+        alarms: their names.
+        settings: the run's, flat.
+        known: the alarms that judged the run; the built-in ones by default.
     """
     changes: dict[str, float | int] = {}
-    for alarm in alarms:
-        if alarm == "leak":
-            weight = settings["algorithm.kl_weight"]
-            changes["algorithm.kl_weight"] = _rounded(weight * KL_FACTOR if weight else USUAL_KL_WEIGHT)
-        elif alarm == "dead_groups":
-            changes["rollout.samples"] = settings["rollout.samples"] * SAMPLES_FACTOR
-        else:
-            lr = settings["optim.lr"]
-            lower = lr * settings["alarms.rollback_lr_factor"]
-            changes["optim.lr"] = _rounded(min(lower, USUAL_LR) if lr >= HIGH_LR else lower)
+    for name in alarms:
+        changes |= known[name].remedy(settings)
     return changes
 
 
 def _sentences(text: str) -> list[str]:
     return [each for each in _END.split(text.strip()) if each]
-
-
-def _rounded(value: float) -> float:
-    """Two digits are all that such advice is worth."""
-    return float(f"{value:.2g}")

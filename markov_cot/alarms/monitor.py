@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from markov_cot.alarms.alarm import Alarm, Context, Row
 from markov_cot.alarms.diagnosis import diagnose, eased
 from markov_cot.alarms.gauge import CRITICAL, OK, Gauge, Reading
-from markov_cot.alarms.rules import RULES, Context, Row
+from markov_cot.alarms.registry import ALARMS
 from markov_cot.config.alarms import Alarms, Levels
+from markov_cot.utils.hooks import HookError
 
 LEVELS = ("cleared", "warn", "critical")
 """Names of levels 0, 1 and 2."""
@@ -45,39 +47,66 @@ class Event:
         return asdict(self)
 
 
+class AlarmFailure(HookError):
+    """An alarm of the user's own failed in a step."""
+
+    def __init__(self, message: str, events: Sequence[Event]) -> None:
+        """`events` are those of the other alarms."""
+        super().__init__(message)
+        self.events = list(events)
+
+
 class Monitor:
     """All alarms of a run. The same rows give the same events, whether or not the state was saved in between."""
 
     def __init__(
-        self, alarms: Alarms, settings: Mapping[str, Any] | None = None, baseline: Mapping[str, float] | None = None
+        self,
+        alarms: Alarms,
+        settings: Mapping[str, Any] | None = None,
+        baseline: Mapping[str, float] | None = None,
+        own: Sequence[Alarm] = (),
     ) -> None:
-        """`settings` are the run's, flat ("optim.lr"), for the diagnosis and for P; `baseline` the base's metrics."""
+        """Watch with the built-in alarms, and with the user's `own` as `alarms.own.load_own` returns them.
+
+        `settings` are the run's, flat ("optim.lr"), for the diagnosis and for P; `baseline` the base's metrics.
+        """
         self._alarms = alarms
         self._settings = dict(settings or {})
+        self.known: dict[str, Alarm] = {**ALARMS, **{alarm.name: alarm for alarm in own}}
+        """By name, also those that are not enabled."""
+        levels = {name: getattr(alarms, name) for name in ALARMS} | {alarm.name: alarm.levels for alarm in own}
         problems = self._settings.get("rollout.problems")
         self._contexts = {
-            name: Context(getattr(alarms, name), {}, dict(baseline or {}), problems)
-            for name in RULES
-            if getattr(alarms, name).enabled
+            name: Context(levels_of, {}, dict(baseline or {}), problems)
+            for name, levels_of in levels.items()
+            if levels_of.enabled
         }
         self._gauges: dict[str, dict[str, Gauge]] = {name: {} for name in self._contexts}
 
     def update(self, step: int, metrics: Row, example: str | None = "") -> list[Event]:
-        """Takes in one step's metrics; `example` is a CoT of it for the diagnosis, None says that there is none.
+        """Take in one step's metrics; `example` is a CoT of it for the diagnosis, None says that there is none.
 
         Returns what changed.
 
         Missing metrics are not judged. None stands for NaN or infinity. Steps may be far apart: patience counts rows.
+
+        Raises `AlarmFailure` when an alarm of the user's own fails; all others have then judged the step.
         """
-        events = []
+        events, failure = [], None
         for name, context in self._contexts.items():
             before = self.level(name)
             context.step = step
-            readings = list(RULES[name](metrics, context))
+            try:
+                readings = list(self.known[name].rule(metrics, context))
+            except HookError as error:
+                failure = failure or error
+                continue
             self._move(name, step, readings, context.levels)
             after = self.level(name)
             if after != before:
                 events.append(self._event(name, step, readings, before, example))
+        if failure:
+            raise AlarmFailure(str(failure), events) from failure
         return events
 
     def level(self, name: str) -> int:
@@ -134,7 +163,7 @@ class Monitor:
         if level < before:
             text = eased(name, step, LEVELS[before], LEVELS[level])
         else:
-            text = diagnose(name, telling, step, since, example, self._settings)
+            text = diagnose(self.known[name], telling, step, since, example, self._settings)
         return Event(name, LEVELS[level], step, since, values, text)
 
 

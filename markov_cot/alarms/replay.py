@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markov_cot.alarms.alarm import Alarm
 from markov_cot.alarms.log_reader import Log, read_examples
 from markov_cot.alarms.monitor import Event, Monitor, healthy_until
-from markov_cot.alarms.rules import FINITE, RULES
+from markov_cot.alarms.own import load_own
+from markov_cot.alarms.registry import ALARMS
+from markov_cot.alarms.rules.non_finite import FINITE
 from markov_cot.config.alarms import Alarms
-from markov_cot.config.loading import build_config, flatten, read_recipe
+from markov_cot.config.loading import apply, build_config, flatten, read_recipe
 from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CHECKPOINT, CONFIG, LOG, SAMPLES, newest_run, run_names
@@ -32,6 +36,10 @@ class AlarmReport:
     events: list[Event] = field(default_factory=list)
     torn: bool = False
     """Whether the log's last line was cut off, and left out."""
+    known: Mapping[str, Alarm] = field(default_factory=lambda: ALARMS)
+    """The alarms it was replayed through, by name."""
+    left_out: tuple[str, ...] = ()
+    """The run's own alarms that were not asked for. They are code, and a run's folder may come from anywhere."""
 
     @property
     def critical(self) -> list[Event]:
@@ -71,17 +79,23 @@ class AlarmReport:
         return list(first.values())
 
 
-def examine(path: Path) -> AlarmReport:
-    """Replays a log through the alarms, set as in the config.yaml beside it if there is one.
+def examine(path: Path, changes: Mapping[str, Any] | None = None) -> AlarmReport:
+    """Replay a log through the alarms, set as in the config.yaml beside it if there is one.
 
-    Raises `UserError` for a log that cannot be read, or that has nothing the alarms know.
+    Args:
+        path: of the log.
+        changes: settings `alarms.*` by key. Alarms of the user's own are imported only if `alarms.own` is among them.
+
+    Raises:
+        UserError: for a log that cannot be read, or that has nothing the alarms know.
     """
-    log, settings, alarms = Log(path), *_settings_beside(path)
+    log, beside = Log(path), _settings_beside(path, changes or {})
     example = read_examples(path.with_name(SAMPLES))
-    report, monitor, known = AlarmReport(path), None, False
+    own = load_own(beside.alarms)
+    report, monitor, known = AlarmReport(path, left_out=beside.left_out), None, bool(own)
     for entry in log.entries():
         if monitor is None:
-            monitor = Monitor(alarms, log.settings if log.is_published else settings)
+            monitor = Monitor(beside.alarms, log.settings if log.is_published else beside.settings, own=own)
             report.first_step = entry.step
         report.rows, report.last_step = report.rows + 1, entry.step
         known = known or any(key.startswith(KNOWN) for key in entry.metrics)
@@ -93,7 +107,8 @@ def examine(path: Path) -> AlarmReport:
             f"log {path}: has no metric that the alarms know, such as reward/normalized or policy/kl "
             '(or, in the published code\'s format, "Normalized Reward" or "PPO Ratio")'
         )
-    report.judged = [name for name in RULES if name in monitor.judged()]
+    report.known = monitor.known
+    report.judged = [name for name in monitor.known if name in monitor.judged()]
     report.torn = log.torn
     return report
 
@@ -149,10 +164,26 @@ def find_log(name: str, runs_dir: Path) -> Path:
     raise UserError(f"{name}: is no file, no folder, and no run in {runs_dir}/ ({there})")
 
 
-def _settings_beside(log: Path) -> tuple[dict[str, Any], Alarms]:
-    """All settings of the run, flat, and its alarms. Only those must be valid: the run may be of another version."""
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What the config beside a log says."""
+
+    settings: dict[str, Any]
+    """All of the run's, flat."""
+    alarms: Alarms
+    left_out: tuple[str, ...]
+    """The run's own alarms that were not asked for."""
+
+
+def _settings_beside(log: Path, changes: Mapping[str, Any]) -> _Beside:
+    """Read the settings beside a log. Only the alarms' must be valid: the run may be of another version."""
+    if wrong := next((key for key in changes if not key.startswith("alarms.")), None):
+        raise UserError(f"--set {wrong}: a finished log is judged with other settings of alarms.* only; leave it out")
     path = log.with_name(CONFIG)
-    if not path.is_file():
-        return {}, Alarms()
-    values = read_recipe(str(path))
-    return flatten(values), build_config({"alarms": values.get("alarms", {})}, str(path)).alarms
+    values = read_recipe(str(path)) if path.is_file() else {}
+    saved = build_config({"alarms": values.get("alarms", {})}, str(path)).alarms
+    asked = changes.get("alarms.own", ())
+    left_out = tuple(name for name in saved.own if not isinstance(asked, list | tuple) or name not in asked)
+    args = {name: of_one for name, of_one in saved.own_args.items() if name not in left_out}
+    kept = saved.model_dump(mode="json") | {"own": [], "own_args": args}
+    return _Beside(flatten(values), build_config(apply({"alarms": kept}, changes), "--set").alarms, left_out)

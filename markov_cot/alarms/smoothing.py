@@ -10,6 +10,8 @@ START_ROWS = 3
 WARM_UP = 10
 """Rows before a running statistic is worth comparing with."""
 NOISE_DECAY = 0.98
+REWARD_DECAY = 0.9
+"""Of the moving average that stands for the reward in every alarm that looks at it."""
 SMALLEST_NOISE = 0.1
 """Standard deviation below which noise is not believed to be."""
 LARGEST_JUMP = 5.0

@@ -9,29 +9,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markov_cot.config.loading import code_to_repeat
 from markov_cot.config.schema import Checkpoint, Config
 
 NAME, MODULE = "markov-cot", "markov_cot"
 
 
 def train_again(run: str, config: Config, *more: str) -> str:
-    """The command that resumes a run."""
-    return _join("train", "--run", run, "--resume", *more, *_assign(_folders(config, "runs_dir")))
+    """The command that resumes a run. The user's own code is named again, without which it would not be run."""
+    settings = _folders(config, "runs_dir") | code_to_repeat(config)
+    return _join("train", "--run", run, "--resume", *more, *assign(settings))
 
 
 def train_from(run: str, config: Config, checkpoint: str, changes: Mapping[str, Any]) -> str:
     """The command that resumes a run from one of its checkpoints with settings that change what is computed."""
-    return train_again(run, config, "--checkpoint", checkpoint, "--accept-changes", *_assign(changes))
+    return train_again(run, config, "--checkpoint", checkpoint, "--accept-changes", *assign(changes))
 
 
 def look_at(command: str, run: str, config: Config) -> str:
     """The `eval` or `sample` command of a run."""
-    return _join(command, "--run", run, *_assign(_folders(config, "runs_dir", "checkpoints_dir")))
+    return _join(command, "--run", run, *assign(_folders(config, "runs_dir", "checkpoints_dir")))
 
 
 def diagnose(run: str, config: Config) -> str:
     """The `doctor` command of a run."""
-    return _join("doctor", str(Path(config.checkpoint.runs_dir, run)))
+    own = {"alarms.own": config.alarms.own} if config.alarms.own else {}
+    return _join("doctor", str(Path(config.checkpoint.runs_dir, run)), *assign(own))
 
 
 def beside_python(name: str) -> str:
@@ -62,9 +65,12 @@ def _folders(config: Config, *names: str) -> dict[str, str]:
     return {f"checkpoint.{n}": getattr(given, n) for n in names if getattr(given, n) != getattr(usual, n)}
 
 
-def _assign(settings: Mapping[str, Any]) -> list[str]:
+def assign(settings: Mapping[str, Any]) -> list[str]:
+    """The options that set these settings, as words of a command."""
     return [word for key, value in settings.items() for word in ("--set", f"{key}={_text(value)}")]
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_text, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

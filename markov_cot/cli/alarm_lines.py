@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.advice import Advice, remedy
+from markov_cot.alarms.alarm import Alarm
 from markov_cot.alarms.monitor import Event
 from markov_cot.cli.again import train_from
 from markov_cot.config.loading import flatten
@@ -24,9 +25,12 @@ def advice_so_far(alarms: Path) -> Advice:
     return advice
 
 
-def way_back(run: str, config: Config, checkpoint: str, alarms: Iterable[str]) -> list[str]:
-    """How to continue a run from its last healthy checkpoint with a setting changed that these alarms call for."""
-    changes = remedy(alarms, flatten(config.model_dump(mode="json")))
+def way_back(run: str, config: Config, checkpoint: str, alarms: Iterable[str], known: Mapping[str, Alarm]) -> list[str]:
+    """How to continue a run from its last healthy checkpoint with a setting changed that these alarms call for.
+
+    `known` are all alarms that watched it.
+    """
+    changes = remedy(alarms, flatten(config.model_dump(mode="json")), known)
     return [
         f"The last healthy checkpoint is {checkpoint}. To continue from there with what is advised:",
         "  " + train_from(run, config, checkpoint, changes),

@@ -23,7 +23,7 @@ def after_alarms(trainer: Trainer, outcome: TrainResult) -> list[str]:
     healthy = trainer.state.last_healthy(outcome.alarms)
     if healthy is None:
         return [stopped, "No checkpoint from before it is kept; start another --run with what is advised."]
-    return [stopped, *way_back(run, config, healthy.name, names)]
+    return [stopped, *way_back(run, config, healthy.name, names, trainer.state.monitor.known)]
 
 
 def after_the_end(trainer: Trainer, score: Score) -> list[str]:

@@ -6,11 +6,11 @@ to be left alone; docs/metrics.md explains the keys they look at.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from markov_cot.config.base import Fraction, Group, NotNegative, Positive, PositiveFloat
+from markov_cot.config.base import Fraction, Group, Named, NotNegative, Positive, PositiveFloat
 
 
 class Levels(Group):
@@ -177,6 +177,10 @@ class Alarms(Group):
     """Hysteresis: an alarm eases only below this share of its level..."""
     clear_rows: Positive = 10
     """...for this many rows in a row."""
+    own: tuple[Annotated[str, AfterValidator(Named("alarm", ()))], ...] = ()
+    """Alarms of your own, each an `Alarm` as package.module:attribute, or a function that returns one."""
+    own_args: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Keyword arguments of such a function, by its name: {mine:alarm: {share: 0.5}}."""
     ratio: RatioLevels = RatioLevels()
     reward: RewardLevels = RewardLevels()
     repetition: RepetitionLevels = RepetitionLevels()
@@ -186,3 +190,10 @@ class Alarms(Group):
     divergence: DivergenceLevels = DivergenceLevels()
     non_finite: NonFiniteLevels = NonFiniteLevels()
     leak: LeakLevels = LeakLevels()
+
+    @model_validator(mode="after")
+    def _args_are_of_own(self) -> Alarms:
+        for name in self.own_args:
+            if name not in self.own:
+                raise ValueError(f"own_args: {name} is not in alarms.own; add it there, or leave its arguments out")
+        return self

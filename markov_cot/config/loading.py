@@ -168,8 +168,14 @@ def code_settings(config: Config) -> dict[str, tuple[str, ...]]:
     return found
 
 
-_NEVER_CODE = ("model.", "checkpoint.", "data.data_dir")
+_NEVER_CODE = ("model.", "checkpoint.", "data.data_dir", "alarms.own_args.")
 """Beginnings of the settings whose values may look like code and never are."""
+
+
+def code_to_repeat(config: Config) -> dict[str, str | list[str]]:
+    """Return the settings that name the user's own code, as they have to be given again to resume."""
+    flat = flatten(config.model_dump(mode="json"))
+    return {key: flat[key] for key in code_settings(config)}
 
 
 def check_code_repeated(saved: Config, given: Mapping[str, Any], run: str) -> None:
@@ -182,8 +188,9 @@ def check_code_repeated(saved: Config, given: Mapping[str, Any], run: str) -> No
         value = known.get(key)
         repeated = value if isinstance(value, list | tuple) else [value]
         if key not in known or not set(names) <= {str(each) for each in repeated}:
-            again = names[0] if len(names) == 1 else f"[{','.join(names)}]"
+            whole = code_to_repeat(saved)[key]
+            again = f"{key}={whole}" if isinstance(whole, str) else f"'{key}=[{','.join(whole)}]'"
             raise UserError(
                 f"run {run}: was started with {key}={', '.join(names)}, which is code; to run it again pass "
-                f"--set {key}={again}"
+                f"--set {again}"
             )

@@ -13,6 +13,7 @@ import torch
 
 from markov_cot.alarms.gauge import CRITICAL
 from markov_cot.alarms.monitor import Event, Monitor, healthy_until
+from markov_cot.alarms.own import load_own
 from markov_cot.algorithms.advantages import History
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints.manifest import STATE, Manifest, read_manifest
@@ -78,6 +79,7 @@ class RunState:
         self._session, self._processes = session, session.processes
         self._optimizer, self._budgets, self._baseline = optimizer, budgets, baseline
         self.progress = Progress()
+        self._own_alarms = load_own(session.config.alarms)
         self.monitor = self._new_monitor()
 
     @property
@@ -214,4 +216,4 @@ class RunState:
 
     def _new_monitor(self) -> Monitor:
         config = self._session.config
-        return Monitor(config.alarms, flatten(config.model_dump(mode="json")))
+        return Monitor(config.alarms, flatten(config.model_dump(mode="json")), own=self._own_alarms)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from markov_cot.alarms.monitor import Event
+from markov_cot.alarms.monitor import AlarmFailure, Event
 from markov_cot.algorithms.schedules import adapted_kl_weight, learning_rate, loss_weights
 from markov_cot.config.loading import flatten
 from markov_cot.data.problem import Problem
@@ -117,13 +117,15 @@ class Trainer:
                     is_best = self.progress.note(score)
                     metrics |= score.metrics(name)
                 metrics = self.processes.agree(metrics)
-                events = self.state.monitor.update(self.progress.step, metrics, samples[0]["cot"])
+                events, failure = self._judge(metrics, samples[0]["cot"])
                 with profile_span("logging"):
                     tracker.scalars(self.progress.step, metrics | self.state.monitor.scalars())
                     tracker.alarms(events)
                     if self._shows_samples() or any(event.is_raised for event in events):
                         tracker.samples(self.progress.step, samples)
                 watch(self.progress.step, metrics, events)
+                if config.alarms.own:
+                    self._end_where_one_failed(tracker, failure)
                 critical = [event for event in events if event.is_critical]
                 if critical and config.alarms.action == "rollback" and self.state.roll_back(critical, tracker):
                     continue
@@ -143,6 +145,21 @@ class Trainer:
             if self.progress.step and self.processes.is_first and not self.folder.exists():
                 self.state.save(tracker)
             raise
+
+    def _judge(self, metrics: Mapping[str, float], cot: str) -> tuple[list[Event], AlarmFailure | None]:
+        """The alarms that changed in this step, and what to raise once it is logged and saved."""
+        try:
+            return self.state.monitor.update(self.progress.step, metrics, cot), None
+        except AlarmFailure as failure:
+            return failure.events, failure
+
+    def _end_where_one_failed(self, tracker: MultiTracker, failure: AlarmFailure | None) -> None:
+        """Saves and raises in all processes, when an alarm of the user's own failed in one."""
+        if self.processes.any(failure is not None):
+            self.state.make_sure_of_saving(tracker)
+            with self.processes.together():
+                if failure:
+                    raise failure
 
     def _open_tracker(self) -> MultiTracker:
         session, progress = self.session, self.progress
@@ -182,7 +199,8 @@ class Trainer:
         """
         if self.session.config.validation.every:
             metrics = self._validate().metrics(self.session.splits.name)
-            self.state.monitor.update(0, metrics)
+            with self.processes.together():
+                self.state.monitor.update(0, metrics)
             tracker.scalars(0, metrics)
         self.progress.started = True
         if self.session.config.alarms.action == "rollback":

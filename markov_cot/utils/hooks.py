@@ -34,7 +34,7 @@ def check_values(seam: str, name: str, step: int, values: Any, count: int) -> li
         given = values.tolist() if hasattr(values, "tolist") else list(values)
         numbers = [float(value) for value in given]
     except (TypeError, ValueError):
-        raise HookError(f"{where}: returned {_short(values)}, not a list of numbers; return one a CoT") from None
+        raise HookError(f"{where}: returned {short(values)}, not a list of numbers; return one a CoT") from None
     if len(numbers) != count:
         raise HookError(f"{where}: returned {len(numbers)} values for {count} CoTs; return one a CoT")
     for i, number in enumerate(numbers):
@@ -43,6 +43,7 @@ def check_values(seam: str, name: str, step: int, values: Any, count: int) -> li
     return numbers
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return what a message shows of a value."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -32,6 +32,8 @@ def is_code(name: object) -> bool:
 def unknown(name: str, known: Iterable[str]) -> str:
     """Return what to say of a name that stands for nothing."""
     names = list(known)
+    if not names:
+        return "not known; give your own as package.module:attribute"
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]}? there" if close else "there"
     return f"not known; {hint} are {', '.join([*names, 'your own as package.module:attribute'])}"

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,44 @@ class CsvTracker:
     def close(self):
         self.file.close()
 """,
+    "alarm_of_mine": '''
+from markov_cot.alarms.alarm import Alarm, Levels, Reading, Text, number
+
+
+def growing(row, context):
+    """Steps with an entropy, in a row."""
+    if (entropy := number(row, "policy/entropy")) is not None:
+        context.memory["rows"] = rows = context.memory.get("rows", 0.0) + 1
+        yield Reading("rows", "many", rows, context.levels.warn, context.levels.critical, seen={"entropy": entropy})
+
+
+def alarm(warn=2, critical=3):
+    return Alarm(
+        name="patience",
+        levels=Levels(warn=warn, critical=critical, patience=1),
+        rule=growing,
+        texts={"many": Text("The entropy is {entropy:.2f} nats", "It took long.", ("Lower <optim.lr>.",))},
+    )
+
+
+patience = alarm()
+''',
+    "failing_alarms": """
+from dataclasses import replace
+
+from alarm_of_mine import growing, patience
+
+
+def late(row, context):
+    if context.step == 3:
+        raise RuntimeError("no luck\\nat all")
+    yield from growing(row, context)
+
+
+late_one = replace(patience, rule=late)
+silent = replace(patience, rule=lambda row, context: None)
+taken = replace(patience, name="entropy")
+""",
     "decoder_of_mine": """
 from markov_cot.rollouts.plain import WholeSequences
 
@@ -140,7 +179,7 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 
 def test_each_is_used_by_name_in_at_most_twenty_lines(here: Path) -> None:
-    for text in (text for name, text in MINE.items() if name != "reward_of_mine"):
+    for text in (text for name, text in MINE.items() if name not in ("reward_of_mine", "failing_alarms")):
         assert text.strip().count("\n") < 20
     assert train(*SMALL, *ALL) == 0
     rows = logged(here)
@@ -208,6 +247,8 @@ def test_code_of_a_run_is_not_run_again_unless_it_is_named_again(
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
+        ("alarms.own=[kl]", "alarms.own 'kl': not known; give your own as package.module:attribute"),
+        ("alarms.own=[failing_alarms:taken]", "alarm failing_alarms:taken: is called entropy, as a built-in alarm is"),
         ("algorithm.loss=pppo", "algorithm.loss 'pppo': not known; did you mean ppo? there are policy_gradient, ppo"),
         ("tracking.trackers=[wandbb]", "'wandbb': not known; did you mean wandb?"),
         ("reward.function=absent_mine:f", "reward absent_mine:f: absent_mine cannot be imported"),
@@ -218,3 +259,87 @@ def test_names_that_stand_for_nothing(setting: str, said: str, here: Path, capsy
     assert train(*SMALL, f"--set={setting}") == 2
     assert said in capsys.readouterr().err
     assert not (here / "runs" / "r").exists(), "nothing is left that blocks the corrected command"
+
+
+ALARM = "--set=alarms.own=[alarm_of_mine:patience]"
+
+
+def alarms(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "runs" / "r" / "alarms.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["alarm"] == "patience"]
+
+
+def test_an_alarm_warns_stops_the_run_and_is_restored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--run=r", "--steps=5", *SMALL[2:]]
+    assert train(*arguments, ALARM) == 3
+    err = " ".join(capsys.readouterr().err.split())
+    assert "patience, step 3, critical: The entropy is " in err and "stopped by a critical alarm (patience)" in err
+    again = "--resume --checkpoint adapter_0 --accept-changes --set optim.lr=6e-05"
+    assert f"{again} --set 'alarms.own=[alarm_of_mine:patience]'" in err, "the code is named again"
+    assert [row["alarm/patience"] for row in logged(here)] == [0, 1, 2]
+    first, second = alarms(here)
+    assert (first["level"], first["step"]) == ("warn", 2) and (second["level"], second["step"]) == ("critical", 3)
+    assert second["values"] == {"entropy": logged(here)[2]["policy/entropy"]} and second["since"] == 2
+    assert second["diagnosis"].endswith("Likely cause: It took long. What to change: Lower optim.lr (now 0.0003).")
+    state = json.loads((here / "checkpoints" / "r" / "adapter_3" / "trainer" / "state.json").read_text())
+    assert state["alarms"]["patience"]["memory"] == {"rows": 3}
+    assert train("--run=r", "--resume", ALARM) == 0, "raised already, so that it does not sound again"
+    assert [row["alarm/patience"] for row in logged(here)] == [0, 1, 2, 2, 2] and len(alarms(here)) == 2
+    state = json.loads((here / "checkpoints" / "r" / "adapter_5" / "trainer" / "state.json").read_text())
+    assert state["alarms"]["patience"]["memory"] == {"rows": 5}
+    software = json.loads((here / "checkpoints" / "r" / "adapter_5" / "manifest.json").read_text())["software"]
+    assert software["alarm_of_mine:patience"].startswith("sha256 ")
+
+
+def test_an_alarm_takes_arguments(here: Path) -> None:
+    own = ["--set=alarms.own=[alarm_of_mine:alarm]", "--set=alarms.own_args.alarm_of_mine:alarm.warn=1"]
+    assert train(*SMALL, *own) == 0
+    assert [row["alarm/patience"] for row in logged(here)] == [1, 1]
+
+
+def doctor(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "r", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_doctor_and_resume_leave_an_alarm_out_until_it_is_named_again(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--run=r", "--steps=3", *SMALL[2:], ALARM) == 3
+    sys.modules.pop("alarm_of_mine")
+    capsys.readouterr()
+    assert doctor() == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("healthy\n") and "patience" not in out and "alarm_of_mine" not in sys.modules
+    assert "left out alarm_of_mine:patience" in err and "--set 'alarms.own=[alarm_of_mine:patience]'" in err
+    assert train("--run=r", "--resume", "--steps=4") == 2
+    assert "to run it again pass --set 'alarms.own=[alarm_of_mine:patience]'" in capsys.readouterr().err
+    assert "alarm_of_mine" not in sys.modules
+    assert doctor("--json", ALARM) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["critical"] == {"patience": 3} and err == ""
+    assert json.loads(out)["events"] == [{k: v for k, v in row.items() if k != "rollbacks"} for row in alarms(here)]
+
+
+def test_an_alarm_that_fails_leaves_a_run_that_resumes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--run=r", "--steps=4", *SMALL[2:], "--set=alarms.action=continue"]
+    assert train(*arguments, "--set=alarms.own=[failing_alarms:late_one]") == 2
+    err = capsys.readouterr().err
+    assert "alarm failing_alarms:late_one, step 3: raised RuntimeError: no luck; fix it" in err
+    assert "Traceback" not in err and "at all" not in err
+    assert [row["step"] for row in logged(here)] == [1, 2, 3], "the step is logged"
+    assert (here / "checkpoints" / "r" / "adapter_3").is_dir(), "and saved"
+    text = (here / "failing_alarms.py").read_text().replace("context.step == 3", "False")
+    (here / "failing_alarms.py").write_text(text)
+    sys.modules.pop("failing_alarms")
+    assert train("--run=r", "--resume", "--set=alarms.own=[failing_alarms:late_one]") == 0
+    assert [(row["step"], row["alarm/patience"]) for row in logged(here)] == [(1, 0), (2, 1), (3, 1), (4, 2)]
+
+
+def test_an_alarm_that_fails_at_once_leaves_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*SMALL, "--set=validation.every=1", "--set=alarms.own=[failing_alarms:silent]") == 2
+    err = capsys.readouterr().err
+    assert "alarm failing_alarms:silent, step 0: returned None, not readings; yield Reading(...)" in err
+    assert not (here / "runs" / "r").exists()

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from markov_cot.alarms.diagnosis import TEXTS
 from markov_cot.alarms.gauge import Gauge, Reading
 from markov_cot.alarms.monitor import Event, Monitor
-from markov_cot.alarms.rules import RULES
+from markov_cot.alarms.registry import ALARMS
 from markov_cot.alarms.smoothing import noise, smooth, smoothed_error, start
 from markov_cot.config.alarms import Alarms
 from markov_cot.config.loading import build_config, flatten
@@ -328,7 +327,7 @@ def test_wrong_settings_name_the_key(values: dict[str, Any], message: str) -> No
 
 
 def test_every_alarm_has_its_settings() -> None:
-    assert all(getattr(Alarms(), name).enabled for name in RULES)
+    assert all(getattr(Alarms(), name).enabled for name in ALARMS)
 
 
 # --- what an alarm says
@@ -361,12 +360,12 @@ def test_the_diagnosis() -> None:
 def test_scalars_are_levels() -> None:
     monitor = Monitor(Alarms())
     monitor.update(1, FINE | {"policy/kl": 5.0})
-    assert monitor.scalars() == {f"alarm/{name}": 2.0 if name == "kl" else 0.0 for name in RULES}
+    assert monitor.scalars() == {f"alarm/{name}": 2.0 if name == "kl" else 0.0 for name in ALARMS}
 
 
 def test_texts_name_only_settings_there_are() -> None:
     keys = flatten(Config().model_dump())
-    for text in TEXTS.values():
+    for text in (text for alarm in ALARMS.values() for text in alarm.texts.values()):
         for part in " ".join([*text.changes, text.cause]).split("<")[1:]:
             assert part.split(">")[0] in keys
 

@@ -287,9 +287,9 @@ def load_dataset(
 
     Example:
         >>> from markov_cot import load_dataset
-        >>> problem = load_dataset("arithmetic").train[0]
-        >>> problem.kind, problem.answer == str(sum(map(int, problem.question.split("+"))))
-        ('numeric', True)
+        >>> splits = load_dataset("arithmetic")
+        >>> splits.train[0].kind, len(splits.test)
+        ('numeric', 2000)
     """
     data = {"dataset": str(name), "subset": subset, "skip_bad_rows": skip_bad_rows}
     data |= {"data_dir": None if data_dir is None else str(data_dir)}

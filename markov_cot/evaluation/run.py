@@ -50,15 +50,17 @@ class Run:
         path = self.folder / CONFIG
         return build_config(read_recipe(str(path)), str(path))
 
-    def metrics(self) -> dict[str, list[float]]:
-        """Return the log as columns of equal length, "step" among them, NaN where a step has no value.
+    def metrics(self) -> dict[str, list[int] | list[float]]:
+        """Return the log as columns of equal length, "step" (whole numbers) first, NaN where a step has no value.
 
         `pandas.DataFrame(run.metrics())` makes a table of it. docs/metrics.md explains every key.
         """
         rows = read_rows(self.folder / LOG)
         keys = dict.fromkeys(key for row in rows for key in row)
-        columns = {key: [_number(row.get(key)) for row in rows] for key in keys}
-        return {"step": [int(step) for step in columns.pop("step", [])], **columns}
+        return {
+            "step": [int(row["step"]) for row in rows],
+            **{key: [_number(row.get(key)) for row in rows] for key in keys if key != "step"},
+        }
 
     def samples(self) -> list[dict[str, Any]]:
         """Return the sample CoTs, with `step`, `question`, `answer`, `cot` and `answer_logprob`."""

@@ -57,9 +57,9 @@ def test_its_cells_run_in_order(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "no bars and no warnings between the cells"
     left = json.loads(done.stdout.splitlines()[-1])
-    assert left["steps"] == list(range(41)) and left["lines"] == [40, 5]
+    assert left["steps"] == list(range(21)) and left["lines"] == [20, 5]
     base, trained, tested = left["accuracy"]
-    assert trained > base + 0.2 and tested > base + 0.2, "40 steps teach it"
+    assert trained > base + 0.2 and tested > base + 0.2, "20 steps teach it"
     assert left["reward"] == "__main__:without_repeats"
     assert all(value <= logprob for value, logprob in zip(left["values"], left["logprobs"], strict=True))
-    assert "step 40, reward" in done.stdout
+    assert "step 20, reward" in done.stdout

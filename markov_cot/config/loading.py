@@ -198,7 +198,8 @@ def check_code_repeated(saved: Config, given: Mapping[str, Any], run: str) -> No
         repeated = value if isinstance(value, list | tuple) else [value]
         if key not in known or not set(names) <= {str(each) for each in repeated}:
             again = names[0] if len(names) == 1 else f"[{','.join(names)}]"
+            in_python = ", or from Python reward=" if key == "reward.function" else ""
             raise UserError(
                 f"run {run}: was started with {key}={', '.join(names)}, which is code; to run it again pass "
-                f"--set {key}={again}"
+                f"--set {key}={again}{in_python}"
             )

@@ -14,6 +14,7 @@ from tests.small_runs import warm
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 OWN = "# mine.py\n"
+FEW = {"rollout.length": 8, "validation.problems": 4, "validation.final_problems": 4}
 
 
 def blocks(page: Path) -> list[str]:
@@ -31,7 +32,7 @@ def test_the_pages_examples_run_in_order(
     with warm():
         for block in blocks(PAGE):
             if block is not own:
-                brief = block.replace('run="first")', 'run="first", settings={"validation.final_problems": 4})')
+                brief = block.replace('run="first")', f'run="first", settings={FEW})')
                 exec(compile(brief, str(PAGE), "exec"), names)
     printed = capsys.readouterr().out
     assert re.search(r"^2 -\d", printed, re.MULTILINE), "the observer's line of step 2"
@@ -52,7 +53,7 @@ def test_the_readmes_example_of_an_own_reward_runs(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     (block,) = blocks(PAGE.parents[1] / "README.md")
     assert block.count("\n") <= 8
-    small = "steps=2, settings={'rollout.length': 8, 'validation.final_problems': 4}"
+    small = f"steps=2, settings={FEW}"
     assert "steps=120" in block
     names: dict[str, Any] = {"__name__": "page"}
     with warm():

@@ -37,6 +37,7 @@ from markov_cot.training.unstarted import undone_if_it_never_starts
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.interrupts import stop_after_the_step
 from markov_cot.utils.layout import CONFIG, check_run_name
+from markov_cot.utils.plugins import is_code
 from markov_cot.utils.quiet import quietly
 
 Rows = Sequence[Mapping[str, Any]]
@@ -94,16 +95,17 @@ def train(
         values["data.dataset"] = str(dataset)
     if reward is not None:
         values["reward.function"] = _name_of(reward)
+    recipe = None if recipe is None else str(recipe)
     saved = _saved_config(run, values) if resume else None
-    config, name = resolve_config(None if recipe is None else str(recipe), values, saved)
     if named := [each for each in trackers if isinstance(each, str)]:
-        values["tracking.trackers"] = list(dict.fromkeys([*config.tracking.trackers, *named]))
+        values["tracking.trackers"] = list(dict.fromkeys([*_trackers_of(recipe, values, saved), *named]))
+    config, name = resolve_config(recipe, values, saved)
     run = run or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with contextlib.ExitStack() as stack:
         if dataset is not None and not isinstance(dataset, (str, Path)):
             rows = kept_rows(dataset, folders_of(config, run), resume=resume)
             values["data.dataset"] = str(stack.enter_context(rows))
-        config, _ = resolve_config(None if recipe is None else str(recipe), values, saved)
+            config, _ = resolve_config(recipe, values, saved)
         session = open_session(config, run, name, resume=resume)
         stack.enter_context(undone_if_it_never_starts(session, resume=resume))
         trainer = Trainer(session, reward=reward, trackers=[each for each in trackers if not isinstance(each, str)])
@@ -133,6 +135,13 @@ def _check_code(reward: object, observers: object, trackers: object) -> None:
 
 def _tracks(each: object) -> bool:
     return callable(getattr(each, "scalars", None)) and callable(getattr(each, "close", None))
+
+
+def _trackers_of(recipe: str | None, values: Mapping[str, Any], saved: Path | None) -> list[str]:
+    """The config's trackers. Of a resumed run not those that are code, which has to be named again."""
+    if saved is None or "tracking.trackers" in values:
+        return list(resolve_config(recipe, values)[0].tracking.trackers)
+    return [each for each in Run(saved.parent).config.tracking.trackers if not is_code(each)]
 
 
 def _by_key(settings: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -203,6 +203,11 @@ def test_observers_and_trackers_see_every_step(here: Path) -> None:
     assert result.run.config.tracking.trackers == ("tensorboard", "mine:Named")
     assert len(list(result.run.folder.glob("events.out.tfevents.*"))) == 1
     assert levels == [row["level"] for row in result.run.alarms()]
+    with pytest.raises(UserError, match=r"tracking.trackers=mine:Named, which is code"):
+        train(steps=4, run="r", resume=True, trackers=["tensorboard"])
+    again = train(steps=4, run="r", resume=True, trackers=["mine:Named"])
+    assert again.run.config.tracking.trackers == ("tensorboard", "mine:Named")
+    sys.modules.pop("mine")
 
 
 def test_an_interrupt_finishes_the_step_and_the_run_resumes(capfd: pytest.CaptureFixture[str]) -> None:

@@ -169,7 +169,7 @@ def test_a_form_is_what_is_rewarded_and_the_logprob_is_still_logged(here: Path) 
     [
         ("raises", "reward reward_of_mine:raises, step 1: raised RuntimeError: no luck"),
         ("nan", "reward reward_of_mine:nan, step 1: value 0 is nan; return finite numbers"),
-        ("few", "reward reward_of_mine:few, step 1: returned 1 values for 3 CoTs; return one a CoT"),
+        ("few", "reward reward_of_mine:few, step 1: returned 1 values for 12 CoTs; return one a CoT"),
     ],
 )
 def test_a_reward_that_fails_is_one_line(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ def __getattr__(name: str) -> Any:
         except importlib.metadata.PackageNotFoundError:  # a checkout that was never installed
             return "unknown"
     if name in __all__:
+        importlib.import_module("markov_cot.utils.quiet").quiet_native_code()
         return getattr(importlib.import_module("markov_cot.api"), name)
     raise AttributeError(f"module 'markov_cot' has no attribute {name!r}")
 

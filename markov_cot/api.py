@@ -6,7 +6,7 @@ Each does what the command of its name does, with the same files left behind; ba
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.monitor import Event
-from markov_cot.config.schema import Checkpoint, Data
+from markov_cot.checkpoints.run_dir import folders_of
+from markov_cot.config.loading import build_config, by_key
+from markov_cot.config.schema import Checkpoint
 from markov_cot.data.registry import load
 from markov_cot.data.splits import Splits
 from markov_cot.evaluation.evaluate import EvalReport, Request
@@ -24,24 +26,28 @@ from markov_cot.evaluation.loaded_model import Overrides
 from markov_cot.evaluation.results import Measure
 from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.suites import SuiteTask
+from markov_cot.models.loading import load_tokenizer
 from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.tracking.base import Tracker
 from markov_cot.training.options import resolve_config
+from markov_cot.training.own_rows import kept_rows
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Observer, Trainer, TrainResult
 from markov_cot.training.unstarted import undone_if_it_never_starts
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.files import replace_file
-from markov_cot.utils.layout import CONFIG
+from markov_cot.utils.interrupts import stop_after_the_step
+from markov_cot.utils.layout import CONFIG, check_run_name
+from markov_cot.utils.plugins import is_code
+from markov_cot.utils.quiet import quietly
 
-ROWS = "rows.jsonl"
 Rows = Sequence[Mapping[str, Any]]
 
 __all__ = ["EvalResult", "Run", "TrainResult", "UserError", "evaluate", "load_dataset", "train"]
 
 
+@quietly()
 def train(
-    recipe: str | None = "quickstart",
+    recipe: str | Path | None = "quickstart",
     *,
     dataset: str | Path | Rows | None = None,
     model: str | None = None,
@@ -56,10 +62,11 @@ def train(
 ) -> TrainResult:
     """Train an actor and return its held-out scores before and after.
 
-    The same as `markov-cot train RECIPE`, with the same log, line by line.
+    The same as `markov-cot train RECIPE`, with the same log, line by line. A first interrupt (Ctrl-C, a notebook's stop
+    button) finishes the step, saves and returns, with `interrupted` set; a second one raises `KeyboardInterrupt`.
 
     Args:
-        recipe: a recipe's name, or the path of a YAML file; None starts from the defaults.
+        recipe: a recipe's name, or the path of a YAML file; None for the one named like the dataset, or the defaults.
         dataset: a name that `markov-cot datasets` lists, the path of your own file, or rows (`question`, `answer`,
             ...), which are kept as `rows.jsonl` in the run's folder.
         model: `nano` (bundled), a local folder, or a hub id.
@@ -67,39 +74,40 @@ def train(
         seed: of sampling, data order and adapter.
         run: the run's name; the recipe and the time by default.
         resume: continue the run of that name from its newest checkpoint.
-        settings: any setting by its key, {"optim.lr": 3e-4}.
+        settings: any setting by its key, {"optim.lr": 3e-4}, or nested, {"optim": {"lr": 3e-4}}.
         reward: a function from a `RewardBatch` to one number a CoT, instead of the answer's log-prob.
-        observers: called with (step, metrics, alarms that changed) after every step.
+        observers: called with (step, metrics, alarms that changed) after every step. What one raises ends the run,
+            saved, and is raised here as it is.
         trackers: objects with `scalars` and `close`, or names, beside those of the config.
 
     Raises:
         UserError: for everything that is the user's to fix.
 
     Example:
-        >>> result = train(steps=2, run="example", settings={"rollout.length": 8, "validation.final_problems": 8,
-        ...     "checkpoint.runs_dir": getfixture("tmp_path") / "runs",
-        ...     "checkpoint.checkpoints_dir": getfixture("tmp_path") / "checkpoints"})
-        >>> len(result.run.metrics()["reward/answer_logprob"]), result.checkpoint.name
-        (2, 'adapter_2')
+        >>> from markov_cot import train
+        >>> result = train(steps=2, run="example", settings={"rollout.length": 8, "validation.final_problems": 8})
+        >>> result.run.metrics()["step"], result.checkpoint.name
+        ([0, 1, 2], 'adapter_2')
     """
-    values = {key: str(value) if isinstance(value, Path) else value for key, value in (settings or {}).items()}
-    named = {"model.name": model, "steps": steps, "seed": seed}
-    values |= {key: value for key, value in named.items() if value is not None}
+    _check_code(reward, observers, trackers)
+    values = _by_key(settings) | _given({"model.name": model, "steps": steps, "seed": seed})
     if isinstance(dataset, (str, Path)):
         values["data.dataset"] = str(dataset)
     if reward is not None:
         values["reward.function"] = _name_of(reward)
-    named_trackers = [each for each in trackers if isinstance(each, str)]
-    if named_trackers:
-        values["tracking.trackers"] = ["tensorboard", *named_trackers]
+    recipe = None if recipe is None else str(recipe)
     saved = _saved_config(run, values) if resume else None
+    if named := [each for each in trackers if isinstance(each, str)]:
+        values["tracking.trackers"] = list(dict.fromkeys([*_trackers_of(recipe, values, saved), *named]))
     config, name = resolve_config(recipe, values, saved)
     run = run or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if dataset is not None and not isinstance(dataset, (str, Path)):
-        path = _keep_rows(dataset, Path(config.checkpoint.runs_dir, run))
-        config, _ = resolve_config(recipe, values | {"data.dataset": str(path)}, saved)
-    session = open_session(config, run, name, resume=resume)
-    with undone_if_it_never_starts(session, resume=resume):
+    with contextlib.ExitStack() as stack:
+        if dataset is not None and not isinstance(dataset, (str, Path)):
+            rows = kept_rows(dataset, folders_of(config, run), resume=resume)
+            values["data.dataset"] = str(stack.enter_context(rows))
+            config, _ = resolve_config(recipe, values, saved)
+        session = open_session(config, run, name, resume=resume)
+        stack.enter_context(undone_if_it_never_starts(session, resume=resume))
         trainer = Trainer(session, reward=reward, trackers=[each for each in trackers if not isinstance(each, str)])
         if resume:
             trainer.resume()
@@ -108,32 +116,56 @@ def train(
             for observe in observers:
                 observe(step, metrics, events)
 
-        return trainer.run(watch)
+        return trainer.run(watch, stack.enter_context(stop_after_the_step()))
+
+
+def _check_code(reward: object, observers: object, trackers: object) -> None:
+    """Raise `UserError` for what can be seen to be wrong with the caller's own code before anything is loaded."""
+    if reward is not None and not callable(reward):
+        raise UserError(f"reward: {reward!r} is not a function; a name goes into settings={{'reward.function': ...}}")
+    for name, given in (("observers", observers), ("trackers", trackers)):
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise UserError(f"{name}: expected a list, got {given!r}; write {name}=[...]")
+        for each in given:
+            if name == "observers" and not callable(each):
+                raise UserError(f"observers: {each!r} is not a function of (step, metrics, events)")
+            if name == "trackers" and not isinstance(each, str) and (isinstance(each, type) or not _tracks(each)):
+                raise UserError(f"trackers: {each!r} is no object with scalars() and close(), and no name")
+
+
+def _tracks(each: object) -> bool:
+    return callable(getattr(each, "scalars", None)) and callable(getattr(each, "close", None))
+
+
+def _trackers_of(recipe: str | None, values: Mapping[str, Any], saved: Path | None) -> list[str]:
+    """The config's trackers. Of a resumed run not those that are code, which has to be named again."""
+    if saved is None or "tracking.trackers" in values:
+        return list(resolve_config(recipe, values)[0].tracking.trackers)
+    return [each for each in Run(saved.parent).config.tracking.trackers if not is_code(each)]
+
+
+def _by_key(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in by_key(settings or {}).items()}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _name_of(function: Any) -> str:
     """What a config calls a function that was handed over: where it is defined."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '__main__')}:{re.sub('[<>]', '', name)}"
+    return f"{getattr(function, '__module__', None) or '__main__'}:{re.sub('[<>]', '', name)}"
 
 
 def _saved_config(run: str | None, values: Mapping[str, Any]) -> Path:
     if run is None:
         raise UserError("resume=True: needs the run's name; pass run=...")
+    check_run_name(run)
     path = Path(values.get("checkpoint.runs_dir", Checkpoint().runs_dir), run, CONFIG)
     if not path.is_file():
         raise UserError(f"run {run}: there is no {path} to resume from; leave out resume=True to start the run")
     return path
-
-
-def _keep_rows(rows: Rows, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        text = "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"dataset: rows must be mappings of plain values ({error})") from None
-    replace_file(folder / ROWS, text.encode(errors="surrogatepass"))
-    return folder / ROWS
 
 
 @dataclass(frozen=True)
@@ -179,6 +211,7 @@ class EvalResult:
         return self.report.document
 
 
+@quietly()
 def evaluate(
     checkpoint: str | Path | TrainResult | None = None,
     *,
@@ -198,20 +231,29 @@ def evaluate(
     Args:
         checkpoint: what `train` returned, "adapter_4000", "best", "latest", "base", or an adapter's folder; by default
             the best of the run.
-        dataset: as in `train`; the dataset trained on by default.
+        dataset: a name or a path, as in `train`; the dataset trained on by default.
         limit: problems, drawn with `seed`; all by default.
         run: the run that holds the checkpoint; the newest by default.
-        against: "base", "none", or another checkpoint.
+        model: the base, where the checkpoint's own name for it cannot be found.
+        data_dir: folder with the dataset's original files.
+        against: "base", "none", or another checkpoint; the base by default.
+        seed: of the problems drawn.
+        settings: as in `train`.
 
     Raises:
         UserError: for everything that is the user's to fix.
 
     Example:
-        >>> evaluate("base", dataset="arithmetic", limit=4, settings={"rollout.length": 8, "data.terms": [2, 2],
-        ...     "checkpoint.runs_dir": getfixture("tmp_path")}).n
-        4
+        >>> from markov_cot import evaluate
+        >>> result = evaluate("base", dataset="arithmetic", limit=4, settings={"rollout.length": 8})
+        >>> result.n, result.base
+        (4, None)
     """
-    values = {key: str(value) if isinstance(value, Path) else value for key, value in (settings or {}).items()}
+    values = _by_key(settings)
+    if dataset is not None and not isinstance(dataset, (str, Path)):
+        raise UserError("dataset: evaluate takes a name or a path; write rows to a .jsonl file first")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit: {limit} problems cannot be evaluated; give 1 or more, or leave it out for all")
     if isinstance(checkpoint, TrainResult):
         trained = checkpoint.run.config.checkpoint
         values = {
@@ -231,19 +273,34 @@ def evaluate(
     return EvalResult(run_evaluation(request, lambda *_: lambda _: None, lambda _: None))
 
 
+@quietly()
 def load_dataset(
-    name: str | Path, *, data_dir: str | Path | None = None, subset: str | None = None, skip_bad_rows: bool = False
+    name: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    subset: str | None = None,
+    skip_bad_rows: bool = False,
+    model: str = "nano",
 ) -> Splits:
     """Return a dataset's disjoint `train`, `validation` and `test` problems.
+
+    Args:
+        name: a name that `markov-cot datasets` lists, or the path of your own file or folder.
+        data_dir: folder with the original files.
+        subset: of a dataset that has several.
+        skip_bad_rows: leave out broken rows; `skipped` counts them.
+        model: whose tokenizer counts the tokens of a continuation (wiki); others need none.
 
     Raises:
         UserError: for a dataset that is not known or not found, or a broken row.
 
     Example:
-        >>> load_dataset("arithmetic").train[0].kind
-        'numeric'
+        >>> from markov_cot import load_dataset
+        >>> splits = load_dataset("arithmetic")
+        >>> splits.train[0].kind, len(splits.test)
+        ('numeric', 2000)
     """
-    config = Data(
-        dataset=str(name), data_dir=str(data_dir) if data_dir else None, subset=subset, skip_bad_rows=skip_bad_rows
-    )
-    return load(config)
+    data = {"dataset": str(name), "subset": subset, "skip_bad_rows": skip_bad_rows}
+    data |= {"data_dir": None if data_dir is None else str(data_dir)}
+    config = build_config({"data": data, "model": {"name": model}}, "load_dataset")
+    return load(config.data, load_tokenizer(config.model))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 
 from markov_cot.cli.launched import is_first
+from markov_cot.utils.quiet import quiet_loggers, quiet_native_code, shows_everything
 
 OURS = "markov_cot"
 VERBOSITY = {
@@ -14,11 +14,6 @@ VERBOSITY = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "DATASETS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "GRPC_VERBOSITY": "ERROR",
-    # The tokenizers' Rust code warns, past Python, at a process that forks unless this is set; true is its default.
-    "TOKENIZERS_PARALLELISM": "true",
 }
 """Environment variables that libraries read once, as they are imported."""
 
@@ -39,6 +34,7 @@ def hide_library_warnings() -> None:
     """
     if shows_everything():
         return
+    quiet_native_code()
     for name, value in VERBOSITY.items():
         os.environ.setdefault(name, value)
     logging.setLoggerClass(_OursAndErrors)
@@ -51,18 +47,10 @@ def quiet_libraries() -> None:
 
     Of several processes, only the first warns: of what all of them see.
     """
-    import datasets
     import transformers
 
     if not is_first():
         logging.getLogger(OURS).setLevel(logging.ERROR)
     transformers.logging.disable_progress_bar()
     if not shows_everything():
-        transformers.logging.set_verbosity_error()
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-        datasets.logging.set_verbosity_error()
-
-
-def shows_everything() -> bool:
-    """Whether the user asked Python for warnings, by -W or PYTHONWARNINGS."""
-    return bool(sys.warnoptions)
+        quiet_loggers()

@@ -74,6 +74,21 @@ def apply(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
+def by_key(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings given as nested mappings, as keys with dots, or as both, by key with dots.
+
+    A mapping that is itself a setting's value (`reward.args`) stays one.
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        full = f"{prefix}{key}"
+        if isinstance(value, Mapping) and _is_group(full.split(".")):
+            found |= by_key(value, f"{full}.")
+        else:
+            found[full] = value
+    return found
+
+
 def build_config(values: Mapping[str, Any], where: str) -> Config:
     """Validates `values`; every fault becomes one `UserError` that names `where`, the key and what is right."""
     try:
@@ -190,7 +205,8 @@ def check_code_repeated(saved: Config, given: Mapping[str, Any], run: str) -> No
         if key not in known or not set(names) <= {str(each) for each in repeated}:
             whole = code_to_repeat(saved)[key]
             again = f"{key}={whole}" if isinstance(whole, str) else f"'{key}=[{','.join(whole)}]'"
+            in_python = ", or from Python reward=" if key == "reward.function" else ""
             raise UserError(
                 f"run {run}: was started with {key}={', '.join(names)}, which is code; to run it again pass "
-                f"--set {again}"
+                f"--set {again}{in_python}"
             )

@@ -12,7 +12,7 @@ from markov_cot.config.schema import Config
 from markov_cot.tracking.rollouts import list_rollouts, read_rollouts
 from markov_cot.tracking.run_log import read_rows
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SAMPLES, SUMMARY
+from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SAMPLES, SUMMARY, run_names
 
 RESULTS = "results_*.json"
 
@@ -21,13 +21,13 @@ class Run:
     """A run's folder, read again at each call, so that a run that is still training can be watched.
 
     Example:
-        >>> import tempfile, pathlib
-        >>> folder = pathlib.Path(tempfile.mkdtemp(), "mine")
-        >>> folder.mkdir()
-        >>> _ = (folder / "config.yaml").write_text("steps: 2")
-        >>> _ = (folder / "log.jsonl").write_text('{"step": 1, "loss/total": 0.5}\\n{"step": 2, "loss/total": 0.25}\\n')
-        >>> Run(folder).metrics()["loss/total"]
-        [0.5, 0.25]
+        >>> from markov_cot import Run
+        >>> run = Run("example")
+        >>> columns = run.metrics()
+        >>> columns["step"], len(columns["loss/total"])
+        ([0, 1, 2], 3)
+        >>> [folder.name for folder in run.checkpoints()]
+        ['adapter_0', 'adapter_2']
     """
 
     def __init__(self, name_or_path: str | Path, *, runs_dir: str | Path = "runs") -> None:
@@ -35,7 +35,9 @@ class Run:
         given = Path(name_or_path)
         self.folder = given if (given / CONFIG).is_file() else Path(runs_dir, name_or_path)
         if not (self.folder / CONFIG).is_file():
-            raise UserError(f"run {name_or_path}: there is no {self.folder / CONFIG}; give a run's name or its folder")
+            names = run_names(Path(runs_dir), CONFIG)
+            there = f"there are {', '.join(names)}" if names else "give a run's name or its folder"
+            raise UserError(f"run {name_or_path}: there is no {self.folder / CONFIG}; {there}")
 
     @property
     def name(self) -> str:
@@ -48,15 +50,17 @@ class Run:
         path = self.folder / CONFIG
         return build_config(read_recipe(str(path)), str(path))
 
-    def metrics(self) -> dict[str, list[float]]:
-        """Return the log as columns of equal length, "step" among them, NaN where a step has no value.
+    def metrics(self) -> dict[str, list[int] | list[float]]:
+        """Return the log as columns of equal length, "step" (whole numbers) first, NaN where a step has no value.
 
         `pandas.DataFrame(run.metrics())` makes a table of it. docs/metrics.md explains every key.
         """
         rows = read_rows(self.folder / LOG)
         keys = dict.fromkeys(key for row in rows for key in row)
-        columns = {key: [_number(row.get(key)) for row in rows] for key in keys}
-        return {"step": [int(step) for step in columns.pop("step", [])], **columns}
+        return {
+            "step": [int(row["step"]) for row in rows],
+            **{key: [_number(row.get(key)) for row in rows] for key in keys if key != "step"},
+        }
 
     def samples(self) -> list[dict[str, Any]]:
         """Return the sample CoTs, with `step`, `question`, `answer`, `cot` and `answer_logprob`."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from markov_cot.utils.errors import UserError
 from markov_cot.utils.files import replace_file
 
 ROLLOUTS = "rollouts"
@@ -49,9 +51,16 @@ def list_rollouts(run_folder: Path) -> list[int]:
 
 
 def read_rollouts(run_folder: Path, step: int) -> list[dict[str, Any]]:
-    """Return the rows of one step. Raises `FileNotFoundError` for a step that was not kept."""
-    text = gzip.decompress(_path(run_folder / ROLLOUTS, step).read_bytes()).decode()
-    return [json.loads(line) for line in text.splitlines()]
+    """Return the rows of one step.
+
+    Raises `FileNotFoundError` for a step that was not kept, and `UserError` for a file that is damaged.
+    """
+    path = _path(run_folder / ROLLOUTS, step)
+    content = path.read_bytes()
+    try:
+        return [json.loads(line) for line in gzip.decompress(content).split(b"\n") if line]
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile):
+        raise UserError(f"{path}: is damaged; take it from a backup, or remove it and look at another step") from None
 
 
 def _path(folder: Path, step: int) -> Path:

@@ -6,6 +6,7 @@ are kept from the files before. The files are torch's own, so whatever listens t
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import FileWriter, SummaryWriter, summary
 
 from markov_cot.alarms.monitor import Event
@@ -26,37 +28,37 @@ _summary: Any = summary  # has no types
 FILES = "events.out.tfevents.*"
 ALARM = "alarm/"
 BINS = 30
-FIRST_SETTINGS = (
-    "optim.lr",
-    "model.name",
-    "data.dataset",
-    "seed",
-    "rollout.length",
-    "rollout.samples",
-    "algorithm.advantage",
-    "algorithm.loss",
-    "algorithm.kl_weight",
-)
+FIRST_SETTINGS = ("optim.lr", "model.name", "data.dataset", "seed", "rollout.length", "rollout.samples")
 """Columns that the HParams tab begins with."""
 
 
 def overview(dataset: str) -> dict[str, dict[str, tuple[str, list[str]]]]:
     """Return the custom-scalars layout: a chart for each quantity worth watching, held-out accuracy with its band."""
-    accuracy = f"eval/{dataset}/accuracy"
+    held_out = f"eval/{dataset}"
     return {
-        "Overview": {
-            "reward (nats per answer token)": (
-                "Multiline",
-                ["reward/answer_logprob", "reward/normalized", "reward/baseline_logprob"],
+        "Held out": {
+            f"{dataset}: accuracy, 95 % interval": (
+                "Margin",
+                [f"{held_out}/accuracy", f"{held_out}/accuracy_low", f"{held_out}/accuracy_high"],
             ),
-            "held-out accuracy": ("Margin", [accuracy, f"{accuracy}_low", f"{accuracy}_high"]),
-            "KL to the base (nats per token)": ("Multiline", ["policy/kl"]),
-            "entropy (nats per token)": ("Multiline", ["policy/entropy"]),
-            "ratio": ("Multiline", ["ppo/ratio_mean", "ppo/ratio_max", "policy/reference_ratio"]),
-            "repetition": ("Multiline", ["cot/repetition"]),
-            "answer stands in the CoT": ("Multiline", ["cot/answer_in_cot"]),
-        }
+            f"{dataset}: answer log-prob (nats per token)": _lines(f"{held_out}/answer_logprob"),
+        },
+        "Training": {
+            "answer log-prob, and baseline's (nats)": _lines("reward/answer_logprob", "reward/baseline_logprob"),
+            "reward over the baseline (nats per token)": _lines("reward/normalized"),
+            "KL to the base (nats per token)": _lines("policy/kl"),
+            "entropy (nats per token)": _lines("policy/entropy"),
+            "ratio to the base": _lines("policy/reference_ratio"),
+            "ratio of the update": _lines("ppo/ratio_mean", "ppo/ratio_max"),
+            "repetition": _lines("cot/repetition"),
+            "answer stands in the CoT": _lines("cot/answer_in_cot"),
+        },
     }
+
+
+def _lines(*tags: str) -> tuple[str, list[str]]:
+    """A chart of these tags alone: TensorBoard takes them for regular expressions of how a tag begins."""
+    return "Multiline", [f"{re.escape(tag)}$" for tag in tags]
 
 
 class TensorBoardTracker:
@@ -91,10 +93,10 @@ class TensorBoardTracker:
 
     def finish(self, step: int, scores: Mapping[str, float]) -> None:
         """The run's settings beside its scores in the HParams tab."""
-        settings = self._run.settings
-        order = [*FIRST_SETTINGS, *(key for key in settings if key not in FIRST_SETTINGS)]
-        plain = {key: _hparam(settings[key]) for key in order if key in settings}
-        for each in _summary.hparams(plain, dict(scores)):
+        plain = {key: _hparam(value) for key, value in self._run.settings.items()}
+        results = dict(sorted(scores.items(), reverse=True))  # the trained actor's before the base's
+        about, *rest = _summary.hparams(plain, results)
+        for each in (_first_settings_first(about), *rest):
             self._file.add_summary(each, step)
         for key, value in scores.items():
             self._writer.add_scalar(key, value, step)
@@ -144,6 +146,19 @@ class TensorBoardTracker:
 
     def _alarm(self, name: str, diagnosis: str, step: int) -> None:
         self._writer.add_text(ALARM + name, _verbatim(diagnosis), step)
+
+
+def _first_settings_first(about: Any) -> Any:
+    """The summary of `hparams` that lists the columns, changed in place.
+
+    TensorBoard 2.21 sorts them by name, those marked as differing between runs before the others.
+    """
+    data = about.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in FIRST_SETTINGS
+    data.content = content.SerializeToString()
+    return about
 
 
 def _histograms(path: Path, last: int) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -109,7 +109,8 @@ class Trainer:
                 self.state.save(tracker)  # so that a crash leads back to here, and not to the run as it was
             while self.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
                 started = time.perf_counter()
-                metrics, samples = self._step_or_save(tracker)
+                with self._saving_on(HookError, tracker):
+                    metrics, samples = self.step(tracker)
                 metrics["perf/step_seconds"] = time.perf_counter() - started
                 is_best = False
                 if self._due(config.validation.every):
@@ -123,7 +124,8 @@ class Trainer:
                     tracker.alarms(events)
                     if self._shows_samples() or any(event.is_raised for event in events):
                         tracker.samples(self.progress.step, samples)
-                watch(self.progress.step, metrics, events)
+                with self._saving_on(Exception, tracker):
+                    watch(self.progress.step, metrics, events)
                 if config.alarms.own:
                     self._end_where_one_failed(tracker, failure)
                 critical = [event for event in events if event.is_critical]
@@ -137,11 +139,12 @@ class Trainer:
             self.state.make_sure_of_saving(tracker)
             return self._result(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
 
-    def _step_or_save(self, tracker: MultiTracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """One step. Where the user's own code fails in it, what was trained before it is saved."""
+    @contextlib.contextmanager
+    def _saving_on(self, kind: type[Exception], tracker: MultiTracker) -> Iterator[None]:
+        """Where the user's own code raises within it, save what was trained before."""
         try:
-            return self.step(tracker)
-        except HookError:
+            yield
+        except kind:
             if self.progress.step and self.processes.is_first and not self.folder.exists():
                 self.state.save(tracker)
             raise

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from markov_cot.tracking.rollouts import RolloutLog
 from markov_cot.utils.text import visible
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -87,3 +89,52 @@ def test_control_codes_are_escaped(workplace: Path, cli: Cli) -> None:
     assert code == 0
     assert "\\x1b[31m1+1?" in out
     assert "\x1b[31m" not in out
+
+
+@pytest.fixture
+def kept(workplace: Path) -> list[dict[str, Any]]:
+    """Rollouts of step 2 of run r, as a run with `tracking.rollouts` leaves them."""
+    rewards, live = [-1.5, 0.25, -0.5, -1.0], [True, True, False, False]
+    rows = [
+        {"step": 2, "question": f"What is {i}+1?", "passage": "", "answer": str(i + 1), "cot": f" cot {i}\x1b[31m"}
+        | {"cot_ids": [i], "reward": rewards[i], "advantage": i - 1.5, "live": live[i]}
+        for i in range(4)
+    ]
+    RolloutLog(workplace / "runs" / "r", 4).write(2, rows)
+    return rows
+
+
+def test_stored_rollouts_by_reward(kept: list[dict[str, Any]], cli: Cli) -> None:
+    code, out, _ = cli("sample", "--run", "r", "--step", "2")
+    assert code == 0 and "\x1b" not in out
+    assert [line.split("│")[1].strip() for line in out.splitlines() if "cot " in line] == [
+        *("0.250", "-0.500", "-1.000", "-1.500"),
+    ]
+    assert [line.split("│")[2].strip() for line in out.splitlines() if "cot " in line] == [
+        *("-0.500", "dead", "dead", "-1.500"),
+    ]
+    shown = json.loads(cli("sample", "--step", "2", "--n", "2", "--json")[1])
+    assert shown == [kept[1], kept[2]], "the newest run; whole rows, the best first"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--step", "3"), "run r: rollouts of step 3 were not kept; there are 2"),
+        (("--step", "2", "--dataset", "arithmetic"), "for which --dataset has no meaning"),
+        (("--step", "2", "--split", "validation"), "for which --split has no meaning"),
+        (("What is 2+3?", "--step", "2"), "for which QUESTION has no meaning"),
+        (("--step", "2", "--run", "s"), "run s: there is no runs/s/config.yaml; there are r"),
+        (("--step", "2", "--set", "checkpoint.runs_dir=nowhere"), "there are no runs in nowhere/"),
+    ],
+)
+def test_stored_rollouts_that_are_not_there(
+    kept: list[dict[str, Any]], cli: Cli, arguments: tuple[str, ...], said: str
+) -> None:
+    code, out, err = cli("sample", *arguments)
+    assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+
+
+def test_a_run_that_kept_no_rollouts_says_how_to(workplace: Path, cli: Cli) -> None:
+    code, _, err = cli("sample", "--run", "r", "--step", "2")
+    assert code == 2 and "there are none; train with --set tracking.rollouts=N" in err

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from markov_cot.config.loading import (
     apply,
     build_config,
+    by_key,
     dump_config,
     flatten,
     read_assignments,
@@ -338,3 +339,13 @@ def test_any_override_is_applied_or_is_the_users_error(assignment: str) -> None:
 
 def test_flatten() -> None:
     assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
+
+
+def test_settings_given_nested_or_by_key_or_both() -> None:
+    nested = {"rollout": {"length": 8}, "optim.lr": 1e-3, "alarms": {"kl": {"pace": 2.0}}, "steps": 3}
+    assert by_key(nested) == {"rollout.length": 8, "optim.lr": 1e-3, "alarms.kl.pace": 2.0, "steps": 3}
+    assert by_key({"reward": {"args": {"price": 1}}}) == {"reward.args": {"price": 1}}, "a mapping that is a value"
+    assert by_key({"reward.args": {"price": 1}, "rolout": {"length": 8}}) == {
+        "reward.args": {"price": 1},
+        "rolout": {"length": 8},
+    }

@@ -109,15 +109,39 @@ def test_tensorboard_opens_on_an_overview_with_the_accuracys_band(tmp_path: Path
     report(tmp_path, Tracking())
     (event,) = board(tmp_path).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    (overview,) = layout.category
-    charts = {chart.title: chart for chart in overview.chart}
-    (band,) = charts["held-out accuracy"].margin.series
+    held_out, training = layout.category
+    assert [held_out.title, training.title] == ["Held out", "Training"]
+    (band,) = held_out.chart[0].margin.series
     assert (band.value, band.lower, band.upper) == (
         "eval/sums/accuracy",
         "eval/sums/accuracy_low",
         "eval/sums/accuracy_high",
     )
-    assert list(charts["KL to the base (nats per token)"].multiline.tag) == ["policy/kl"]
+    charts = {chart.title: list(chart.multiline.tag) for chart in training.chart}
+    assert charts["KL to the base (nats per token)"] == ["policy/kl$"], "a regular expression of one tag"
+    shown = " ".join(tag for tags in charts.values() for tag in tags)
+    for key in ("reward/answer_logprob", "policy/entropy", "ppo/ratio_max", "cot/repetition", "cot/answer_in_cot"):
+        assert f"{key}$" in shown
+    assert "alarm/" not in shown
+
+
+def test_the_hparams_tab_begins_with_what_runs_differ_in(tmp_path: Path) -> None:
+    from tensorboard.plugins.hparams.backend_context import _sort_and_reduce_to_hparams_limit
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    settings = {"algorithm.clip": 0.2, "optim.lr": 1e-4, "model.name": "nano", "data.dataset": "sums", "seed": 0}
+    settings |= {"rollout.length": 8, "rollout.samples": 4}
+    run = RunInfo(tmp_path.name, tmp_path, settings, "sums", NOTHING)
+    with open_trackers(run, Tracking(), 0) as tracker:
+        tracker.finish(4, {"step": 4}, {"hparam/base_accuracy": 0.25, "hparam/trained_accuracy": 0.5})
+    metadata = board(tmp_path).SummaryMetadata("_hparams_/experiment")
+    experiment = HParamsPluginData.FromString(metadata.plugin_data.content).experiment
+    _sort_and_reduce_to_hparams_limit(experiment)
+    assert [info.name for info in experiment.hparam_infos] == [
+        *("data.dataset", "model.name", "optim.lr", "rollout.length", "rollout.samples", "seed"),
+        "algorithm.clip",
+    ]
+    assert [info.name.tag for info in experiment.metric_infos] == ["hparam/trained_accuracy", "hparam/base_accuracy"]
 
 
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from markov_cot.cli.main import main
 from tests.small_runs import warm
 
 MINE = {
-    "rows_of_mine": '''
+    "rows_of_mine": """
 def rows(count=40):
     return [{"question": f"What is {i}+{i + 1}?", "answer": 2 * i + 1} for i in range(10, 10 + count)]
-''',
+""",
     "reward_of_mine": '''
 def brief(batch, weight=0.5):
     """The answer's mean log-prob, less a price on words that repeat."""
@@ -63,7 +63,7 @@ def squared(logp_BL, old_logp_BL, advantage_B, scale=1.0, **_):
     """Weighted regression of log-probs, to show the seam."""
     return scale * -advantage_B * logp_BL.mean(1) + 0.0 * (logp_BL - old_logp_BL).square().mean(1)
 ''',
-    "tracker_of_mine": '''
+    "tracker_of_mine": """
 class CsvTracker:
     def __init__(self, run, key="reward/value"):
         self.file, self.key = open(run.folder / "mine.csv", "w"), key
@@ -74,8 +74,8 @@ class CsvTracker:
 
     def close(self):
         self.file.close()
-''',
-    "decoder_of_mine": '''
+""",
+    "decoder_of_mine": """
 from markov_cot.rollouts.plain import WholeSequences
 
 
@@ -91,7 +91,7 @@ class Whole:
 
 
 whole = Whole()
-''',
+""",
 }
 SMALL = [
     "--run=r",
@@ -147,7 +147,9 @@ def test_each_is_used_by_name_in_at_most_twenty_lines(here: Path) -> None:
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["reward/value"] <= row["reward/answer_logprob"] for row in rows), "the price on repetition"
     written = [line.split(",") for line in (here / "runs" / "r" / "mine.csv").read_text().splitlines()]
-    assert [(int(step), float(value)) for step, value in written] == [(row["step"], row["reward/value"]) for row in rows]
+    assert [(int(step), float(value)) for step, value in written] == [
+        (row["step"], row["reward/value"]) for row in rows
+    ]
     manifest = json.loads((here / "checkpoints" / "r" / "adapter_2" / "manifest.json").read_text())
     for name in ("rows_of_mine:rows", "reward_of_mine:brief", "loss_of_mine:squared", "tracker_of_mine:CsvTracker"):
         assert manifest["software"][name].startswith("sha256 "), name

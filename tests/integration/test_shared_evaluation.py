@@ -117,8 +117,8 @@ def test_only_the_first_process_writes(two: list[dict[str, Any]]) -> None:
 
 def test_what_one_process_left_two_complete(two: list[dict[str, Any]]) -> None:
     expected = run_case("resumed", "one")
-    assert two[0]["resumed"]["results"] == expected["results"]
-    kept = {index for index in expected["computed"][:4]}
+    assert_close(two[0]["resumed"]["results"], expected["results"])
+    kept = set(expected["computed"][:4])
     assert expected["items"] == two[1]["resumed"]["items"] == 2 * 12
     for said in two:
         # A batch of four was whole, the next was cut after its first item, and is computed whole.
@@ -160,14 +160,10 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"
 EVAL = ["markov_cot", "eval", "--run", "r", "--set", "model.device=cpu"]
 
 
-def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*LAUNCH, free_port(), "-m", "--", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
-
-
 def test_torchrun_prints_one_document(place: Path) -> None:
-    options = ["--limit", "6", "--batch", "2", "--json"]
-    done = launched(*EVAL, *options, "--out", "launched")
+    options = ["--limit", "4", "--batch", "2", "--json"]
+    command = [*LAUNCH, free_port(), "-m", "--", *EVAL, *options, "--out", "launched"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("best is ") == 1
     command = [sys.executable, "-m", *EVAL, *options, "--out", "alone"]
@@ -176,23 +172,8 @@ def test_torchrun_prints_one_document(place: Path) -> None:
     assert Path("launched/samples_arithmetic.jsonl").read_bytes() == Path("alone/samples_arithmetic.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "stdout", "stderr"),
-    [
-        (["eval", "--checkpoint", "nothing"], 1, 0, 1),
-        (["runs"], 0, 1, 0),
-    ],
-    ids=["a mistake", "a command for one process"],
-)
-def test_the_first_process_speaks(place: Path, arguments: list[str], code: int, stdout: int, stderr: int) -> None:
-    done = launched("markov_cot", *arguments)
-    assert done.returncode == code, done.stderr
-    assert done.stdout.count("arithmetic") == stdout
-    assert sum(line.startswith("markov-cot: ") for line in done.stderr.splitlines()) == stderr
-
-
 def test_a_killed_process_ends_the_evaluation_and_one_process_completes_it(place: Path) -> None:
-    options = ["--limit", "80", "--batch", "1", "--against", "none", "--json", "--out", "killed"]
+    options = ["--limit", "40", "--batch", "1", "--against", "none", "--json", "--out", "killed"]
     command = [*LAUNCH, free_port(), "-m", "--", *EVAL, *options]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
     try:
@@ -216,9 +197,9 @@ def test_a_killed_process_ends_the_evaluation_and_one_process_completes_it(place
     cache = next(Path("killed/cache").glob("*"))
     kept = cache.read_bytes().splitlines(keepends=True)
     kept = kept if kept[-1].endswith(b"\n") else kept[:-1]
-    assert 6 < len(kept) < 81
+    assert 6 < len(kept) < 41
     done = subprocess.run([sys.executable, "-m", *EVAL, *options], capture_output=True, env=environment(), timeout=120)
     assert done.returncode == 0, done.stderr
     rows = cache.read_bytes().splitlines(keepends=True)
-    assert rows[: len(kept)] == kept and len(rows) == 81
-    assert len({json.loads(row)["index"] for row in rows[1:]}) == 80
+    assert rows[: len(kept)] == kept and len(rows) == 41
+    assert len({json.loads(row)["index"] for row in rows[1:]}) == 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -59,13 +58,17 @@ def test_what_reads_is_not_taken_for_it(line: str) -> None:
     assert not WRITES.search(line)
 
 
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def test_a_file_takes_its_place_at_the_end_only(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
     with replacing(path) as file:
         file.write(b"new")
         assert path.read_text() == "old"
-    assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.txt"]
+    assert path.read_text() == "new" and names_in(tmp_path) == ["a.txt"]
 
 
 @pytest.mark.parametrize("fault", [ValueError("half-way"), KeyboardInterrupt()])
@@ -75,7 +78,7 @@ def test_what_is_not_finished_leaves_the_old_file(tmp_path: Path, fault: BaseExc
     with pytest.raises(type(fault)), replacing(path) as file:
         file.write(b"half")
         raise fault
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+    assert path.read_text() == "old" and names_in(tmp_path) == ["a.txt"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_text("old")
     with Faults().when(no_space("fsync")), pytest.raises(OSError, match="No space"), replacing(path) as file:
         file.write(b"new")
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+    assert path.read_text() == "old" and names_in(tmp_path) == ["a.txt"]
 
 
 def test_a_library_writes_to_a_path_of_the_same_ending(tmp_path: Path) -> None:
@@ -95,7 +98,7 @@ def test_a_library_writes_to_a_path_of_the_same_ending(tmp_path: Path) -> None:
         to.write_bytes(b"trace")
 
     replace_by(path, write)
-    assert path.read_bytes() == b"trace" and os.listdir(tmp_path) == ["trace.json.gz"]
+    assert path.read_bytes() == b"trace" and names_in(tmp_path) == ["trace.json.gz"]
     assert names[0] != path.name and names[0].endswith("trace.json.gz")
 
 

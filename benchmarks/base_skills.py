@@ -24,6 +24,7 @@ from markov_cot.data.sampler import sample
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.validation import summarise
 from markov_cot.models.loading import add_adapter, load_base, load_tokenizer
+from markov_cot.models.memory import FixedBudget
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts.sampling import greedy_cots
 
@@ -51,7 +52,8 @@ def skills(policy: Policy, family: str, count: int) -> dict[str, object]:
     }
     row: dict[str, object] = {"family": family, "n": len(problems)}
     for kind, those in cots.items():
-        answers = answer_from_cots(policy, prompts, problems, those, config.reward, config.optim.micro_batch_tokens)
+        budget = FixedBudget(config.optim.micro_batch_tokens)
+        answers = answer_from_cots(policy, prompts, problems, those, config.reward, budget)
         score = summarise(answers)
         row[kind] = [score.accuracy, round(score.answer_logprob, 3)]
     return row

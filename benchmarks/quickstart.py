@@ -28,6 +28,7 @@ from markov_cot.data.sampler import sample
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.validation import summarise
 from markov_cot.models.loading import load_base, load_tokenizer
+from markov_cot.models.memory import FixedBudget
 from markov_cot.models.nano.documents import FILLERS
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts.sampling import greedy_cots
@@ -64,7 +65,8 @@ def controls(checkpoint: Path, config: Config) -> dict[str, float]:
     length, rng = config.rollout.length, Random(0)
 
     def accuracy(cots: list[list[int]]) -> float | None:
-        answers = answer_from_cots(policy, prompts, problems, cots, config.reward, config.optim.micro_batch_tokens)
+        budget = FixedBudget(config.optim.micro_batch_tokens)
+        answers = answer_from_cots(policy, prompts, problems, cots, config.reward, budget)
         return summarise(answers).accuracy
 
     contexts = [prompts.question_context(p) for p in problems]

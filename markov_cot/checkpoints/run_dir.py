@@ -12,7 +12,7 @@ from markov_cot.checkpoints.run_lock import RunLock
 from markov_cot.config.loading import dump_config
 from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.files import replace_file
+from markov_cot.utils.files import replace_file, write_synced
 from markov_cot.utils.layout import CONFIG, LOG, check_run_name
 
 
@@ -57,8 +57,10 @@ def make_folders(folders: Folders, config: Config, lock: RunLock, *, resume: boo
         if not resume:
             _check_new(folders)  # another process may have been faster
         probe = folders.checkpoints / ".probe"
-        probe.write_bytes(bytes(1 << 20))
-        probe.unlink()
+        try:
+            write_synced(probe, bytes(1 << 20))
+        finally:
+            probe.unlink(missing_ok=True)
         replace_file(folders.run / CONFIG, dump_config(config).encode())
 
 

@@ -13,11 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from markov_cot.cli.launched import is_first, is_one_of_several
 from markov_cot.cli.quiet import quiet_libraries
+from markov_cot.cli.signals import ending_at_once, stop_on_signal
 from markov_cot.cli.tables import print_table
 from markov_cot.config.loading import read_assignments
+from markov_cot.distributed.process_group import leave, noticing_loss
 from markov_cot.evaluation import item_metrics as scores
-from markov_cot.evaluation.evaluate import Advance, EvalReport, Request, Track, evaluate
+from markov_cot.evaluation.evaluate import AGAIN, Advance, EvalReport, Request, Track, evaluate
 from markov_cot.evaluation.learning_curve import Curve, evaluate_all
 from markov_cot.evaluation.loaded_model import Overrides
 from markov_cot.evaluation.meanings import meaning
@@ -37,21 +40,25 @@ ACCURACY = f"{scores.ACCURACY},"
 
 
 def run_eval(options: Mapping[str, Any], settings: tuple[str, ...], *, all_checkpoints: bool, as_json: bool) -> None:
-    """Evaluates as asked and prints the outcome."""
+    """Evaluate as asked and print the outcome; of several processes, the first one prints."""
     if all_checkpoints and (options["checkpoint"] or options["against"]):
         raise UserError("--all-checkpoints: takes every checkpoint of --run; leave out --checkpoint and --against")
     request = make_request(options, settings)
     quiet_libraries()
-    errors = Console(stderr=True, markup=False, highlight=False)
+    errors = Console(stderr=True, markup=False, highlight=False, quiet=not is_first())
 
     def say(message: str) -> None:
         errors.print(visible(message), soft_wrap=True)
 
-    with progress(errors) as track:
+    signals = stop_on_signal() if is_one_of_several() else contextlib.nullcontext()
+    with ending_at_once(), signals, noticing_loss("eval", AGAIN), progress(errors) as track:
         if all_checkpoints:
             run, curves = evaluate_all(request, track, say)
         else:
             report = evaluate(request, track, say)
+        leave()
+    if not is_first():
+        return
     if all_checkpoints:
         print_curves(run, curves, as_json=as_json)
     elif as_json:

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from markov_cot.cli.launched import say_interrupted, speaks_for_machine
+from markov_cot.cli.launched import is_first, say_interrupted, speaks_for_machine
 from markov_cot.cli.quiet import hide_library_warnings
 from markov_cot.cli.streams import prepare_streams
 from markov_cot.utils.errors import PeerLostError, UserError
@@ -25,6 +25,8 @@ COMMANDS = {
     "grade": "Grade stored outputs again, with any extractor.",
     "doctor": "Replay a run's log through the alarms: healthy, or what went wrong and at which step.",
 }
+SHARED = ("train", "eval")
+"""Commands whose work the processes of a launcher share; any other is the first one's."""
 USER_ERROR, INTERRUPTED = 2, 130
 
 
@@ -47,6 +49,8 @@ class LazyGroup(click.Group):
         near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args[0] not in COMMANDS else []
         if near:
             ctx.fail(f"No such command {args[0]!r}; did you mean {near[0]}?")
+        if args[0] not in SHARED and not is_first():
+            ctx.exit()
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

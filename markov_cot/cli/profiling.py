@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from markov_cot.cli.tables import print_table
 from markov_cot.training.trainer import Observer, Trainer
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.files import replace_by
 from markov_cot.utils.profiling import PHASES, PREFIX
 
 SKIPPED, WARM_UP, ACTIVE = 1, 1, 3
@@ -38,7 +39,7 @@ def profiled(console: Console, trainer: Trainer, watch: Observer) -> Iterator[Ob
         folder.mkdir(exist_ok=True)
         # TensorBoard's plugin goes by the ending; Perfetto and chrome://tracing take it as it is.
         trace = folder / f"step_{trainer.progress.step}.pt.trace.json.gz"
-        result.export_chrome_trace(str(trace))
+        replace_by(trace, lambda path: result.export_chrome_trace(str(path)))
         step = _step_seconds(result)
         print_table(console, _table(phase_seconds(result), step), f"{ACTIVE} steps, {step:.3f} s each")
         console.print(f"trace: {trace} (open it in https://ui.perfetto.dev, or with TensorBoard)", soft_wrap=True)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from markov_cot.cli.launched import is_first, is_one_of_several
+from markov_cot.cli.launched import is_first, is_one_of_several, say_interrupted
 
 INTERRUPTED = 130
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
@@ -81,6 +81,18 @@ def stop_on_signal(on_terminate: Callable[[], None] = lambda: None) -> Iterator[
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """An interruption ends one of several processes without clean-up, in which it would wait for the others."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_one_of_several():
+            raise
+        say_interrupted()
+        os._exit(INTERRUPTED)
 
 
 def _say(line: bytes) -> None:

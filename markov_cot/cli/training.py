@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from rich.text import Text
 from markov_cot.alarms.monitor import Event
 from markov_cot.checkpoints.resume import ACCEPT
 from markov_cot.cli.alarm_lines import advice_so_far, one_line
-from markov_cot.cli.launched import is_first, is_one_of_several, say_interrupted
+from markov_cot.cli.launched import is_first
 from markov_cot.cli.outcome import after_alarms, after_interruption, after_the_end
 from markov_cot.cli.profiling import check_steps, profiled
 from markov_cot.cli.quiet import quiet_libraries
-from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, stop_on_signal
+from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, ending_at_once, stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
 from markov_cot.config.schema import Checkpoint
 from markov_cot.data.catalog import nearest
@@ -85,18 +84,6 @@ def run_train(
         code = _report(console, trainer, outcome)
         leave()
     return code
-
-
-@contextlib.contextmanager
-def ending_at_once() -> Iterator[None]:
-    """An interruption ends one of several processes without clean-up, in which it would wait for the others."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not is_one_of_several():
-            raise
-        say_interrupted()
-        os._exit(INTERRUPTED)
 
 
 def _report(console: Console, trainer: Trainer, outcome: TrainResult) -> int:

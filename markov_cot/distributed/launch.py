@@ -35,12 +35,19 @@ class Launch:
     local_count: int | None = None
 
 
-def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
+def read_launch(environment: Mapping[str, str] = os.environ, command: str = "train") -> Launch:
     """Return what the environment says.
 
-    Variables that mean a single process, however few of them are set, are just that. Raises `UserError` for what is
-    incomplete or contradicts itself.
+    Variables that mean a single process, however few of them are set, are just that. Raises `UserError`, which begins
+    with `command`, for what is incomplete or contradicts itself.
     """
+    try:
+        return _read(environment)
+    except UserError as error:
+        raise UserError(f"{command}: {error}") from None
+
+
+def _read(environment: Mapping[str, str]) -> Launch:
     count = _number(environment, "WORLD_SIZE")
     rank, local_rank = (_number(environment, name) for name in ("RANK", "LOCAL_RANK"))
     local_count = _number(environment, "LOCAL_WORLD_SIZE")
@@ -52,37 +59,35 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
         ("LOCAL_RANK", "LOCAL_WORLD_SIZE", local_rank, local_count),
     ):
         if all_ is not None and not (n or 0) < all_:
-            raise UserError(f"train: {name}={n or 0} and {of}={all_} contradict each other; unset both, or {_REMEDY}")
+            raise UserError(f"{name}={n or 0} and {of}={all_} contradict each other; unset both, or {_REMEDY}")
     if count == 1:
         return Launch()
     needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
     if missing := [name for name in needed if not environment.get(name, "").strip()]:
-        raise UserError(
-            f"train: {count} processes were started and cannot meet ({', '.join(missing)} not set); {_REMEDY}"
-        )
+        raise UserError(f"{count} processes were started and cannot meet ({', '.join(missing)} not set); {_REMEDY}")
     if not 0 < (_number(environment, "MASTER_PORT") or 0) <= _PORTS:
-        raise UserError(f"train: MASTER_PORT={environment['MASTER_PORT']}: is no port; {_REMEDY}")
+        raise UserError(f"MASTER_PORT={environment['MASTER_PORT']}: is no port; {_REMEDY}")
     return Launch(rank or 0, count, local_rank, local_count)
 
 
 def _check_alone(environment: Mapping[str, str], ranks: Mapping[str, int | None]) -> None:
-    """Refuses to train as a single process what was started as one of several."""
+    """Refuses to run as a single process what was started as one of several."""
     for name, value in ranks.items():
         if value:
             raise UserError(
-                f"train: {name}={value} says that there are other processes, and WORLD_SIZE is not set; unset {name}, "
+                f"{name}={value} says that there are other processes, and WORLD_SIZE is not set; unset {name}, "
                 f"or {_REMEDY}"
             )
     counts = {name: _number(environment, name) or 1 for name in _COUNTS}
     if name := next((name for name, count in counts.items() if count > 1), ""):
         raise UserError(
-            f"train: {_COUNTS[name]} started {counts[name]} processes ({name}), which would each train the same run; "
+            f"{_COUNTS[name]} started {counts[name]} processes ({name}), which would each do the same; "
             "start one for each machine, and torchrun in it (docs/scaling.md)"
         )
     if task := _number(environment, "SLURM_PROCID"):
         raise UserError(
-            f"train: SLURM_PROCID={task} says that srun started several processes, which would each train the same "
-            "run; start one for each machine, and torchrun in it (docs/scaling.md)"
+            f"SLURM_PROCID={task} says that srun started several processes, which would each do the same; "
+            "start one for each machine, and torchrun in it (docs/scaling.md)"
         )
 
 
@@ -104,5 +109,5 @@ def _number(environment: Mapping[str, str], name: str) -> int | None:
         return None
     least = int(not name.endswith(("RANK", "PROCID", "PORT")))
     if not (text.isascii() and text.isdigit() and int(text) >= least):
-        raise UserError(f"train: {name}={text}: must be a whole number from {least}; unset it, or {_REMEDY}")
+        raise UserError(f"{name}={text}: must be a whole number from {least}; unset it, or {_REMEDY}")
     return int(text)

@@ -155,9 +155,12 @@ class Processes:
 ALONE = Processes()
 
 
-def join(*, cpu: bool) -> Processes:
-    """Meets the other processes that the launcher started. Raises `UserError` when they cannot be met."""
-    launch = read_launch()
+def join(*, cpu: bool, command: str = "train") -> Processes:
+    """Meet the other processes that the launcher started, in what `command` names.
+
+    Raises `UserError` when they cannot be met.
+    """
+    launch = read_launch(command=command)
     if launch.count == 1:
         return ALONE
     if not dist.is_initialized():
@@ -171,8 +174,8 @@ def join(*, cpu: bool) -> Processes:
         except (ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"train: {launch.count} processes were started and cannot meet ({reason}); start them with torchrun or "
-                "accelerate launch, one for each GPU"
+                f"{command}: {launch.count} processes were started and cannot meet ({reason}); start them with "
+                "torchrun or accelerate launch, one for each GPU"
             ) from None
     return Processes(dist.get_rank(), launch.count, launch.local_rank or 0, launch.local_count or launch.count)
 
@@ -243,7 +246,9 @@ def _in_background(work: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def noticing_loss() -> Iterator[None]:
+def noticing_loss(
+    command: str = "train", remedy: str = "continue from the newest checkpoint with --resume"
+) -> Iterator[None]:
     """Within it an exchange that fails because another process is gone raises `PeerLostError`."""
     try:
         yield
@@ -252,6 +257,5 @@ def noticing_loss() -> Iterator[None]:
         if not dist.is_initialized() or not any(sign in text for sign in _SIGNS_OF_LOSS):
             raise
         raise PeerLostError(
-            "train: another process of this run has ended or does not answer; see what it says, then continue from the "
-            "newest checkpoint with --resume"
+            f"{command}: another process of this run has ended or does not answer; see what it says, then {remedy}"
         ) from None

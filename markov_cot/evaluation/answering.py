@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from markov_cot.config.schema import Reward
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
-from markov_cot.models.logprobs import score_answers_in_batches
+from markov_cot.models.memory import Budgets, FixedBudget
 from markov_cot.models.policy import Policy
+from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import answer_contexts
-from markov_cot.rollouts.sampling import greedy_answers, greedy_cots
+from markov_cot.rollouts.sampler import Sampler
+from markov_cot.rollouts.sampling import greedy_cots
 from markov_cot.tracking.metrics import repetition
 
 
@@ -37,16 +39,17 @@ def answer_from_cots(
     problems: Sequence[Problem],
     cots: Sequence[Sequence[int]],
     config: Reward,
-    token_budget: int,
+    budgets: Budgets,
 ) -> list[Answer]:
     """The configured answerer's answer to each problem, from its CoT alone (one CoT a problem).
 
     Validation, evaluation, samples and lm-evaluation-harness all answer through this function.
     """
     contexts = answer_contexts(prompts, problems, cots)
-    logprobs = score_answers_in_batches(policy, contexts, config.answerer, config.reduction, token_budget).tolist()
+    logprobs = Scorer(policy, budgets).answers(contexts, config.answerer).reduced(config.reduction).tolist()
     written = [i for i, p in enumerate(problems) if p.kind != "continuation"]
-    texts = dict(zip(written, greedy_answers(policy, [contexts[i].ids for i in written], config.answerer), strict=True))
+    answers = Sampler(policy, budgets).greedy_answers([contexts[i].ids for i in written], config.answerer)
+    texts = dict(zip(written, answers, strict=True))
     return [
         Answer(
             problem=problem,
@@ -77,4 +80,4 @@ def answer_greedily(
         part = problems[start : start + batch]
         contexts = [prompts.question_context(p) for p in part]
         cots = greedy_cots(policy, contexts, length, writer).tolist()
-        yield from answer_from_cots(policy, prompts, part, cots, config, token_budget)
+        yield from answer_from_cots(policy, prompts, part, cots, config, FixedBudget(token_budget))

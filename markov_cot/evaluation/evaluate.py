@@ -8,30 +8,36 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from markov_cot.config.schema import Config
+from markov_cot.distributed.process_group import ALONE, Processes, join, noticing_loss
 from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource, Overrides, read_source
 from markov_cot.evaluation.locate import BASE, CheckpointRef, default_name, locate
-from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Record
 from markov_cot.evaluation.report import TaskReport, as_harness
 from markov_cot.evaluation.results import TaskMetrics, compare, outcome
 from markov_cot.evaluation.row_writer import writing_rows
 from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.evaluation.sample_rows import sample_rows
+from markov_cot.evaluation.shared_log import shared_log
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.evaluation.task import EvalTask, make_prompts, prepare
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.files import replace_file
 
 FORMAT = 1
 """Of cached records; raised when they would come out differently."""
 NOTHING = "none"
 ACTOR, CRITIC = "actor", "critic"
+
+AGAIN = "give the same command again, which continues from what is kept"
+"""What to do once another process is gone."""
 
 Advance = Callable[[int], None]
 Track = Callable[[str, int], Advance]
@@ -72,8 +78,14 @@ class EvalReport:
 class Evaluator:
     """A loaded model with its tasks prepared: runs checkpoints of it over them."""
 
-    def __init__(self, request: Request, source: ModelSource, others: Sequence[ModelSource] = ()) -> None:
-        self.request, self.source = request, source
+    def __init__(
+        self,
+        request: Request,
+        source: ModelSource,
+        others: Sequence[ModelSource] = (),
+        processes: Processes = ALONE,
+    ) -> None:
+        self.request, self.source, self.processes = request, source, processes
         tasks = request.tasks or (source.default_task(),)
         self.tasks = tuple(task.model_copy(update=dict(request.task_fields)) for task in tasks)
         configs = [source.config(task) for task in self.tasks]
@@ -87,31 +99,52 @@ class Evaluator:
     def run(
         self, work: EvalTask, subject: LoadedModel, source: ModelSource, track: Track, baseline: Sequence[Record] = ()
     ) -> list[Record]:
-        """Records of a task's items by `source`, whose adapter `subject` holds; cached ones are not made again.
+        """Return the records of a task's items by `source`, whose adapter `subject` holds; cached ones are kept.
 
-        `baseline` may hold the base's records of the same items.
+        `baseline` may hold the base's records of the same items. The processes share the items; each gets all records.
         """
         config = source.config(work.task)
         writing = writing_of(work.task, config, self.request.seed, CRITIC if source.ref.folder is None else ACTOR)
         greedy = writing.temperature is None
         known = {record.index: record.samples[0].answer_logprob for record in baseline} if greedy else {}
-        runner = Runner(subject.policy, make_prompts(subject, config), config.reward, writing, known)
+        prompts = make_prompts(subject, config)
+        runner = Runner(subject.policy, prompts, config.reward, writing, known, subject.budgets)
         settings = cache_settings(work, subject, source, writing, config)
         advance = track(f"{work.task.title}, {source.ref.name}", len(work.items))
-        with RecordLog(self.folder / "cache", settings) as log:
-            return runner.run(work.items, log, self.request.batch or config.validation.batch, advance)
+        with shared_log(self.folder / "cache", settings, self.processes) as log:
+            return runner.run(work.items, log, self.request.batch or config.validation.batch, advance, self.processes)
 
     def outcome(self, work: EvalTask, records: Sequence[Record]) -> TaskMetrics:
         """Metrics of records of a task."""
         return outcome(work.items, records, work.extractors, work.config.reward.reduction)
 
 
+@contextmanager
+def processes_of(request: Request) -> Iterator[Processes]:
+    """Give the processes that share an evaluation: those that a launcher started, or this one alone.
+
+    Raises `PeerLostError` when one of them is gone.
+    """
+    with noticing_loss("eval", AGAIN):
+        yield join(cpu=request.overrides.on_cpu, command="eval")
+
+
 def evaluate(request: Request, track: Track, say: Callable[[str], None]) -> EvalReport:
-    """Evaluates a checkpoint. `say` gets what a name turned out to stand for. Raises `UserError`."""
-    source = find_source(request, request.checkpoint, say)
-    against = request.against or (NOTHING if source.ref.folder is None else BASE)
-    reference = None if against == NOTHING else reference_source(request, source, against, say)
-    evaluator = Evaluator(request, source, [reference] if reference else [])
+    """Evaluate a checkpoint, in all processes of a launcher together; the first one writes the files.
+
+    `say` gets what a name turned out to stand for. Raises `UserError`, in all of them.
+    """
+    with processes_of(request) as processes:
+        with processes.together():
+            source = find_source(request, request.checkpoint, say)
+            against = request.against or (NOTHING if source.ref.folder is None else BASE)
+            reference = None if against == NOTHING else reference_source(request, source, against, say)
+            evaluator = Evaluator(request, source, [reference] if reference else [], processes)
+        return _evaluate(evaluator, reference, track)
+
+
+def _evaluate(evaluator: Evaluator, reference: ModelSource | None, track: Track) -> EvalReport:
+    source, processes = evaluator.source, evaluator.processes
     theirs: list[list[Record]] = [[] for _ in evaluator.workloads]
     if reference and reference.ref.folder is None:
         theirs = [evaluator.run(work, evaluator.subject, reference, track) for work in evaluator.workloads]
@@ -121,13 +154,15 @@ def evaluate(request: Request, track: Track, say: Callable[[str], None]) -> Eval
         for work, records in zip(evaluator.workloads, theirs, strict=True)
     ]
     if reference and not is_base:
-        other = _other_subject(evaluator, reference)
+        with processes.together():
+            other = _other_subject(evaluator, reference)
         theirs = [evaluator.run(work, other, reference, track) for work in evaluator.workloads]
-    reports = [
-        _report(evaluator, work, records, reference, others)
-        for work, records, others in zip(evaluator.workloads, ours, theirs, strict=True)
-    ]
-    return _write(evaluator, reports)
+    with processes.together(), refusing_to_write(evaluator.folder):
+        reports = [
+            _report(evaluator, work, records, reference, others)
+            for work, records, others in zip(evaluator.workloads, ours, theirs, strict=True)
+        ]
+        return _write(evaluator, reports)
 
 
 def find_source(request: Request, name: str | None, say: Callable[[str], None]) -> ModelSource:
@@ -163,6 +198,17 @@ def eval_folder(ref: CheckpointRef, overrides: Overrides, model: str) -> Path:
     if name is None:
         name = ref.name if ref.folder else f"{BASE}-{file_name(Path(model).name)}"
     return overrides.folder("runs_dir") / name / "eval"
+
+
+@contextmanager
+def refusing_to_write(folder: Path) -> Iterator[None]:
+    """Within it what the system refuses to write into `folder` is a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: cannot be written ({error.strerror}); free space, or pass --out FOLDER"
+        ) from None
 
 
 def file_name(text: str) -> str:
@@ -217,9 +263,10 @@ def _report(
     ours = evaluator.outcome(work, records)
     other = evaluator.outcome(work, theirs) if reference else None
     path = evaluator.folder / f"samples_{file_name(work.task.title)}.jsonl"
-    with writing_rows(path) as write:
-        for row in sample_rows(work.items, records, work.extractors, ours.scores):
-            write(row)
+    if evaluator.processes.is_first:
+        with writing_rows(path) as write:
+            for row in sample_rows(work.items, records, work.extractors, ours.scores):
+                write(row)
     writer = CRITIC if evaluator.source.ref.folder is None else ACTOR
     writing = writing_of(work.task, work.config, evaluator.request.seed, writer)
     return TaskReport(
@@ -258,5 +305,6 @@ def _write(evaluator: Evaluator, tasks: list[TaskReport]) -> EvalReport:
     }
     document = as_harness(tasks, config, time.time())
     path = evaluator.folder / f"results_{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}.json"
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if evaluator.processes.is_first:
+        replace_file(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return EvalReport(ref.name, tasks, document, path)

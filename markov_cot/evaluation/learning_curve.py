@@ -11,7 +11,15 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from markov_cot.checkpoints.checkpoint import BEST, follow, list_steps, step_of
-from markov_cot.evaluation.evaluate import Evaluator, Request, Track, file_name, reference_source
+from markov_cot.evaluation.evaluate import (
+    Evaluator,
+    Request,
+    Track,
+    file_name,
+    processes_of,
+    reference_source,
+    refusing_to_write,
+)
 from markov_cot.evaluation.item_metrics import LOGPROB, PER_TOKEN
 from markov_cot.evaluation.loaded_model import ModelSource, read_source
 from markov_cot.evaluation.locate import BASE, CheckpointRef, find_run
@@ -20,6 +28,7 @@ from markov_cot.evaluation.results import Measure, TaskMetrics
 from markov_cot.evaluation.statistics import small_sample_note
 from markov_cot.evaluation.task import EvalTask
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.files import replacing
 from markov_cot.utils.text import visible
 
 
@@ -94,7 +103,31 @@ class Curve:
 
 
 def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> tuple[str, list[Curve]]:
-    """Evaluates every checkpoint of a run, and its base. Returns the run's name and a curve for each dataset."""
+    """Evaluate every checkpoint of a run, and its base, in all processes of a launcher together.
+
+    Returns the run's name and a curve for each dataset. The first process writes the files.
+    """
+    with processes_of(request) as processes:
+        with processes.together():
+            run, sources, base = _sources(request, say)
+            evaluator = Evaluator(replace(request, run=run), sources[0], processes=processes)
+        of_base = [evaluator.run(work, evaluator.subject, base, track) for work in evaluator.workloads]
+        by_step: dict[int, list[TaskMetrics]] = {0: _outcomes(evaluator, of_base)}
+        for source in sources:
+            by_step[step_of(Path(source.ref.name))] = _outcomes(evaluator, _run(evaluator, source, track, of_base))
+        with processes.together():
+            own = _run_best(request.overrides.folder("checkpoints_dir") / run, sources)
+            curves = [_curve(evaluator, work, i, by_step, own) for i, work in enumerate(evaluator.workloads)]
+            if processes.is_first:
+                with refusing_to_write(evaluator.folder):
+                    for curve in curves:
+                        plot(curve)
+                    _log(request.overrides.folder("runs_dir") / run, curves)
+    return run, curves
+
+
+def _sources(request: Request, say: Callable[[str], None]) -> tuple[str, list[ModelSource], ModelSource]:
+    """The run's name, its checkpoints of trained steps, and its base."""
     folder = request.overrides.folder("checkpoints_dir")
     run = find_run(request.run, folder)
     if request.run is None:
@@ -107,22 +140,14 @@ def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> 
     sources = [read_source(step, request.overrides) for step in steps]
     if plain := [step for step in steps if not step.has_manifest]:
         raise UserError(f"checkpoint {plain[0].folder}: has no manifest to tell its settings; move it elsewhere")
-    base = reference_source(request, sources[0], BASE, say)
-    evaluator = Evaluator(replace(request, run=run), sources[0])
-    of_base = [evaluator.run(work, evaluator.subject, base, track) for work in evaluator.workloads]
-    by_step: dict[int, list[TaskMetrics]] = {0: _outcomes(evaluator, of_base)}
-    for source in sources:
-        by_step[step_of(Path(source.ref.name))] = _outcomes(evaluator, _run(evaluator, source, track, of_base))
-    own = _run_best(folder / run, sources)
-    curves = [_curve(evaluator, work, i, by_step, own) for i, work in enumerate(evaluator.workloads)]
-    _log(request.overrides.folder("runs_dir") / run, curves)
-    return run, curves
+    return run, sources, reference_source(request, sources[0], BASE, say)
 
 
 def _run(
     evaluator: Evaluator, source: ModelSource, track: Track, of_base: Sequence[list[Record]]
 ) -> list[list[Record]]:
-    evaluator.subject.load(source)
+    with evaluator.processes.together():
+        evaluator.subject.load(source)
     pairs = zip(evaluator.workloads, of_base, strict=True)
     return [evaluator.run(work, evaluator.subject, source, track, baseline) for work, baseline in pairs]
 
@@ -149,9 +174,7 @@ def _curve(
     key = outcomes[0].primary
     points = [Point(step, each.measures[key], each.measures[LOGPROB]) for step, each in outcomes.items()]
     name = file_name(work.task.title)
-    curve = Curve(work.task.title, work.task.split, key, points, evaluator.folder / f"accuracy_{name}.png", own)
-    plot(curve)
-    return curve
+    return Curve(work.task.title, work.task.split, key, points, evaluator.folder / f"accuracy_{name}.png", own)
 
 
 def plot(curve: Curve) -> None:
@@ -175,7 +198,8 @@ def plot(curve: Curve) -> None:
     # A dataset's name is not ours: a dollar sign in it is no formula.
     axes.set_title(visible(f"{curve.name}, {curve.split} split"), parse_math=False)
     axes.grid(alpha=0.3)
-    figure.savefig(curve.plot, dpi=150)
+    with replacing(curve.plot) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _log(folder: Path, curves: Sequence[Curve]) -> None:

@@ -24,15 +24,16 @@ from markov_cot.config.loading import read_assignments
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext
+from markov_cot.distributed.launch import read_launch
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.loaded_model import LoadedModel, Overrides, read_source
 from markov_cot.evaluation.locate import default_name, locate
 from markov_cot.evaluation.records import Item
-from markov_cot.evaluation.runner import TOKEN_BUDGET, GenerationConfig, Runner
+from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.evaluation.task import fits_model, make_prompts
 from markov_cot.grading.kinds import Kind
-from markov_cot.models.logprobs import score_choices
+from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import CRITIC
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
@@ -81,6 +82,8 @@ class MarkovianLM(LM):  # type: ignore[misc]
             max_batch_size: not used; the harness passes it.
         """
         super().__init__()
+        if read_launch(command="markov-cot").count > 1:
+            raise UserError("markov-cot: the harness evaluates in one process; start it without torchrun or accelerate")
         settings: dict[str, Any] = {"checkpoint.checkpoints_dir": checkpoints_dir, "checkpoint.runs_dir": runs_dir}
         given = {"rollout.length": length, "model.dtype": dtype, "model.device": _device(device)}
         settings |= read_assignments(f"{key}={value}" for key, value in given.items() if value is not None)
@@ -97,7 +100,11 @@ class MarkovianLM(LM):  # type: ignore[misc]
         reward = config.reward.model_copy(update={"answerer": self._answerer})
         self._reward = reward
         self._runner = Runner(
-            self._subject.policy, self._prompts, reward, GenerationConfig(config.rollout.length, writer=writer)
+            self._subject.policy,
+            self._prompts,
+            reward,
+            GenerationConfig(config.rollout.length, writer=writer),
+            budgets=self._subject.budgets,
         )
 
     @property
@@ -114,7 +121,9 @@ class MarkovianLM(LM):  # type: ignore[misc]
         kind = self._kind or "numeric"
         contexts = list(dict.fromkeys(request.args[0] for request in requests))
         for part, problems, cots in self._written(contexts, kind, disable_tqdm):
-            made = answer_from_cots(self._subject.policy, self._prompts, problems, cots, self._reward, TOKEN_BUDGET)
+            made = answer_from_cots(
+                self._subject.policy, self._prompts, problems, cots, self._reward, self._subject.budgets
+            )
             answers |= {context: answer.text for context, answer in zip(part, made, strict=True)}
         return [_cut(answers[request.args[0]], request.args[1].get("until", ())) for request in requests]
 
@@ -128,7 +137,7 @@ class MarkovianLM(LM):  # type: ignore[misc]
             pairs = [(i, continuation) for i, context in enumerate(part) for continuation in wanted[context]]
             # A space is written before every answer, so the one the harness puts there is taken off.
             contexts = [self._continued(problems[i], cots[i], text) for i, text in pairs]
-            made = score_choices(self._subject.policy, contexts, self._answerer, TOKEN_BUDGET)
+            made = Scorer(self._subject.policy, self._subject.budgets).answers(contexts, self._answerer).summed()
             scores |= {(part[i], text): score for (i, text), score in zip(pairs, made, strict=True)}
         return [scores[request.args] for request in requests]
 

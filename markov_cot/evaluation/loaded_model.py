@@ -20,13 +20,17 @@ from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.locate import CheckpointRef
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.models import loading as models
+from markov_cot.models.memory import TokenBudgets
 from markov_cot.models.policy import Policy
 from markov_cot.models.source import ADAPTER_CONFIG
+from markov_cot.rollouts.decode import static_decoder
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CONFIG
 from markov_cot.utils.plugins import is_code
 
 QUICKSTART = "quickstart"
+TOKEN_BUDGET = 16384
+"""Most tokens (sequences x padded length) scored in one forward, until memory runs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,11 @@ class Overrides:
             values = {**values, "model": {**values.get("model", {}), "revision": None}}  # it was the other model's
         named = {"model.name": self.model, "data.data_dir": self.data_dir}
         return apply(values, {key: value for key, value in named.items() if value is not None} | dict(self.settings))
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the user asks for the CPU, which has to be known before processes meet."""
+        return build_config(apply({}, self.settings), "--set").model.device == "cpu"
 
     def folder(self, key: str) -> Path:
         """The folder that `checkpoint.<key>` names, which has to be known before a checkpoint's own settings are."""
@@ -130,6 +139,9 @@ class LoadedModel:
             if folder is not None:
                 checkpoints.load_adapter(folder, self._model)
         self.policy = Policy(self._model, self.tokenizer, config.rollout.temperature)
+        # What was found to fit serves all tasks and checkpoints. CUDA graphs serve all batches of a task, so they go
+        # only where their memory is needed.
+        self.budgets = TokenBudgets(TOKEN_BUDGET, release=static_decoder.cache_clear, keeps=True)
         self._prompts: dict[Prompt, Prompts] = {}
 
     def prompts(self, settings: Prompt) -> Prompts:

@@ -11,6 +11,7 @@ from typing import Any
 
 from markov_cot.evaluation.records import Record, from_json, to_json
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.files import AppendFile
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -24,30 +25,31 @@ class RecordLog:
     `done` holds the records so far by their index. A last line torn by an interruption is dropped.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Opens the file of these settings in `folder`. Raises `UserError` when it is damaged or cannot be written."""
+    def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
+        """Open the file of these settings in `folder`; without one, records are kept in memory only.
+
+        Raises `UserError` when the file is damaged or cannot be written.
+        """
+        self.done: dict[int, Record] = {}
+        self._file: AppendFile | None = None
+        if folder is None:
+            return
         name = fingerprint(settings)
         self.path = folder / f"{name[:24]}.jsonl"
-        self.done: dict[int, Record] = {}
-        header = {"fingerprint": name, **settings}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             whole = self._read(name) if self.path.exists() else 0
-            self._file = self.path.open("r+b" if whole else "wb")
-            self._file.truncate(whole)
-            self._file.seek(whole)
-            if not whole:
-                self._write([header])
+            self._file = AppendFile(self.path, keep=whole)
         except OSError as error:
-            raise UserError(
-                f"{error.filename or self.path}: cannot be written ({error.strerror}); pass --out FOLDER"
-            ) from None
+            raise _not_written(error, self.path) from None
+        if not whole:
+            self._write([{"fingerprint": name, **settings}])
 
     def append(self, records: Iterable[Record]) -> None:
-        """Adds records and hands them to the operating system at once."""
+        """Add records and hand them to the operating system at once. Raises `UserError` when it does not take them."""
         new = list(records)
-        self._write(map(to_json, new))
         self.done |= {record.index: record for record in new}
+        self._write(map(to_json, new))
 
     def __enter__(self) -> RecordLog:
         return self
@@ -55,12 +57,14 @@ class RecordLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        for row in rows:
-            self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
+        if self._file:
+            self._file.append(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+            if self._file.fault:
+                raise _not_written(self._file.fault, self.path)
 
     def _read(self, name: str) -> int:
         """Reads the whole lines into `done`; returns how many bytes they are."""
@@ -81,3 +85,7 @@ class RecordLog:
                     raise UserError(f"{self.path} line {number}: damaged; delete the file to evaluate again") from None
                 whole += len(line)
         return whole
+
+
+def _not_written(error: OSError, path: Path) -> UserError:
+    return UserError(f"{error.filename or path}: cannot be written ({error.strerror}); pass --out FOLDER")

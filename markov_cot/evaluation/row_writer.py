@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from markov_cot.utils.errors import UserError
+from markov_cot.utils.files import replacing
 
 
 @contextmanager
@@ -24,19 +24,15 @@ def writing_rows(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         raise UserError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; create it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as raw:
+        with replacing(path) as raw:
             if path.suffix == ".gz":
                 with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as zipped:
                     yield _row_writer(zipped.write)
             else:
                 yield _row_writer(raw.write)
-        temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); name a file in a folder that can") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _row_writer(write_bytes: Callable[[bytes], object]) -> Callable[[dict[str, Any]], None]:

@@ -14,19 +14,19 @@ import numpy as np
 from markov_cot.config.schema import Reward
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
+from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.evaluation.answering import Answer, answer_from_cots
+from markov_cot.evaluation.loaded_model import TOKEN_BUDGET
 from markov_cot.evaluation.record_log import RecordLog
-from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, rounded
+from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, from_json, rounded, to_json
 from markov_cot.grading.kinds import LETTERS
-from markov_cot.models.logprobs import score_choices
+from markov_cot.models.memory import SCORE, Budgets, TokenBudgets
 from markov_cot.models.policy import Policy
+from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import CRITIC, Baseline
 from markov_cot.rollouts.path_check import check_paths, trial_of
-from markov_cot.rollouts.sampling import greedy_cots, sample_cots
+from markov_cot.rollouts.sampler import Sampler
 from markov_cot.utils.rng import Stream, generator
-
-TOKEN_BUDGET = 16384
-"""Most tokens (sequences x padded length) scored in one forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Runner:
         reward: Reward,
         writing: GenerationConfig,
         baselines: Mapping[int, float] | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         """`baselines` are those already known, by index of their item: log-probs after the base's greedy CoT."""
         if writing.temperature is not None:
@@ -72,22 +73,46 @@ class Runner:
         self._known = baselines or {}
         self._is_baseline = writing.writer == CRITIC and writing.temperature is None
         self._baseline = Baseline(policy, prompts, writing.length, reward)
+        self._budgets = budgets or TokenBudgets(TOKEN_BUDGET)
+        self._sampler, self._scorer = Sampler(policy, self._budgets), Scorer(policy, self._budgets)
 
     def run(
-        self, items: Sequence[Item], log: RecordLog, batch: int, advance: Callable[[int], None] = lambda _: None
+        self,
+        items: Sequence[Item],
+        log: RecordLog,
+        batch: int,
+        advance: Callable[[int], None] = lambda _: None,
+        processes: Processes = ALONE,
     ) -> list[Record]:
-        """Records of all items, in their order; those in `log` are not made again. `batch` counts sequences.
+        """Return the records of all items, in their order; those in `log` are not made again.
 
-        A batch that was interrupted half-way is computed whole, because rounding depends on what is computed together.
+        `batch` counts sequences. A batch that was interrupted half-way is computed whole, because rounding depends on
+        what is computed together. Several processes, whose logs hold the same records, compute a batch each and then
+        exchange what they made, so that all of their logs hold all of it.
         """
-        self._check_paths(items)
-        size = max(1, batch // self._writing.samples)
-        for start in range(0, len(items), size):
-            part = items[start : start + size]
-            if missing := {item.index for item in part} - log.done.keys():
-                log.append(record for record in self.records(part) if record.index in missing)
-            advance(len(part))
+        with processes.together():
+            self._check_paths(items)
+        missing = {item.index for item in items} - log.done.keys()
+        parts = self._parts(items, batch, processes.count)
+        waiting = [part for part in parts if any(item.index in missing for item in part)]
+        if kept := len(items) - sum(map(len, waiting)):
+            advance(kept)
+        for start in range(0, len(waiting), processes.count):
+            at_once = waiting[start : start + processes.count]
+            made: list[Record] = []
+            with processes.together():
+                for part in at_once[processes.rank : processes.rank + 1]:
+                    made = self.records(part)
+            made = _exchanged(made, processes)
+            with processes.together():
+                log.append(record for record in made if record.index in missing)
+            advance(sum(map(len, at_once)))
         return [log.done[item.index] for item in items]
+
+    def _parts(self, items: Sequence[Item], batch: int, processes: int) -> list[Sequence[Item]]:
+        """Batches of at most `batch` sequences; where items are few, as small as gives each process one."""
+        size = max(1, min(batch // self._writing.samples, -(-len(items) // processes)))
+        return [items[start : start + size] for start in range(0, len(items), size)]
 
     def records(self, items: Sequence[Item]) -> list[Record]:
         """Records of a few items, computed together."""
@@ -96,7 +121,7 @@ class Runner:
         samples = self._writing.samples
         repeated = [problem for problem in problems for _ in range(samples)]
         cots = self.write_cots(items)
-        answers = answer_from_cots(self._policy, self._prompts, repeated, cots, self._reward, TOKEN_BUDGET)
+        answers = answer_from_cots(self._policy, self._prompts, repeated, cots, self._reward, self._budgets)
         texts = self._likelihoods(repeated, cots, lambda problem: problem.choices)
         letters = self._likelihoods(repeated, cots, lambda problem: tuple(LETTERS[: len(problem.choices)]))
         made = [_sample(*parts) for parts in zip(answers, texts, letters, strict=True)]
@@ -116,18 +141,19 @@ class Runner:
         writing = self._writing
         contexts = [self._prompts.question_context(item.problem) for item in items]
         if writing.temperature is None:
-            greedy: list[list[int]] = greedy_cots(self._policy, contexts, writing.length, writing.writer).tolist()
-            return greedy
+            return self._sampler.greedy_cots(contexts, writing.length, writing.writer)
         shape = (writing.samples, writing.length)
         # Index 0 of the stream draws which items are evaluated.
-        uniform_BL = np.concatenate(
+        uniform_PGL = np.stack(
             [generator(writing.seed, Stream.EVALUATION, item.index + 1).random(shape) for item in items]
         )
-        sampled: list[list[int]] = sample_cots(self._policy, contexts, uniform_BL, writing.writer).cot_BL.tolist()
+        sampled: list[list[int]] = self._sampler.cots(contexts, uniform_PGL, writing.writer).cot_BL.tolist()
         return sampled
 
     def _check_paths(self, items: Sequence[Item]) -> None:
         """Before the first of a policy's items: makes sure that what is computed is what its model computes."""
+        if self._policy.paths.checked:
+            return
         problems = [item.problem for item in items]
         trial = trial_of(self._prompts, (problems,), self._writing.length, lambda _: True, trains=False)
         if trial:
@@ -136,7 +162,11 @@ class Runner:
     def _baselines(self, items: Sequence[Item]) -> list[float]:
         if all(item.index in self._known for item in items):
             return [self._known[item.index] for item in items]
-        values: list[float] = self._baseline([item.problem for item in items], TOKEN_BUDGET).tolist()
+        problems = [item.problem for item in items]
+        size = sum(len(self._prompts.question_context(problem)) + self._writing.length for problem in problems)
+        values: list[float] = self._budgets.within(
+            SCORE, size, lambda tokens: self._baseline(problems, tokens)
+        ).tolist()
         return values
 
     def _likelihoods(
@@ -148,9 +178,16 @@ class Runner:
             for problem, cot in zip(problems, cots, strict=True)
             for text in of(problem)
         ]
-        scores = iter(score_choices(self._policy, contexts, self._reward.answerer, TOKEN_BUDGET))
+        scores = iter(self._scorer.answers(contexts, self._reward.answerer).summed())
         return [tuple(Likelihood(rounded(s), g) for s, g in islice(scores, len(of(p)))) for p in problems]
 
 
 def _sample(answer: Answer, choices: tuple[Likelihood, ...], letters: tuple[Likelihood, ...]) -> Sample:
     return Sample(answer.cot, answer.text, rounded(answer.logprob), rounded(answer.repetition), choices, letters)
+
+
+def _exchanged(own: list[Record], processes: Processes) -> list[Record]:
+    """The records of all processes, in order of rank."""
+    if processes.count == 1:
+        return own
+    return [from_json(row) for rows in processes.collect([to_json(record) for record in own]) for row in rows]

@@ -88,7 +88,7 @@ def _write(
 ) -> list[Written]:
     config = source.config(task)
     writing = writing_of(task, config, seed, CRITIC if source.ref.folder is None else "actor")
-    runner = Runner(subject.policy, make_prompts(subject, config), config.reward, writing)
+    runner = Runner(subject.policy, make_prompts(subject, config), config.reward, writing, budgets=subject.budgets)
     written = []
     for item in items:
         sample = runner.records([item])[0].samples[0]

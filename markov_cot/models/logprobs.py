@@ -41,6 +41,10 @@ class AnswerScores:
             return self.sum_B
         return self.sum_B / torch.tensor([len(logp_A) for logp_A in self.logps], device=self.sum_B.device)
 
+    def summed(self) -> list[tuple[float, bool]]:
+        """Return each answer's log-prob, and whether greedy decoding would write it."""
+        return list(zip(self.sum_B.tolist(), self.greedy_B.tolist(), strict=True))
+
 
 def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
     """Consecutive slices, each of at least one sequence, whose padded size (sequences x widest) is within `budget`."""
@@ -188,20 +192,6 @@ def score_answer_tokens_in_batches(
         torch.cat([part.greedy_B for part in parts]),
         [logp_A for part in parts for logp_A in part.logps],
     )
-
-
-@torch.no_grad()
-def score_choices(
-    policy: Policy, contexts: Sequence[AnswerContext], role: str, token_budget: int
-) -> list[tuple[float, bool]]:
-    """Summed log-prob (nats) of each context's answer, and whether it is what greedy decoding would write."""
-    widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
-    scores: list[tuple[float, bool]] = []
-    for part in slices_within(widths, token_budget):
-        hidden_BAd = answer_hidden(policy, contexts[part], role)
-        found = score_answer_tokens(policy, hidden_BAd, contexts[part], role)
-        scores += zip(found.sum_B.tolist(), found.greedy_B.tolist(), strict=True)
-    return scores
 
 
 def score_answer_tokens(

@@ -11,7 +11,7 @@ import logging
 import resource
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -29,6 +29,26 @@ UNLIMITED = 1 << 30
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 
 
+@runtime_checkable
+class Budgets(Protocol):
+    """How many tokens may go through the model at once."""
+
+    def within(self, phase: str, size: int, work: Callable[[int], T]) -> T:
+        """Return `work(tokens)`; `size` is how many tokens there are in all."""
+
+
+class FixedBudget:
+    """A number of tokens that is not changed here: for a part of work that is repeated as a whole."""
+
+    def __init__(self, tokens: int) -> None:
+        """`tokens` limits scoring; decoding is in the parts that its caller makes."""
+        self._tokens = tokens
+
+    def within(self, phase: str, size: int, work: Callable[[int], T]) -> T:
+        """Return `work(tokens)`, whatever it raises."""
+        return work(UNLIMITED if phase == ROLLOUT else self._tokens)
+
+
 class TokenBudgets:
     """Most tokens at once in each phase: sampling, scoring without gradient, and updates."""
 
@@ -38,13 +58,16 @@ class TokenBudgets:
         processes: Processes = ALONE,
         sharding: Sharding | None = None,
         release: Callable[[], None] = lambda: None,
+        *,
+        keeps: bool = False,
     ) -> None:
         """`tokens` limits scoring and updates; sampling keeps only keys and values and starts without a limit.
 
-        `release` frees what a phase keeps for its own later calls; the next phase shall have that memory.
+        `release` frees what a phase keeps for its own later calls; the next phase shall have that memory, or, if
+        `keeps`, only one that runs out of it.
         """
         self.tokens = {ROLLOUT: UNLIMITED, SCORE: tokens, UPDATE: tokens}
-        self._processes, self._sharding, self._release = processes, sharding, release
+        self._processes, self._sharding, self._release, self._keeps = processes, sharding, release, keeps
 
     def within(self, phase: str, size: int, work: Callable[[int], T]) -> T:
         """`work(tokens)`, done again from its start with half the tokens as often as it runs out of memory.
@@ -60,7 +83,8 @@ class TokenBudgets:
                 if not ran_out_of_memory(error):
                     raise
             # Outside the handler: its traceback would keep the tensors of the failed attempt alive.
-            self._release()
+            if not (done and self._keeps):
+                self._release()
             if self._sharding:
                 self._catch_up(phase, self._sharding, failed=not done)
             elif self._processes.any(not done):
@@ -84,7 +108,7 @@ class TokenBudgets:
         if budget // 2 < SMALLEST:
             raise UserError(
                 f"out of memory in the {phase} phase with {budget} tokens at once; use a shorter rollout.length, "
-                "model.gradient_checkpointing=true, or a smaller model"
+                f"{'model.gradient_checkpointing=true, ' if phase == UPDATE else ''}or a smaller model"
             )
         self.tokens[phase] = budget // 2
         logger.warning("out of memory in the %s phase: from now on at most %d tokens at once", phase, budget // 2)

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.models.logprobs import AnswerScores, cot_hidden_in_batches, score_answer_tokens_in_batches
-from markov_cot.models.memory import SCORE, TokenBudgets
+from markov_cot.models.memory import SCORE, Budgets
 from markov_cot.models.policy import Policy
 
 
 class Scorer:
     """Forwards over any number of sequences, in as many parts as running out of memory has shown to be needed."""
 
-    def __init__(self, policy: Policy, budgets: TokenBudgets) -> None:
+    def __init__(self, policy: Policy, budgets: Budgets) -> None:
         self._policy, self._budgets = policy, budgets
 
     def answers(self, contexts: Sequence[AnswerContext], role: str) -> AnswerScores:

@@ -1,28 +1,53 @@
-"""Samples CoTs within the memory there is.
+"""Writes CoTs and answers within the memory there is.
 
 Shapes: P problems, G samples per problem, L CoT tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from markov_cot.algorithms.types import Rollouts
-from markov_cot.models.memory import ROLLOUT, TokenBudgets
+from markov_cot.models.logprobs import slices_within
+from markov_cot.models.memory import ROLLOUT, Budgets
 from markov_cot.models.policy import Policy
-from markov_cot.rollouts.sampling import sample_cots_in_parts
+from markov_cot.rollouts.sampling import ANSWER_TOKENS, greedy_answers, greedy_cots, sample_cots_in_parts
 
 
 class Sampler:
-    """The actor's CoTs, in as many parts as running out of memory has shown to be needed."""
+    """What actor or critic write, in as many parts as running out of memory has shown to be needed."""
 
-    def __init__(self, policy: Policy, budgets: TokenBudgets) -> None:
+    def __init__(self, policy: Policy, budgets: Budgets) -> None:
         self._policy, self._budgets = policy, budgets
 
-    def cots(self, contexts: list[list[int]], uniform_PGL: np.ndarray) -> Rollouts:
+    def cots(self, contexts: list[list[int]], uniform_PGL: np.ndarray, role: str = "actor") -> Rollouts:
         """Return G CoTs of L tokens for each of P contexts; a token is a function of its context and its number."""
         samples, length = uniform_PGL.shape[1:]
         size = sum(len(context) + length for context in contexts) * samples
         return self._budgets.within(
-            ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, contexts, uniform_PGL, tokens)
+            ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, contexts, uniform_PGL, tokens, role)
         )
+
+    def greedy_cots(self, contexts: list[list[int]], length: int, role: str) -> list[list[int]]:
+        """Return the token ids of one CoT for each context, the most probable token at each position."""
+
+        def write(tokens: int) -> list[list[int]]:
+            cots: list[list[int]] = []
+            for part in slices_within(widths, tokens):
+                cots += greedy_cots(self._policy, contexts[part], length, role).tolist()
+            return cots
+
+        widths = [len(context) + length for context in contexts]
+        return self._budgets.within(ROLLOUT, sum(widths), write)
+
+    def greedy_answers(self, contexts: Sequence[Sequence[int]], role: str) -> list[str]:
+        """Return the text that each answer context is continued with."""
+
+        def write(tokens: int) -> list[str]:
+            parts = slices_within(widths, tokens)
+            return [text for part in parts for text in greedy_answers(self._policy, contexts[part], role)]
+
+        widths = [len(context) + ANSWER_TOKENS for context in contexts]
+        return self._budgets.within(ROLLOUT, sum(widths), write)

@@ -73,9 +73,9 @@ def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarra
 
 
 def sample_cots_in_parts(
-    policy: Policy, contexts: list[list[int]], uniform_PGL: np.ndarray, token_budget: int
+    policy: Policy, contexts: list[list[int]], uniform_PGL: np.ndarray, token_budget: int, role: str = "actor"
 ) -> Rollouts:
-    """The actor's CoTs, as many at once as `token_budget` allows to be kept: whole groups, or parts of one."""
+    """CoTs by `role`, as many at once as `token_budget` allows to be kept: whole groups, or parts of one."""
     samples, length = uniform_PGL.shape[1:]
     if not contexts:
         none_BL = torch.zeros((0, length), device=policy.device)
@@ -83,7 +83,9 @@ def sample_cots_in_parts(
     at_once = max(1, token_budget // (max(map(len, contexts)) + length))
     groups, within = max(1, at_once // samples), min(samples, at_once)
     parts = [
-        sample_cots(policy, contexts[g : g + groups], uniform_PGL[g : g + groups, i : i + within].reshape(-1, length))
+        sample_cots(
+            policy, contexts[g : g + groups], uniform_PGL[g : g + groups, i : i + within].reshape(-1, length), role
+        )
         for g in range(0, len(contexts), groups)
         for i in range(0, samples, within)
     ]

@@ -1,13 +1,17 @@
 """Writing files so that a crash, a kill or a full disk leaves the old content or the new, never half of one.
 
-All of a run's own files are written through here. Errors are `OSError`, as the system gives them.
+Every file that a run or an evaluation leaves is written through here, but for TensorBoard's event files, which torch's
+writer appends to. Errors are `OSError`, as the system gives them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 """What file systems answer that cannot sync a folder (some network and FUSE ones); there its names are kept as they
@@ -38,6 +42,36 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of `path` at the end, or not if anything is raised."""
+    with _beside(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def replace_by(path: Path, write: Callable[[Path], object]) -> None:
+    """Make what `write(a path)` writes the content of `path` in one step. The path it gets ends as `path` does."""
+    with _beside(path) as temporary:
+        write(temporary)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give a name beside `path`; what stands there at the end is synced and takes the place of `path`."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105 - as above
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -56,9 +90,12 @@ class AppendFile:
     So a disk that is full for a while loses nothing; `sync` says whether all of it is on the disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: int | None = None) -> None:
+        """Continue behind the first `keep` bytes; by default behind all that is there."""
         self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        if keep is not None:
+            os.ftruncate(self._descriptor, keep)
         self._is_open = True
         self._pending = bytearray()
         self.fault: OSError | None = None

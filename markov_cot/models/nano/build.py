@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from markov_cot.models.nano.documents import EARLY_QUALITIES, QUALITIES, Document, draw_document
+from markov_cot.utils.files import replace_file
 
 VOCABULARY = 512
 CONTEXT = 1024
@@ -184,7 +185,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - started),
         "torch": torch.__version__,
     }
-    (args.out / "made.json").write_text(json.dumps(made | {"threads": os.cpu_count()}, indent=1) + "\n")
+    replace_file(args.out / "made.json", (json.dumps(made | {"threads": os.cpu_count()}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

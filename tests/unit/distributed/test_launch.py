@@ -132,6 +132,42 @@ def test_a_broken_launch_is_one_line_on_the_terminal(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("arguments", [["runs"], ["recipes"], ["sample", "What is 2+3?", "--checkpoint", "nothing"]])
+def test_a_command_for_one_process_is_the_first_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    for rank in ("0", "1"):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", **MEETING}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        said[rank] = (ended.value.code, captured.out + captured.err)
+    assert said["1"] == (0, "") and said["0"][1]
+
+
+def test_what_is_wrong_with_a_launch_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^eval: RANK=x: must be a whole number"):
+        read_launch({"RANK": "x"}, "eval")
+    with pytest.raises(UserError, match=r"^train: RANK=x: must be a whole number"):
+        read_launch({"RANK": "x"})
+
+
+@pytest.mark.parametrize("environment", [{"RANK": "1"}, {"SLURM_STEP_NUM_TASKS": "2"}])
+def test_an_evaluation_that_others_would_repeat_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", "--checkpoint", "base"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert ended.value.code == 2 and len(lines) == 1 and lines[0].startswith("markov-cot: eval: "), lines
+
+
 def test_who_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_first() and speaks_for_machine()
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", **MEETING}.items():

@@ -125,6 +125,21 @@ def test_tensorboard_opens_on_an_overview_with_the_accuracys_band(tmp_path: Path
     assert "alarm/" not in shown
 
 
+def test_an_alarm_that_comes_again_after_a_rollback_stands_once_in_tensorboard(tmp_path: Path) -> None:
+    with open_trackers(info(tmp_path), Tracking(), 0) as tracker:
+        tracker.scalars(1, {"policy/kl": 0.5})
+        tracker.scalars(2, {"policy/kl": 1.5})
+        tracker.alarms([EVENT])
+        tracker.rewind(1, 1)
+        tracker.scalars(2, {"policy/kl": 1.5})
+        tracker.alarms([EVENT])
+    for rebuilt in (False, True):
+        if rebuilt:
+            open_trackers(info(tmp_path, 2), Tracking(), 1).__exit__()
+        assert [event.step for event in board(tmp_path).Tensors("alarm/kl/text_summary")] == [EVENT.step]
+    assert len((tmp_path / "alarms.jsonl").read_text().splitlines()) == 2, "the log keeps both"
+
+
 def test_the_hparams_tab_begins_with_what_runs_differ_in(tmp_path: Path) -> None:
     from tensorboard.plugins.hparams.backend_context import _sort_and_reduce_to_hparams_limit
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData

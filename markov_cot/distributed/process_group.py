@@ -105,7 +105,7 @@ class Processes:
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in sizes]
         _finish(dist.all_gather(parts, padded, async_op=True))
-        return [json.loads(bytes(part[: int(n)].tolist())) for part, n in zip(parts, sizes, strict=True)]
+        return [json.loads(part[: int(n)].numpy().tobytes()) for part, n in zip(parts, sizes, strict=True)]
 
     def agree(self, value: T) -> T:
         """The first process's value, which must be JSON; the others' is for nothing but its type."""

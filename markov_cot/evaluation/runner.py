@@ -63,7 +63,10 @@ class Runner:
         baselines: Mapping[int, float] | None = None,
         budgets: Budgets | None = None,
     ) -> None:
-        """`baselines` are those already known, by index of their item: log-probs after the base's greedy CoT."""
+        """`baselines` are those already known, by index of their item: log-probs after the base's greedy CoT.
+
+        `budgets` may be shared with other runners of the same model; each process has its own.
+        """
         if writing.temperature is not None:
             policy = policy.at_temperature(writing.temperature)
         # An untrained model both writes and answers: with no adapter, actor and critic are one.

@@ -68,7 +68,6 @@ class TensorBoardTracker:
         """Raises `OSError` when the folder cannot be written."""
         self._run = run
         self._raised: set[str] = set()
-        self._diagnosed: set[tuple[str, int]] = set()
         self._writer: SummaryWriter
         self._file: FileWriter
         self._open(run.step)
@@ -112,7 +111,6 @@ class TensorBoardTracker:
         self._writer.close()
 
     def _open(self, last: int) -> None:
-        self._diagnosed.clear()
         files = sorted(self._run.folder.glob(FILES))
         histograms = [event for path in files for event in _histograms(path, last)]
         for path in files:
@@ -147,10 +145,7 @@ class TensorBoardTracker:
         self._file.add_summary(merged, step, when)
 
     def _alarm(self, name: str, diagnosis: str, step: int) -> None:
-        """One diagnosis a step: after a rollback, an alarm that led to it may come again at the same step."""
-        if (name, step) not in self._diagnosed:
-            self._diagnosed.add((name, step))
-            self._writer.add_text(ALARM + name, _verbatim(diagnosis), step)
+        self._writer.add_text(ALARM + name, _verbatim(diagnosis), step)
 
 
 def _first_settings_first(about: Any) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -34,6 +35,16 @@ CHAT_TEMPLATE = (
 def pytest_configure(config: pytest.Config) -> None:
     for known in KNOWN:
         config.addinivalue_line("filterwarnings", known.pytest_filter)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """The command line, called from within a test, sets up logging for its whole process."""
+    ours, logger_class = logging.getLogger("markov_cot"), logging.getLoggerClass()
+    level = ours.level
+    yield
+    ours.setLevel(level)
+    logging.setLoggerClass(logger_class)
 
 
 @pytest.fixture(scope="session")

@@ -272,6 +272,8 @@ class Config(Group):
             raise ValueError(
                 "algorithm.actor_reward_weight: only with reward.function=answer_logprob; others have no gradient"
             )
+        if self.reward.function != "answer_logprob" and self.reward.form != "logprob":
+            raise ValueError("reward.form: has no effect on a reward.function of your own; leave one of them out")
         if 0 < self.algorithm.importance_cap < 1:
             raise ValueError(
                 "algorithm.importance_cap: at least 1, so that equal probabilities weigh 1; 0 switches it off"

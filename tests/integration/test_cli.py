@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from markov_cot.checkpoints import run_dir
 from markov_cot.cli.main import COMMANDS, main
 from markov_cot.utils.profiling import PHASES, PREFIX
 
@@ -180,10 +181,10 @@ def test_unwritable_folder_at_start(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_full_disk_at_start(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(28, "No space left on device", str(self))
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(run_dir, "write_synced", full)
     run("train", *SMALL)
     assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
 

@@ -237,7 +237,7 @@ def test_a_killed_process_ends_the_job_with_one_line_and_it_resumes(tmp_path: Pa
     assert time.monotonic() - killed < 60 and job.returncode == 1
     lines = [line for line in err.splitlines() if line.startswith("markov-cot: ")]
     assert lines == [
-        "markov-cot: train: another process of this run has ended or does not answer; see what it says, then go on "
+        "markov-cot: train: another process of this run has ended or does not answer; see what it says, then continue "
         "from the newest checkpoint with --resume"
     ]
     assert "markov_cot/" not in err, "no traceback of ours"

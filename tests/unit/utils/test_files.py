@@ -22,7 +22,6 @@ ALLOWED = {
     ("cli/signals.py", "os.open("): "the null device, in the place of a terminal that is gone",
     ("cli/profiling.py", "export_chrome_trace("): "writes to the path that utils.files gives it",
     ("evaluation/learning_curve.py", "savefig("): "writes to the file that utils.files gives it",
-    ("evaluation/run.py", ".write_text("): "an example in a docstring",
 }
 
 

@@ -1,4 +1,4 @@
-"""Fixtures the numeric tests share, and type and shape checks of the whole package while it is tested."""
+"""Fixtures the numeric tests share, and type and shape checks of the rooms with tensors while they are tested."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -18,7 +19,17 @@ from tests.known_warnings import KNOWN
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("ours", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ours")
-jaxtyping.install_import_hook("markov_cot", "beartype.beartype")
+PACKAGE = Path(__file__).parents[1] / "markov_cot"
+TENSOR_ROOMS = ("algorithms", "models", "rewards", "rollouts", "training")
+# A check costs more than these modules' calls themselves, tens of thousands in a step: their values are tested instead.
+UNCHECKED = ("linear", "lora")
+CHECKED = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for room in TENSOR_ROOMS
+    for path in (PACKAGE / room).rglob("*.py")
+    if path.stem not in (*UNCHECKED, "__init__")
+]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 from markov_cot.data import prompts  # noqa: E402 - the hook must come first
 
@@ -39,11 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """The command line, called from within a test, sets up logging for its whole process."""
-    ours, logger_class = logging.getLogger("markov_cot"), logging.getLoggerClass()
-    level = ours.level
+    """The command line, called from within a test or a module's fixture, sets up logging for its whole process."""
+    logger_class = logging.getLoggerClass()
+    logging.getLogger("markov_cot").setLevel(logging.NOTSET)
     yield
-    ours.setLevel(level)
+    logging.getLogger("markov_cot").setLevel(logging.NOTSET)
     logging.setLoggerClass(logger_class)
 
 

@@ -84,9 +84,9 @@ def train(folder: Path, algorithm: str) -> None:
     resume = (folder / "runs" / "r" / "config.yaml").exists()
     trainer = Trainer(open_session(config_of(folder, algorithm), "r", "kill", resume=resume))
     if resume:
-        trainer.resume()
+        trainer.state.resume()
     trainer.run(lambda *_: None)
-    replace_file(folder / "done", trainer.folder.name.encode())
+    replace_file(folder / "done", trainer.state.folder.name.encode())
 
 
 def forked(work: Callable[[], None]) -> int:

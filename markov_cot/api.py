@@ -110,7 +110,7 @@ def train(
         stack.enter_context(undone_if_it_never_starts(session, resume=resume))
         trainer = Trainer(session, reward=reward, trackers=[each for each in trackers if not isinstance(each, str)])
         if resume:
-            trainer.resume()
+            trainer.state.resume()
 
         def watch(step: int, metrics: dict[str, float], events: Sequence[Event]) -> None:
             for observe in observers:

@@ -13,6 +13,22 @@ import pytest
 Cli = Callable[..., tuple[int, str, str]]
 
 LENGTH = 12
+SMALL = [
+    "--steps",
+    "1",
+    *(
+        f"--set={setting}"
+        for setting in (
+            "rollout.length=8",
+            "rollout.samples=2",
+            "rollout.problems=1",
+            "data.terms=[2,2]",
+            "validation.problems=2",
+            "validation.final_problems=2",
+        )
+    ),
+]
+"""Options of a run that takes a second."""
 
 
 @pytest.fixture(scope="session")

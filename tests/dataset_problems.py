@@ -11,7 +11,7 @@ from markov_cot.data.dataset import RowContext
 from markov_cot.data.generated import KINDS
 from markov_cot.data.problem import Problem
 from markov_cot.data.registry import load
-from tests.unit.data.conftest import PatternTokenizer
+from tests.pattern_tokenizer import PatternTokenizer
 
 ROWS: dict[str, Any] = {
     "gsm8k": {"question": "Ann sold 48 clips, then half as many. How many?", "answer": "48/2=<<48/2=24>>24\n#### 72"},

@@ -56,7 +56,7 @@ def start(
     session = open_session(config, "r", "test", resume=resume, accept_changes=accept_changes, checkpoint=checkpoint)
     made = Trainer(session)
     if resume:
-        made.resume()
+        made.state.resume()
     return made
 
 
@@ -65,7 +65,7 @@ def run(config: Config, *, resume: bool = False, stop: Callable[[Trainer], bool]
     made = start(config, resume=resume)
     ended = made.run(lambda *_: None, lambda: stop(made))
     if not ended.interrupted:
-        (made.session.folders.run.parent.parent / "done").write_text(made.folder.name)
+        (made.session.folders.run.parent.parent / "done").write_text(made.state.folder.name)
     return ended
 
 

@@ -11,14 +11,14 @@ from markov_cot.training.trainer import Trainer, TrainResult
 def after_interruption(trainer: Trainer) -> list[str]:
     """Where the run is saved, and the command that continues it."""
     run, config = trainer.session.folders.run.name, trainer.session.config
-    return [f"interrupted; saved {trainer.folder}. To continue: {train_again(run, config)}"]
+    return [f"interrupted; saved {trainer.state.folder}. To continue: {train_again(run, config)}"]
 
 
 def after_alarms(trainer: Trainer, outcome: TrainResult) -> list[str]:
     """What stopped the run, and the command that continues from before it with a setting changed."""
     run, config = trainer.session.folders.run.name, trainer.session.config
     names = [event.alarm for event in outcome.alarms]
-    where = f"saved {trainer.folder}" if trainer.folder.exists() else "this step could not be saved"
+    where = f"saved {trainer.state.folder}" if trainer.state.folder.exists() else "this step could not be saved"
     stopped = f"stopped by a critical alarm ({', '.join(names)}); {where}"
     healthy = trainer.state.last_healthy(outcome.alarms)
     if healthy is None:
@@ -29,11 +29,11 @@ def after_alarms(trainer: Trainer, outcome: TrainResult) -> list[str]:
 def after_the_end(trainer: Trainer, score: Score) -> list[str]:
     """Where the checkpoints are, and what to type next. `score` is one of the final ones."""
     folder, config = trainer.session.folders.run, trainer.session.config
-    lines = [f"checkpoint: {trainer.folder}"]
-    if best := trainer.progress.best_step:
+    lines = [f"checkpoint: {trainer.state.folder}"]
+    if best := trainer.state.progress.best_step:
         count = min(config.validation.problems, len(trainer.session.held_out))
         chosen = f"by {score.measure} on {count} of the validation problems"
-        lines.append(f"best while training, {chosen}: step {best}, {trainer.folder.with_name('best')}")
+        lines.append(f"best while training, {chosen}: step {best}, {trainer.state.folder.with_name('best')}")
     return [
         *lines,
         f"test split:  {look_at('eval', folder.name, config)}",

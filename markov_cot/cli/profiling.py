@@ -31,14 +31,14 @@ def check_steps(left: int) -> None:
 @contextlib.contextmanager
 def profiled(console: Console, trainer: Trainer, watch: Observer) -> Iterator[Observer]:
     """`watch`, which within it also tells a profiler of each step. The trace goes into the run's folder."""
-    check_steps(trainer.session.config.steps - trainer.progress.step)
+    check_steps(trainer.session.config.steps - trainer.state.progress.step)
     folder = trainer.session.folders.run / FOLDER
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the tracer writes lines of its own to the screen
 
     def ready(result: profile) -> None:
         folder.mkdir(exist_ok=True)
         # TensorBoard's plugin goes by the ending; Perfetto and chrome://tracing take it as it is.
-        trace = folder / f"step_{trainer.progress.step}.pt.trace.json.gz"
+        trace = folder / f"step_{trainer.state.progress.step}.pt.trace.json.gz"
         replace_by(trace, lambda path: result.export_chrome_trace(str(path)))
         step = _step_seconds(result)
         print_table(console, _table(phase_seconds(result), step), f"{ACTIVE} steps, {step:.3f} s each")

@@ -72,8 +72,8 @@ def run_train(
             _introduce(console, session)
             trainer = Trainer(session)
             if resume:
-                trainer.resume()
-                console.print(f"resuming at step {trainer.progress.step}")
+                trainer.state.resume()
+                console.print(f"resuming at step {trainer.state.progress.step}")
                 if session.goes_back:
                     console.print("the log loses what is of later steps; alarms.jsonl keeps it", soft_wrap=True)
             watch = stack.enter_context(_progress(console, trainer))
@@ -160,16 +160,16 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
     )
     accuracy_key = f"eval/{trainer.session.splits.name}/"
     latest: dict[str, float] = {}
-    rollbacks = trainer.progress.rollbacks
+    rollbacks = trainer.state.progress.rollbacks
     advice = advice_so_far(trainer.session.folders.run / ALARMS)
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=total, completed=trainer.progress.step, shown="")
+        task = bar.add_task("", total=total, completed=trainer.state.progress.step, shown="")
 
         def watch(step: int, metrics: dict[str, float], events: Sequence[Event]) -> None:
             nonlocal rollbacks
-            if trainer.progress.rollbacks > rollbacks:
-                rollbacks = trainer.progress.rollbacks
-                scale = f"{trainer.progress.lr_scale:g} times the learning rate"
+            if trainer.state.progress.rollbacks > rollbacks:
+                rollbacks = trainer.state.progress.rollbacks
+                scale = f"{trainer.state.progress.lr_scale:g} times the learning rate"
                 console.print(f"rolled back to step {step - 1}, and on with {scale}")
             for event in events:
                 console.print(Text(visible(one_line(event, advice))), style=STYLES[event.level])
@@ -197,7 +197,7 @@ def _conclude(trainer: Trainer, outcome: TrainResult) -> None:
     for column in ("policy", "accuracy", "95 % interval", "answer log-prob (nats)"):
         table.add_column(column)
     table.add_row("base", *_cells(outcome.base))
-    table.add_row(f"trained, step {trainer.progress.step}", *_cells(outcome.trained))
+    table.add_row(f"trained, step {trainer.state.progress.step}", *_cells(outcome.trained))
     print_table(console, table, title)
     if too_long := len(trainer.session.shuffle.too_long):
         console.print(f"skipped {too_long} training problems that are too long for the model's context")

@@ -10,6 +10,7 @@ from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
 from markov_cot.models.memory import Budgets, FixedBudget
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import ACTOR, Role
 from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import answer_contexts
 from markov_cot.rollouts.sampler import Sampler
@@ -71,7 +72,7 @@ def answer_greedily(
     length: int,
     config: Reward,
     *,
-    writer: str = "actor",
+    writer: Role = ACTOR,
     batch: int,
     token_budget: int,
 ) -> Iterator[Answer]:

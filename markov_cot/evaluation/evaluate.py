@@ -28,13 +28,13 @@ from markov_cot.evaluation.sample_rows import sample_rows
 from markov_cot.evaluation.shared_log import shared_log
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.evaluation.task import EvalTask, make_prompts, prepare
+from markov_cot.models.roles import CRITIC, Role
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.files import replace_file
 
 FORMAT = 1
 """Of cached records; raised when they would come out differently."""
 NOTHING = "none"
-ACTOR, CRITIC = "actor", "critic"
 
 AGAIN = "give the same command again, which continues from what is kept"
 """What to do once another process is gone."""
@@ -104,7 +104,7 @@ class Evaluator:
         `baseline` may hold the base's records of the same items. The processes share the items; each gets all records.
         """
         config = source.config(work.task)
-        writing = writing_of(work.task, config, self.request.seed, CRITIC if source.ref.folder is None else ACTOR)
+        writing = writing_of(work.task, config, self.request.seed, source.writer)
         greedy = writing.temperature is None
         known = {record.index: record.samples[0].answer_logprob for record in baseline} if greedy else {}
         prompts = make_prompts(subject, config)
@@ -184,7 +184,7 @@ def reference_source(request: Request, source: ModelSource, against: str, say: C
     return find_source(replace(request, run=request.run or source.ref.run), against, say)
 
 
-def writing_of(task: SuiteTask, config: Config, seed: int, writer: str) -> GenerationConfig:
+def writing_of(task: SuiteTask, config: Config, seed: int, writer: Role) -> GenerationConfig:
     """How a task's CoTs are written: greedy, or sampled at the task's or the run's temperature."""
     temperature = task.temperature
     if temperature is None and task.samples > 1:
@@ -240,7 +240,7 @@ def cache_settings(
         "seed": writing.seed if sampled else None,
         "markovian": config.prompt.markovian,
         "chat": config.prompt.chat,
-        "answerer": CRITIC if source.ref.folder is None else config.reward.answerer,
+        "answerer": CRITIC if source.writer == CRITIC else config.reward.answerer,
         "reduction": config.reward.reduction,
     }
 
@@ -267,8 +267,7 @@ def _report(
         with writing_rows(path) as write:
             for row in sample_rows(work.items, records, work.extractors, ours.scores):
                 write(row)
-    writer = CRITIC if evaluator.source.ref.folder is None else ACTOR
-    writing = writing_of(work.task, work.config, evaluator.request.seed, writer)
+    writing = writing_of(work.task, work.config, evaluator.request.seed, evaluator.source.writer)
     return TaskReport(
         name=work.task.title,
         outcome=ours,

@@ -33,8 +33,8 @@ from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.evaluation.task import fits_model, make_prompts
 from markov_cot.grading.kinds import Kind
+from markov_cot.models.roles import CRITIC
 from markov_cot.models.scorer import Scorer
-from markov_cot.rewards.answer_logprob import CRITIC
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
@@ -95,15 +95,14 @@ class MarkovianLM(LM):  # type: ignore[misc]
         # The harness hands over what was typed: a number as text, too, or "auto".
         self._batch = int(batch_size) if batch_size and str(batch_size).isdigit() else config.validation.batch
         self._prompts = make_prompts(self._subject, config)
-        writer = CRITIC if source.ref.folder is None else "actor"
-        self._answerer = CRITIC if writer == CRITIC else config.reward.answerer
+        self._answerer = CRITIC if source.writer == CRITIC else config.reward.answerer
         reward = config.reward.model_copy(update={"answerer": self._answerer})
         self._reward = reward
         self._runner = Runner(
             self._subject.policy,
             self._prompts,
             reward,
-            GenerationConfig(config.rollout.length, writer=writer),
+            GenerationConfig(config.rollout.length, writer=source.writer),
             budgets=self._subject.budgets,
         )
 

@@ -22,6 +22,7 @@ from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.models import loading as models
 from markov_cot.models.memory import TokenBudgets
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.rollouts.decode import static_decoder
 from markov_cot.utils.errors import UserError
@@ -71,6 +72,11 @@ class ModelSource:
     """Name, fingerprint and revision of the base it was trained on, as far as they are known."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the adapter's files."""
+
+    @property
+    def writer(self) -> Role:
+        """A checkpoint is the actor; without one the critic, which is the untrained base, writes and answers."""
+        return CRITIC if self.ref.folder is None else ACTOR
 
     def config(self, task: SuiteTask) -> Config:
         """Settings for a task.

@@ -22,8 +22,9 @@ from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, from
 from markov_cot.grading.kinds import LETTERS
 from markov_cot.models.memory import SCORE, Budgets, TokenBudgets
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.models.scorer import Scorer
-from markov_cot.rewards.answer_logprob import CRITIC, Baseline
+from markov_cot.rewards.answer_logprob import Baseline
 from markov_cot.rollouts.path_check import check_paths, trial_of
 from markov_cot.rollouts.sampler import Sampler
 from markov_cot.utils.rng import Stream, generator
@@ -40,7 +41,7 @@ class GenerationConfig:
     temperature: float | None = None
     """None is greedy, which gives one and the same CoT however often."""
     seed: int = 0
-    writer: str = "actor"
+    writer: Role = ACTOR
     """"actor", or "critic" for the untrained base."""
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import question_text
-from markov_cot.evaluation.evaluate import CRITIC, Request, find_source, reference_source, writing_of
+from markov_cot.evaluation.evaluate import Request, find_source, reference_source, writing_of
 from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource
 from markov_cot.evaluation.locate import BASE
 from markov_cot.evaluation.records import Item
@@ -87,7 +87,7 @@ def _write(
     subject: LoadedModel, source: ModelSource, task: SuiteTask, seed: int, items: Sequence[Item]
 ) -> list[Written]:
     config = source.config(task)
-    writing = writing_of(task, config, seed, CRITIC if source.ref.folder is None else "actor")
+    writing = writing_of(task, config, seed, source.writer)
     runner = Runner(subject.policy, make_prompts(subject, config), config.reward, writing, budgets=subject.budgets)
     written = []
     for item in items:

@@ -12,7 +12,7 @@ from markov_cot.evaluation.answering import Answer, answer_greedily
 from markov_cot.evaluation.statistics import wilson_interval
 from markov_cot.grading.extractors import PRIMARY, grade
 from markov_cot.models.policy import Policy
-from markov_cot.rewards.answer_logprob import CRITIC
+from markov_cot.models.roles import CRITIC, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def validate(
     prompts: Prompts,
     problems: Sequence[Problem],
     config: Config,
-    writer: str,
+    writer: Role,
     token_budget: int,
 ) -> Marks:
     """Marks of greedy CoTs by `writer` and greedy answers by the configured answerer.

@@ -29,6 +29,7 @@ from markov_cot.models.kv_cache import KeysValues, shared_cache
 from markov_cot.models.lora import AdaptedLinear, MergedAdapter, affords_copy
 from markov_cot.models.memory import ran_out_of_memory
 from markov_cot.models.paths import ADAPTED, CHECKPOINTED, DECODERS, FOLDED, PADDED, SHARED, SLOWER, WAYS, Paths
+from markov_cot.models.roles import ACTOR, ROLES, Role
 from markov_cot.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -81,10 +82,10 @@ class Forwards:
     # --- who is acting
 
     @contextlib.contextmanager
-    def acting_as(self, role: str) -> Iterator[None]:
+    def acting_as(self, role: Role) -> Iterator[None]:
         """Within it, forwards are the "actor"'s (adapter on) or the "critic"'s (adapter off)."""
-        assert role in ("actor", "critic"), role
-        if role == "actor":
+        assert role in ROLES, role
+        if role == ACTOR:
             with self.folded():
                 yield
         elif self._has_other_parts:
@@ -240,9 +241,9 @@ class Forwards:
     # --- the reference
 
     @contextlib.contextmanager
-    def by_plain_modules(self, role: str = "actor") -> Iterator[Any]:
+    def by_plain_modules(self, role: Role = ACTOR) -> Iterator[Any]:
         """Within it, transformers' model is as its authors and PEFT's wrote it: `model(input_ids=...).logits`."""
-        with self._folding.by_peft(), contextlib.nullcontext() if role == "actor" else self.acting_as(role):
+        with self._folding.by_peft(), contextlib.nullcontext() if role == ACTOR else self.acting_as(role):
             yield self._causal_lm
 
     # --- checks on a few tokens

@@ -19,6 +19,7 @@ from markov_cot.data.prompts import AnswerContext
 from markov_cot.models.batching import Batch, pad_left, pad_right
 from markov_cot.models.fused_logprobs import TokenScores
 from markov_cot.models.policy import Policy, Prefix
+from markov_cot.models.roles import ACTOR, CRITIC, Role
 
 LOGITS_BYTES = 64 << 20
 """Most memory for one tensor of logits; about four of that size exist at once."""
@@ -59,7 +60,7 @@ def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
 
 
 def cot_hidden(
-    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str, *, as_trained: bool = False
+    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: Role, *, as_trained: bool = False
 ) -> Tensor:
     """Hidden states [B, L, d] that predict each token of the CoTs, by "actor" or "critic".
 
@@ -84,7 +85,7 @@ def cot_hidden(
 
 @torch.no_grad()
 def cot_hidden_in_batches(
-    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: str, token_budget: int
+    policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: Role, token_budget: int
 ) -> Tensor:
     """`cot_hidden` without gradient, over any number of CoTs."""
     parts = slices_within(cot_widths(policy, contexts, cot_BL.shape[1]), token_budget)
@@ -114,9 +115,9 @@ def score_cots(
     without gradient unless `entropy_grad`.
     """
     shape = cot_BL.shape
-    with torch.no_grad(), policy.acting_as("critic"):
+    with torch.no_grad(), policy.acting_as(CRITIC):
         reference_NV = policy.cot_logp(reference_BLd).flatten(0, 1)
-    with policy.acting_as("actor"):
+    with policy.acting_as(ACTOR):
         logits_NV = policy.cot_logits(hidden_BLd).flatten(0, 1)
     reference_BL = reference_NV.gather(1, cot_BL.reshape(-1, 1)).view(shape)
     scores = TokenScores.apply(logits_NV, reference_NV, cot_BL.flatten())  # type: ignore[no-untyped-call]
@@ -128,12 +129,12 @@ def score_cots(
 @torch.no_grad()
 def cot_logp(policy: Policy, hidden_BLd: Tensor, cot_BL: Tensor) -> Tensor:
     """The actor's log-prob [B, L] of each CoT token alone, from its hidden states."""
-    with policy.acting_as("actor"):
+    with policy.acting_as(ACTOR):
         return _at(policy.cot_logp(hidden_BLd), cot_BL)
 
 
 def score_answers(
-    policy: Policy, contexts: Sequence[AnswerContext], role: str, reduction: str, *, grad: bool = False
+    policy: Policy, contexts: Sequence[AnswerContext], role: Role, reduction: str, *, grad: bool = False
 ) -> Tensor:
     """log-prob [B] of each context's answer (its newline included) under "actor" or "critic".
 
@@ -143,7 +144,7 @@ def score_answers(
         return score_answers_from(policy, answer_hidden(policy, contexts, role), contexts, role, reduction)
 
 
-def answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], role: str) -> Tensor:
+def answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], role: Role) -> Tensor:
     """Hidden states [B, A, d] that predict the answers' tokens, which end at the last position."""
     longest = max(len(c.answer_ids) for c in contexts)
     with policy.acting_as(role):
@@ -161,14 +162,14 @@ def answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], role: str) 
 
 
 def score_answers_from(
-    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str, reduction: str
+    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: Role, reduction: str
 ) -> Tensor:
     """`score_answers` from their hidden states."""
     return score_answer_tokens(policy, hidden_BAd, contexts, role).reduced(reduction)
 
 
 def score_answers_in_batches(
-    policy: Policy, contexts: Sequence[AnswerContext], role: str, reduction: str, token_budget: int
+    policy: Policy, contexts: Sequence[AnswerContext], role: Role, reduction: str, token_budget: int
 ) -> Tensor:
     """`score_answers` without gradient, over any number of contexts."""
     return score_answer_tokens_in_batches(policy, contexts, role, token_budget).reduced(reduction)
@@ -176,7 +177,7 @@ def score_answers_in_batches(
 
 @torch.no_grad()
 def score_answer_tokens_in_batches(
-    policy: Policy, contexts: Sequence[AnswerContext], role: str, token_budget: int
+    policy: Policy, contexts: Sequence[AnswerContext], role: Role, token_budget: int
 ) -> AnswerScores:
     """`score_answer_tokens` over any number of contexts."""
     widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
@@ -195,7 +196,7 @@ def score_answer_tokens_in_batches(
 
 
 def score_answer_tokens(
-    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: str
+    policy: Policy, hidden_BAd: Tensor, contexts: Sequence[AnswerContext], role: Role
 ) -> AnswerScores:
     """Return the log-prob of every token of each answer, from the hidden states that predict them.
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from markov_cot.models.forwards import Forwards, Prefix, close
 from markov_cot.models.linear import NARROW_DTYPES, pack_wide, wide_product
 from markov_cot.models.lora import AdaptedLinear
+from markov_cot.models.roles import ACTOR, CRITIC
 from markov_cot.utils.errors import UserError
 
 __all__ = ["Policy", "Prefix", "close"]
@@ -149,7 +150,7 @@ class Policy(Forwards):
     @torch.no_grad()
     def _check_head(self) -> None:
         """Compares with the base's own logits, of its own modules."""
-        for role in ("critic", "actor"):
+        for role in (CRITIC, ACTOR):
             probe = self._row(self._probe(), 0)
             with self.by_plain_modules(role) as base:
                 expected: Tensor = base(input_ids=probe.ids_BT).logits

@@ -19,14 +19,13 @@ from markov_cot.data.prompts import AnswerContext, Prompts, question_text
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.models.logprobs import AnswerScores, score_answers_in_batches, slices_within
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import CRITIC
 from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.forms import FORMS, LOGPROB, rewards_of
 from markov_cot.rewards.hooks import RewardBatch, RewardFunction, call_reward
 from markov_cot.rewards.registry import ANSWER_LOGPROB, REWARDS
 from markov_cot.rollouts.sampling import greedy_cots
 from markov_cot.utils.profiling import profile_span
-
-CRITIC = "critic"
 
 
 def answer_contexts(

@@ -30,6 +30,7 @@ from markov_cot.models.logprobs import answer_hidden, cot_hidden
 from markov_cot.models.memory import ran_out_of_memory
 from markov_cot.models.paths import EVEN_CACHE, FUSED, OWN_CACHE, PADDED, SHARED_CACHE, STATIC, WAYS
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import ACTOR, CRITIC, ROLES, Role
 from markov_cot.rollouts.decode import hidden_of, release, settle_decoder
 from markov_cot.rollouts.sampling import ANSWER_TOKENS
 from markov_cot.utils.errors import UserError
@@ -146,7 +147,7 @@ class _Check:
         with _rounded_embeddings(self._policy):
             rounded = self._reference(with_gradient=reference.gradient is not None)
         dtype = self._policy.embeddings.weight.dtype
-        roundings, noise = ROUNDINGS[dtype], _distance(rounded.logp["actor"], reference.logp["actor"])
+        roundings, noise = ROUNDINGS[dtype], _distance(rounded.logp[ACTOR], reference.logp[ACTOR])
         self._logp_limit = max(LEAST_LOGP, roundings * noise)
         self._gradient_limit = LEAST_GRADIENT
         if reference.gradient is not None and rounded.gradient is not None:
@@ -173,17 +174,17 @@ class _Check:
 
     def _reference(self, *, with_gradient: bool = True) -> _Computed:
         wants_gradient = with_gradient and self._trial.trains and bool(self._parameters)
-        actor, gradient = self._plain("actor", wants_gradient)
-        critic, _ = self._plain("critic", False)
-        return _Computed({"actor": actor, "critic": critic}, gradient)
+        actor, gradient = self._plain(ACTOR, wants_gradient)
+        critic, _ = self._plain(CRITIC, False)
+        return _Computed({ACTOR: actor, CRITIC: critic}, gradient)
 
-    def _plain(self, role: str, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    def _plain(self, role: Role, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         parts: list[Tensor] = []
         gradient: Tensor | None = None
         for row, cot_L in zip(self._rows, self._cot_BL, strict=True):
             with self._policy.by_plain_modules(role) as base, torch.set_grad_enabled(with_gradient):
                 # As they are computed later: an answer's last token, unlike a CoT's, is not read.
-                whole, unread = (row, 1) if role == "actor" else (row[:-1], 0)
+                whole, unread = (row, 1) if role == ACTOR else (row[:-1], 0)
                 logits_LV = _logits(base, whole, self._trial.length + unread, self._policy.device)[0]
                 logp_NV = self._log_softmax(logits_LV[: self._trial.length])
                 if with_gradient:
@@ -209,7 +210,7 @@ class _Check:
         """Whether a token's distribution is another one once the run's longest sequence has been written after it."""
         device = self._policy.device
         longest = self._rows[-1] + self._rows[-1][: max(0, self._trial.most - len(self._rows[-1]))]
-        with self._policy.by_plain_modules("critic") as base:
+        with self._policy.by_plain_modules(CRITIC) as base:
             alone = _logits(base, longest[: self._trial.fewest], 1, device)
             among = _logits(base, longest, len(longest) - self._trial.fewest + 1, device)[:, :1]
         return _distance(alone.float().log_softmax(-1), among.float().log_softmax(-1)) > self._logp_limit
@@ -237,9 +238,7 @@ class _Check:
 
     def _reads_rightly(self, reference: _Computed) -> bool:
         found = self._read(with_gradient=reference.gradient is not None)
-        right = all(
-            _distance(found.logp[role], reference.logp[role]) <= self._logp_limit for role in ("actor", "critic")
-        )
+        right = all(_distance(found.logp[role], reference.logp[role]) <= self._logp_limit for role in ROLES)
         if found.gradient is None or reference.gradient is None:
             return right
         return right and _relative(found.gradient, reference.gradient) <= self._gradient_limit
@@ -248,7 +247,7 @@ class _Check:
         """As updates read the actor's CoTs, and rewards what the critic answers from."""
         policy, trial = self._policy, self._trial
         with policy.folded(), torch.set_grad_enabled(with_gradient):
-            actor_BNV = self._logp("actor", cot_hidden(policy, trial.contexts, self._cot_BL, "actor"))
+            actor_BNV = self._logp(ACTOR, cot_hidden(policy, trial.contexts, self._cot_BL, ACTOR))
             gradient = self._gradient_of(actor_BNV, self._cot_BL) if with_gradient else None
         answers = [
             # Cut at different places, so that what follows the prompts is padded.
@@ -256,17 +255,17 @@ class _Check:
             for i, (context, cot) in enumerate(zip(trial.contexts, self._cot_BL.tolist(), strict=True))
         ]
         with torch.no_grad():
-            critic_BNV = self._logp("critic", answer_hidden(policy, answers, "critic"))
-        return _Computed({"actor": actor_BNV.detach(), "critic": critic_BNV}, gradient)
+            critic_BNV = self._logp(CRITIC, answer_hidden(policy, answers, CRITIC))
+        return _Computed({ACTOR: actor_BNV.detach(), CRITIC: critic_BNV}, gradient)
 
-    def _logp(self, role: str, hidden_BLd: Tensor) -> Tensor:
+    def _logp(self, role: Role, hidden_BLd: Tensor) -> Tensor:
         with self._policy.acting_as(role):
             return self._policy.answer_logp(hidden_BLd[:, self._compared])
 
     @torch.no_grad()
     def _settle_decoding(self, reference: _Computed) -> None:
         def right(decoder: str) -> bool:
-            for role in ("actor", "critic"):
+            for role in ROLES:
                 with self._policy.acting_as(role):
                     states_BLd = hidden_of(decoder, self._policy, self._trial.contexts, self._cot_BL)
                     logp_BNV = self._policy.answer_logp(states_BLd[:, self._compared])

@@ -13,6 +13,7 @@ from markov_cot.algorithms.types import Rollouts
 from markov_cot.models.logprobs import slices_within
 from markov_cot.models.memory import ROLLOUT, Budgets
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import ACTOR, Role
 from markov_cot.rollouts.sampling import ANSWER_TOKENS, greedy_answers, greedy_cots, sample_cots_in_parts
 
 
@@ -22,7 +23,7 @@ class Sampler:
     def __init__(self, policy: Policy, budgets: Budgets) -> None:
         self._policy, self._budgets = policy, budgets
 
-    def cots(self, contexts: list[list[int]], uniform_PGL: np.ndarray, role: str = "actor") -> Rollouts:
+    def cots(self, contexts: list[list[int]], uniform_PGL: np.ndarray, role: Role = ACTOR) -> Rollouts:
         """Return G CoTs of L tokens for each of P contexts; a token is a function of its context and its number."""
         samples, length = uniform_PGL.shape[1:]
         size = sum(len(context) + length for context in contexts) * samples
@@ -30,7 +31,7 @@ class Sampler:
             ROLLOUT, size, lambda tokens: sample_cots_in_parts(self._policy, contexts, uniform_PGL, tokens, role)
         )
 
-    def greedy_cots(self, contexts: list[list[int]], length: int, role: str) -> list[list[int]]:
+    def greedy_cots(self, contexts: list[list[int]], length: int, role: Role) -> list[list[int]]:
         """Return the token ids of one CoT for each context, the most probable token at each position."""
 
         def write(tokens: int) -> list[list[int]]:
@@ -42,7 +43,7 @@ class Sampler:
         widths = [len(context) + length for context in contexts]
         return self._budgets.within(ROLLOUT, sum(widths), write)
 
-    def greedy_answers(self, contexts: Sequence[Sequence[int]], role: str) -> list[str]:
+    def greedy_answers(self, contexts: Sequence[Sequence[int]], role: Role) -> list[str]:
         """Return the text that each answer context is continued with."""
 
         def write(tokens: int) -> list[str]:

@@ -16,6 +16,7 @@ from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
 from markov_cot.models.compat import has_float64
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import ACTOR, Role
 from markov_cot.rollouts.decode import decode
 from markov_cot.utils.rng import Stream, generator
 
@@ -53,7 +54,7 @@ def draw(probability_BV: Tensor, uniform_B: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarray, role: str = "actor") -> Rollouts:
+def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarray, role: Role = ACTOR) -> Rollouts:
     """CoTs of exactly L tokens by `role`, G = B / P for each context, with their behaviour log-probs."""
     samples = len(uniform_BL) // len(contexts)
     uniform = torch.from_numpy(uniform_BL)
@@ -73,7 +74,7 @@ def sample_cots(policy: Policy, contexts: list[list[int]], uniform_BL: np.ndarra
 
 
 def sample_cots_in_parts(
-    policy: Policy, contexts: list[list[int]], uniform_PGL: np.ndarray, token_budget: int, role: str = "actor"
+    policy: Policy, contexts: list[list[int]], uniform_PGL: np.ndarray, token_budget: int, role: Role = ACTOR
 ) -> Rollouts:
     """CoTs by `role`, as many at once as `token_budget` allows to be kept: whole groups, or parts of one."""
     samples, length = uniform_PGL.shape[1:]
@@ -94,14 +95,14 @@ def sample_cots_in_parts(
 
 
 @torch.no_grad()
-def greedy_cots(policy: Policy, contexts: list[list[int]], length: int, role: str) -> Tensor:
+def greedy_cots(policy: Policy, contexts: list[list[int]], length: int, role: Role) -> Tensor:
     """The most probable token at each position, [P, L], by the actor or the critic (the untrained base)."""
     with policy.acting_as(role):
         return decode(policy, contexts, length, lambda hidden_Bd, _: policy.cot_logits(hidden_Bd).argmax(-1))
 
 
 @torch.no_grad()
-def greedy_answers(policy: Policy, contexts: Sequence[Sequence[int]], role: str) -> list[str]:
+def greedy_answers(policy: Policy, contexts: Sequence[Sequence[int]], role: Role) -> list[str]:
     """The text each answer context is continued with, up to a newline, an EOS or `ANSWER_TOKENS` tokens."""
     if not contexts:
         return []

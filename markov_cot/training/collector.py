@@ -20,8 +20,9 @@ from markov_cot.data.prompts import AnswerContext, Prompts
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.models.memory import SCORE, TokenBudgets
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import CRITIC
 from markov_cot.models.scorer import Scorer
-from markov_cot.rewards.answer_logprob import CRITIC, Baseline, Reward, Rewards
+from markov_cot.rewards.answer_logprob import Baseline, Reward, Rewards
 from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.rollouts.sampler import Sampler
 from markov_cot.rollouts.sampling import uniforms

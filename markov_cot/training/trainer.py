@@ -20,6 +20,7 @@ from markov_cot.data.problem import Problem
 from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.validation import Score, summarise_marks, validate
 from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
+from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.rollouts.decode import release
 from markov_cot.rollouts.path_check import check_paths, trial_of
@@ -30,7 +31,7 @@ from markov_cot.tracking.run_log import NOTHING
 from markov_cot.training.collector import Collector, Experience
 from markov_cot.training.reporting import SAMPLES_SHOWN, histograms, rollout_rows, sample_rows
 from markov_cot.training.setup import Session
-from markov_cot.training.state import Progress, RunState
+from markov_cot.training.state import RunState
 from markov_cot.training.updater import Updater
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.hooks import HookError
@@ -77,20 +78,6 @@ class Trainer:
         self.collector = Collector(policy, session.prompts, config, self.budgets, self.processes, reward)
         self.state = RunState(session, self.updater.optimizer, self.budgets, self.collector.baseline)
 
-    @property
-    def progress(self) -> Progress:
-        """How far the run is."""
-        return self.state.progress
-
-    @property
-    def folder(self) -> Path:
-        """Checkpoint folder of the current step."""
-        return self.state.folder
-
-    def resume(self) -> None:
-        """Continue from the session's origin, or from the start when no checkpoint was written yet."""
-        self.state.resume()
-
     def run(self, watch: Observer, stop_requested: Callable[[], bool] = lambda: False) -> TrainResult:
         """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end.
 
@@ -99,45 +86,59 @@ class Trainer:
         return self._run(watch, lambda: self.processes.any(stop_requested()))
 
     def _run(self, watch: Observer, stop_requested: Callable[[], bool]) -> TrainResult:
-        config, name = self.session.config, self.session.splits.name
+        config, state = self.session.config, self.state
         lock = self.session.lock if self.processes.is_first else contextlib.nullcontext()
         with lock, self._open_tracker() as tracker:
             self._check_paths()
-            if not self.progress.started:
-                self._start(tracker)
-            elif self.session.goes_back:
-                self.state.save(tracker)  # so that a crash leads back to here, and not to the run as it was
-            while self.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
-                started = time.perf_counter()
+            self._start(tracker)
+            while state.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
                 with self._saving_on(HookError, tracker):
-                    metrics, samples = self.step(tracker)
-                metrics["perf/step_seconds"] = time.perf_counter() - started
-                is_best = False
-                if self._due(config.validation.every):
-                    score = self._validate()
-                    is_best = self.progress.note(score)
-                    metrics |= score.metrics(name)
+                    metrics, samples = self._timed_step(tracker)
+                is_best = self._validate_where_due(metrics)
                 metrics = self.processes.agree(metrics)
                 events, failure = self._judge(metrics, samples[0]["cot"])
-                with profile_span("logging"):
-                    tracker.scalars(self.progress.step, metrics | self.state.monitor.scalars())
-                    tracker.alarms(events)
-                    if self._shows_samples() or any(event.is_raised for event in events):
-                        tracker.samples(self.progress.step, samples)
+                self._log(tracker, metrics, samples, events)
                 with self._saving_on(Exception, tracker):
-                    watch(self.progress.step, metrics, events)
+                    watch(state.progress.step, metrics, events)
                 if config.alarms.own:
                     self._end_where_one_failed(tracker, failure)
                 critical = [event for event in events if event.is_critical]
-                if critical and config.alarms.action == "rollback" and self.state.roll_back(critical, tracker):
+                if critical and config.alarms.action == "rollback" and state.roll_back(critical, tracker):
                     continue
                 if critical and config.alarms.action != "continue":
-                    self.state.save(tracker)
+                    state.save(tracker)
                     return self._result(alarms=critical)
                 if is_best or self._due(config.checkpoint.every):
-                    self.state.save(tracker)
-            self.state.make_sure_of_saving(tracker)
+                    state.save(tracker)
+            state.make_sure_of_saving(tracker)
             return self._result(interrupted=True) if stop_requested() else self._conclude(tracker, stop_requested)
+
+    def _timed_step(self, tracker: MultiTracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        started = time.perf_counter()
+        metrics, samples = self.step(tracker)
+        return metrics | {"perf/step_seconds": time.perf_counter() - started}, samples
+
+    def _validate_where_due(self, metrics: dict[str, float]) -> bool:
+        """Adds the held-out score to `metrics` in steps that validate; whether it is the best so far."""
+        if not self._due(self.session.config.validation.every):
+            return False
+        score = self._validate()
+        metrics |= score.metrics(self.session.splits.name)
+        return self.state.progress.note(score)
+
+    def _log(
+        self,
+        tracker: MultiTracker,
+        metrics: Mapping[str, float],
+        samples: Sequence[Mapping[str, Any]],
+        events: Sequence[Event],
+    ) -> None:
+        with profile_span("logging"):
+            step = self.state.progress.step
+            tracker.scalars(step, {**metrics, **self.state.monitor.scalars()})
+            tracker.alarms(events)
+            if self._shows_samples() or any(event.is_raised for event in events):
+                tracker.samples(step, samples)
 
     @contextlib.contextmanager
     def _saving_on(self, kind: type[Exception], tracker: MultiTracker) -> Iterator[None]:
@@ -145,14 +146,14 @@ class Trainer:
         try:
             yield
         except kind:
-            if self.progress.step and self.processes.is_first and not self.folder.exists():
+            if self.state.progress.step and self.processes.is_first and not self.state.folder.exists():
                 self.state.save(tracker)
             raise
 
     def _judge(self, metrics: Mapping[str, float], cot: str) -> tuple[list[Event], AlarmFailure | None]:
         """The alarms that changed in this step, and what to raise once it is logged and saved."""
         try:
-            return self.state.monitor.update(self.progress.step, metrics, cot), None
+            return self.state.monitor.update(self.state.progress.step, metrics, cot), None
         except AlarmFailure as failure:
             return failure.events, failure
 
@@ -165,7 +166,7 @@ class Trainer:
                     raise failure
 
     def _open_tracker(self) -> MultiTracker:
-        session, progress = self.session, self.progress
+        session, progress = self.session, self.state.progress
         folder = session.folders.run
         tracker = MultiTracker()
         with self.processes.together():
@@ -196,7 +197,14 @@ class Trainer:
         policy.rule_out(*sorted(elsewhere), reason="it is so in another process")
 
     def _start(self, tracker: MultiTracker) -> None:
-        """What is done before the first step: the base's held-out score, and a checkpoint to go back to.
+        """What comes before a run's first step, or saves where it goes back to an earlier one."""
+        if not self.state.progress.started:
+            self._begin(tracker)
+        elif self.session.goes_back:
+            self.state.save(tracker)  # so that a crash leads back to here, and not to the run as it was
+
+    def _begin(self, tracker: MultiTracker) -> None:
+        """The base's held-out score, and a checkpoint to go back to.
 
         A rollback needs that checkpoint; without rollbacks a disk that refuses it is only a warning.
         """
@@ -205,7 +213,7 @@ class Trainer:
             with self.processes.together():
                 self.state.monitor.update(0, metrics)
             tracker.scalars(0, metrics)
-        self.progress.started = True
+        self.state.progress.started = True
         if self.session.config.alarms.action == "rollback":
             self.state.make_sure_of_saving(tracker)
         else:
@@ -214,24 +222,24 @@ class Trainer:
     def _conclude(self, tracker: MultiTracker, stop_requested: Callable[[], bool]) -> TrainResult:
         """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
         problems = self.session.held_out[: self.session.config.validation.final_problems]
-        base = self.score("critic", problems)
+        base = self.score(CRITIC, problems)
         if stop_requested():
             return self._result(interrupted=True)
-        trained = self.score("actor", problems)
+        trained = self.score(ACTOR, problems)
         tracker.finish(
-            self.progress.step,
-            {"step": self.progress.step, "best_step": self.progress.best_step}
+            self.state.progress.step,
+            {"step": self.state.progress.step, "best_step": self.state.progress.best_step}
             | {"base": asdict(base), "trained": asdict(trained)},
             {f"hparam/base_{base.measure}": base.value, f"hparam/trained_{base.measure}": trained.value},
         )
         return self._result(base=base, trained=trained)
 
     def _result(self, **ending: Any) -> TrainResult:
-        return TrainResult(Run(self.session.folders.run), self.folder, **ending)
+        return TrainResult(Run(self.session.folders.run), self.state.folder, **ending)
 
     def step(self, tracker: MultiTracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """One step: questions -> CoTs -> rewards -> advantages -> loss -> parameters. Its metrics and samples."""
-        session, config, progress = self.session, self.session.config, self.progress
+        session, config, progress = self.session, self.session.config, self.state.progress
         problems = session.shuffle.batch(progress.step, config.rollout.problems)
         experience, progress.history, metrics = self.collector.collect(problems, progress.step, progress.history)
         metrics |= self.collector.describe_cots(problems, experience, progress.step)
@@ -249,7 +257,7 @@ class Trainer:
 
     def _show(self, tracker: MultiTracker, problems: Sequence[Problem], experience: Experience) -> list[dict[str, Any]]:
         """Report the step's distributions and full rollouts where they are due. Returns its sample CoTs."""
-        step, decode = self.progress.step, self.session.policy.tokenizer.batch_decode
+        step, decode = self.state.progress.step, self.session.policy.tokenizer.batch_decode
         cot_BL = experience.rollouts.cot_BL
         if self._shows_samples():
             tracker.histograms(step, histograms(experience))
@@ -259,9 +267,9 @@ class Trainer:
         return sample_rows(problems, experience, shown)
 
     def _shows_samples(self) -> bool:
-        return self._due(self.session.config.tracking.samples_every) or self.progress.step == 1
+        return self._due(self.session.config.tracking.samples_every) or self.state.progress.step == 1
 
-    def score(self, writer: str, problems: Sequence[Problem]) -> Score:
+    def score(self, writer: Role, problems: Sequence[Problem]) -> Score:
         """Held-out score of the "actor", or of the "critic" (the untrained base). Every process marks a share."""
         session, config = self.session, self.session.config
         own = self.processes.part(problems)
@@ -272,11 +280,11 @@ class Trainer:
         return summarise_marks([mark for part in self.processes.collect(marks) for mark in part], problems[0].kind)
 
     def _validate(self) -> Score:
-        return self.score("actor", self.session.held_out[: self.session.config.validation.problems])
+        return self.score(ACTOR, self.session.held_out[: self.session.config.validation.problems])
 
     def _due(self, every: int) -> bool:
-        return every > 0 and self.progress.step % every == 0
+        return every > 0 and self.state.progress.step % every == 0
 
     def _out_of_patience(self) -> bool:
         patience = self.session.config.validation.patience
-        return patience > 0 and self.progress.since_best >= patience
+        return patience > 0 and self.state.progress.since_best >= patience

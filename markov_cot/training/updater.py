@@ -27,6 +27,7 @@ from markov_cot.models.logprobs import (
 )
 from markov_cot.models.memory import UPDATE, TokenBudgets
 from markov_cot.models.policy import Policy
+from markov_cot.models.roles import ACTOR
 from markov_cot.rewards.forms import rewards_of
 from markov_cot.tracking.metrics import MAXIMA, policy_metrics, sampler_metrics, summarise
 from markov_cot.training.collector import Experience
@@ -105,7 +106,7 @@ class Updater:
         def forwards(tokens: int) -> None:
             for part in slices_within(widths, tokens):
                 index_B, contexts = self._index(own[part]), [data.contexts[i] for i in own[part]]
-                hidden_BLd = cot_hidden(self.policy, contexts, cot_BL[index_B], "actor", as_trained=True)
+                hidden_BLd = cot_hidden(self.policy, contexts, cot_BL[index_B], ACTOR, as_trained=True)
                 for rows in self._few_logits(hidden_BLd):
                     old.of(index_B[rows], cot_logp(self.policy, hidden_BLd[rows], cot_BL[index_B[rows]]))
 
@@ -213,9 +214,9 @@ class Updater:
     def _roots(self, data: Experience, chosen: Sequence[int], weights: Weights) -> list[Tensor]:
         """What the loss of some sequences is made from: hidden states of CoTs and, with an actor reward, of answers."""
         contexts, cot_BL = data.contexts, data.rollouts.cot_BL[self._index(chosen)]
-        roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], cot_BL, "actor")]
+        roots = [cot_hidden(self.policy, [contexts[i] for i in chosen], cot_BL, ACTOR)]
         if weights.actor_reward:
-            roots.append(answer_hidden(self.policy, [data.answers[i - data.first] for i in chosen], "actor"))
+            roots.append(answer_hidden(self.policy, [data.answers[i - data.first] for i in chosen], ACTOR))
         return roots
 
     def _terms(
@@ -249,7 +250,7 @@ class Updater:
 
     def _actor_reward(self, data: Experience, index_B: Tensor, hidden_BAd: Tensor) -> Tensor:
         answers = [data.answers[i - data.first] for i in index_B.tolist()]
-        return rewards_of(score_answer_tokens(self.policy, hidden_BAd, answers, "actor"), self.config.reward)
+        return rewards_of(score_answer_tokens(self.policy, hidden_BAd, answers, ACTOR), self.config.reward)
 
     def _widths(self, data: Experience, chosen: Sequence[int]) -> list[int]:
         """Tokens that the update of each sequence keeps."""

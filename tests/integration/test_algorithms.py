@@ -23,7 +23,7 @@ from markov_cot.training.collector import Collector, Experience
 from markov_cot.training.trainer import Trainer
 from markov_cot.training.updater import Updater
 from tests.helpers import open_tracker
-from tests.integration.test_trainer import ignore, log, parameters, small_config, trainer
+from tests.trainer_helpers import ignore, log, parameters, small_config, trainer
 
 
 def leaf(values: list[list[float]]) -> Tensor:
@@ -229,7 +229,7 @@ def test_every_mode_trains_and_resumes_exactly(tmp_path: Path, mode: str) -> Non
     whole.run(ignore)
     config = small_config(tmp_path / "parts", algorithm=MODES[mode], validation={"every": 0})
     first = trainer(config)
-    assert first.run(ignore, lambda: first.progress.step == 3).interrupted
+    assert first.run(ignore, lambda: first.state.progress.step == 3).interrupted
     second = trainer(config, resume=True)
     second.run(ignore)
     expected, actual = parameters(whole), parameters(second)
@@ -284,7 +284,7 @@ def test_a_critical_alarm_stops_and_explains(tmp_path: Path) -> None:
     made = trainer(small_config(tmp_path, alarms=alarms))
     outcome = made.run(ignore)
     assert [event.alarm for event in outcome.alarms] == ["kl"]
-    assert made.folder.exists()
+    assert made.state.folder.exists()
     assert log(made)[-1]["alarm/kl"] == 2
     assert '"alarm": "kl"' in (made.session.folders.run / "alarms.jsonl").read_text()
 
@@ -294,7 +294,7 @@ def test_rollback_restores_policy_and_optimizer_and_lowers_the_learning_rate(tmp
     made = trainer(small_config(tmp_path, checkpoint={"every": 1, "keep": 9}, alarms=alarms))
     outcome = made.run(ignore)
     assert outcome.alarms, "the alarm comes again, and the limit is one rollback"
-    assert (made.progress.rollbacks, made.progress.lr_scale) == (1, 0.2)
+    assert (made.state.progress.rollbacks, made.state.progress.lr_scale) == (1, 0.2)
     steps = [line["step"] for line in log(made)]
     assert steps == sorted(set(steps))
     # After the rollback to the first checkpoint every step has a fifth of its learning rate.
@@ -309,11 +309,11 @@ def test_rollback_points_best_at_the_best_that_is_left(tmp_path: Path) -> None:
         original = Trainer._validate
         patch.setattr(Trainer, "_validate", lambda self: replace(original(self), accuracy=next(scores)))
         made.run(ignore)
-    best = made.folder.with_name("best")
+    best = made.state.folder.with_name("best")
     assert best.resolve().name == "adapter_4"
     with open_tracker(made.session.folders.run, 4) as tracker:
         assert made.state.roll_back([Event("kl", "critical", 4, 4, {}, "")], tracker)
-    assert made.progress.step == 2 and best.resolve().name == "adapter_1"
+    assert made.state.progress.step == 2 and best.resolve().name == "adapter_1"
 
 
 def test_rollback_goes_behind_the_earliest_sign_of_all_critical_alarms(tmp_path: Path) -> None:
@@ -323,7 +323,9 @@ def test_rollback_goes_behind_the_earliest_sign_of_all_critical_alarms(tmp_path:
     events = [Event("kl", "critical", 6, 6, {}, ""), Event("ratio", "critical", 6, 5, {}, "")]
     with open_tracker(made.session.folders.run, 6) as tracker:
         assert made.state.roll_back(events, tracker)
-        assert made.progress.step == 3, "step 5, where the ratio alarm saw it, sampled with the policy saved at step 4"
+        assert made.state.progress.step == 3, (
+            "step 5, where the ratio alarm saw it, sampled with the policy saved at step 4"
+        )
         assert made.state.roll_back(events, tracker)
-        assert made.progress.step == 2, "the checkpoint of step 3 was no help"
-        assert (made.progress.rollbacks, made.progress.lr_scale) == (2, pytest.approx(0.04))
+        assert made.state.progress.step == 2, "the checkpoint of step 3 was no help"
+        assert (made.state.progress.rollbacks, made.state.progress.lr_scale) == (2, pytest.approx(0.04))

@@ -13,23 +13,7 @@ import pytest
 from markov_cot.checkpoints import run_dir
 from markov_cot.cli.main import COMMANDS, main
 from markov_cot.utils.profiling import PHASES, PREFIX
-
-SMALL = [
-    "--steps",
-    "1",
-    "--set",
-    "rollout.length=8",
-    "--set",
-    "rollout.samples=2",
-    "--set",
-    "rollout.problems=1",
-    "--set",
-    "data.terms=[2,2]",
-    "--set",
-    "validation.problems=2",
-    "--set",
-    "validation.final_problems=2",
-]
+from tests.command_fixtures import SMALL
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from markov_cot.config.loading import build_config, read_recipe
-from tests.integration.test_trainer import ignore, log, trainer
+from tests.trainer_helpers import ignore, log, trainer
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "quickstart.json").read_text(encoding="utf-8"))
 

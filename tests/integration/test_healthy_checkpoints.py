@@ -166,7 +166,7 @@ def test_a_checkpoint_from_before_the_onset_is_left(tmp_path: Path, keep: int, e
     assert outcome.alarms[0].since == onset and outcome.alarms[0].step == onset + 3
     healthy = made.state.last_healthy(outcome.alarms)
     last = max(0, onset - 2)
-    assert healthy and healthy.name == f"adapter_{last - last % every}", names(made.folder.parent)
+    assert healthy and healthy.name == f"adapter_{last - last % every}", names(made.state.folder.parent)
     assert read_manifest(healthy).step == last - last % every
 
 
@@ -202,7 +202,7 @@ def test_continuing_from_a_checkpoint_is_exact(tmp_path: Path) -> None:
     assert [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in after] == [
         {k: v for k, v in row.items() if not k.startswith("perf/")} for row in before
     ]
-    assert made.progress.rollbacks == 1 and made.progress.returns == 1
+    assert made.state.progress.rollbacks == 1 and made.state.progress.returns == 1
 
 
 def test_a_crash_right_after_going_back_does_not_lead_to_the_old_run(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_crash_right_after_going_back_does_not_lead_to_the_old_run(tmp_path: P
     made = start(changed, resume=True, checkpoint="adapter_2", accept_changes=True)
     made.run(lambda *_: None, lambda: True)
     again = start(changed, resume=True)  # no change has to be accepted: the checkpoint is of the new settings
-    assert again.progress.step == 2 and again.progress.rollbacks == 1
+    assert again.state.progress.step == 2 and again.state.progress.rollbacks == 1
     assert again.session.folders.checkpoints.joinpath("abandoned_adapter_5").is_dir()
 
 
@@ -224,7 +224,7 @@ def test_going_back_does_not_use_up_rollbacks(tmp_path: Path) -> None:
     with made._open_tracker() as tracker:
         assert made.state.roll_back([Event("kl", "critical", 4, 4, {}, "")], tracker)
         assert not made.state.roll_back([Event("kl", "critical", 4, 4, {}, "")], tracker)
-    assert (made.progress.rollbacks, made.progress.returns) == (2, 1)
+    assert (made.state.progress.rollbacks, made.state.progress.returns) == (2, 1)
 
 
 def test_going_back_twice_and_further_keeps_all_alarms(tmp_path: Path) -> None:
@@ -233,25 +233,25 @@ def test_going_back_twice_and_further_keeps_all_alarms(tmp_path: Path) -> None:
     alarms = tmp_path / "runs" / "r" / "alarms.jsonl"
     for name in ("adapter_3", "adapter_1"):
         made = start(config, resume=True, checkpoint=name)
-        count = made.progress.rollbacks
+        count = made.state.progress.rollbacks
         with made._open_tracker() as tracker:
             tracker.alarms([Event("kl", "warn", 4, 4, {}, name)])
             made.state.save(tracker)
         made.session.lock.release()
-        assert made.progress.returns == count
+        assert made.state.progress.returns == count
     made = start(config, resume=True)
     with made._open_tracker():
         rows = [json.loads(line) for line in alarms.read_text().splitlines() if '"diagnosis": "adapter' in line]
     # The first is from before the second return; the second is of a step that the run has not come to again.
     assert [(row["diagnosis"], row["rollbacks"]) for row in rows] == [("adapter_3", 1)]
-    assert made.progress.rollbacks == 2
+    assert made.state.progress.rollbacks == 2
 
 
 def test_the_newest_checkpoint_by_name_is_a_plain_resume(tmp_path: Path) -> None:
     config = config_of(tmp_path, steps=3)
     run(config)
     made = start(config_of(tmp_path, steps=4), resume=True, checkpoint="adapter_3")
-    assert made.progress.step == 3 and made.progress.rollbacks == 0
+    assert made.state.progress.step == 3 and made.state.progress.rollbacks == 0
     assert not list((tmp_path / "checkpoints" / "r").glob("abandoned_*"))
 
 

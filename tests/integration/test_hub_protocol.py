@@ -21,7 +21,7 @@ from markov_cot.models.loading import fingerprint, load_base, resolve_source
 from markov_cot.utils import hub_access
 from markov_cot.utils.errors import UserError
 from tests.hub_server import Files, Hub, commit_of, repository, serving
-from tests.integration.test_processes import environment
+from tests.launching import environment
 
 SETTINGS = ["rollout.length=8", "rollout.samples=2", "data.terms=[2,2]", "validation.problems=2",
             "validation.final_problems=2", "model.device=cpu"]  # fmt: skip

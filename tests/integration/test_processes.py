@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,9 +20,9 @@ from safetensors.torch import load_file
 from markov_cot.distributed.process_group import ALONE, Processes, join
 from markov_cot.utils.errors import UserError
 from tests import small_runs
+from tests.launching import ROOT, environment, free_port, process_of, wait_until
 from tests.process_cases import CASES, config_of, in_float64
 
-ROOT = Path(__file__).parents[2]
 SAME_AS_ONE = [
     "group",
     "ppo",
@@ -38,16 +37,6 @@ SAME_AS_ONE = [
     "shard-rest",
 ]
 OWN_TO_A_MACHINE = ("perf/",)
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | more
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -129,18 +118,14 @@ def test_only_a_sharded_run_has_its_base_in_parts(two: tuple[Path, Any]) -> None
         assert said["group"]["sharded"] == 0
 
 
-def test_a_run_of_two_processes_is_resumed_by_one(two: tuple[Path, Any], tmp_path: Path) -> None:
+def test_a_run_of_two_processes_stops_as_one_and_is_resumed_by_one(two: tuple[Path, Any], tmp_path: Path) -> None:
     found, said = two
-    assert [each["resumed"]["step"] for each in said] == [2, 2]
+    for each in said:  # what one is asked to stop for, all stop for
+        assert each["resumed"]["interrupted"] and each["resumed"]["step"] == 2
+    assert (found / "resumed" / "checkpoints" / "r" / "adapter_2").is_dir()
     small_runs.run(config_of(found, "resumed"), resume=True)
     small_runs.run(config_of(tmp_path, "resumed"))
     assert_same(found, tmp_path, "resumed")
-
-
-def test_what_one_is_asked_to_stop_for_all_stop_for(two: tuple[Path, Any]) -> None:
-    for said in two[1]:
-        assert said["stopped"]["interrupted"] and said["stopped"]["step"] == 2
-    assert (two[0] / "stopped" / "checkpoints" / "r" / "adapter_2").is_dir()
 
 
 def test_what_one_runs_out_of_memory_for_all_do_again(two: tuple[Path, Any], tmp_path: Path) -> None:
@@ -227,8 +212,8 @@ def test_a_killed_process_ends_the_job_with_one_line_and_it_resumes(tmp_path: Pa
     job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment())
     try:
         latest = tmp_path / "checkpoints" / "r" / "latest"
-        _wait_until(lambda: latest.exists() and int(latest.readlink().name.rpartition("_")[2]) >= 2)
-        second = next(pid for pid in _children(job.pid) if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes())
+        wait_until(lambda: latest.exists() and int(latest.readlink().name.rpartition("_")[2]) >= 2)
+        second = process_of(job.pid, rank=1)
         os.kill(second, signal.SIGKILL)
         killed = time.monotonic()
         _, err = job.communicate(timeout=60)
@@ -247,14 +232,3 @@ def test_a_killed_process_ends_the_job_with_one_line_and_it_resumes(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     steps = [json.loads(line)["step"] for line in (tmp_path / "runs" / "r" / "log.jsonl").read_text().splitlines()]
     assert steps == list(range(1, last + 2))
-
-
-def _wait_until(reached: Any) -> None:
-    end = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from markov_cot.cli.main import COMMANDS as EVERY_COMMAND
-from tests.integration.test_cli import SMALL
+from tests.command_fixtures import SMALL
 
 LIBRARIES = ("transformers", "datasets", "huggingface_hub", "peft", "accelerate", "torch", "tokenizers", "anything")
 NOISY = """

@@ -55,7 +55,7 @@ def test_problems_that_are_too_long_are_counted_on_after_a_resume(tmp_path: Path
     run(config_of(tmp_path / "whole", data=data))
     expected = outcome(tmp_path / "whole")
     assert expected["log"][-1]["data/too_long"] > expected["log"][2]["data/too_long"]
-    run(config_of(tmp_path / "parts", data=data), stop=lambda made: made.progress.step == 3)
+    run(config_of(tmp_path / "parts", data=data), stop=lambda made: made.state.progress.step == 3)
     run(config_of(tmp_path / "parts", data=data), resume=True)
     assert differences(tmp_path / "parts", expected) == []
 
@@ -63,7 +63,7 @@ def test_problems_that_are_too_long_are_counted_on_after_a_resume(tmp_path: Path
 def test_the_baselines_of_problems_that_come_again_are_kept(tmp_path: Path) -> None:
     """Scored again, in a batch of other composition, they would differ by rounding."""
     config = config_of(tmp_path, "ema", steps=3)
-    run(config, stop=lambda made: made.progress.step == 1)
+    run(config, stop=lambda made: made.state.progress.step == 1)
     made = start(config, resume=True)
     [problem] = made.session.shuffle.batch(0, 1)
     [key] = made.collector.baseline.known
@@ -77,7 +77,7 @@ def test_the_baselines_of_problems_that_come_again_are_kept(tmp_path: Path) -> N
 )
 def test_logs_and_links_that_a_crash_left_behind(tmp_path: Path, damage: str) -> None:
     config = config_of(tmp_path, steps=4)
-    run(config, stop=lambda made: made.progress.step == 2)
+    run(config, stop=lambda made: made.state.progress.step == 2)
     runs, folder = tmp_path / "runs" / "r", tmp_path / "checkpoints" / "r"
     log, events = runs / "log.jsonl", next(runs.glob("events*"))
     if damage == "torn line":
@@ -157,7 +157,7 @@ def test_changed_data_are_refused_unless_accepted(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     config = config_of(tmp_path, steps=2, data={"dataset": str(file)})
-    run(config, stop=lambda made: made.progress.step == 1)
+    run(config, stop=lambda made: made.state.progress.step == 1)
     file.write_text("\n".join(json.dumps(row | {"id": str(i)}) for i, row in enumerate(rows)))
     start(config, resume=True).session.lock.release()  # names of problems are not seen by the model
     rows[7]["answer"] = "9"
@@ -229,7 +229,7 @@ def test_the_summary_of_an_end_goes_when_the_run_goes_on(tmp_path: Path) -> None
     run(config_of(tmp_path, steps=1))
     summary = tmp_path / "runs" / "r" / "summary.json"
     assert json.loads(summary.read_text())["step"] == 1
-    run(config_of(tmp_path, steps=3), resume=True, stop=lambda made: made.progress.step == 2)
+    run(config_of(tmp_path, steps=3), resume=True, stop=lambda made: made.state.progress.step == 2)
     assert not summary.exists()
 
 
@@ -293,7 +293,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
     run(config_of(tmp_path / "whole", steps=4))
     expected = outcome(tmp_path / "whole")
     config = config_of(tmp_path / "parts", steps=4)
-    run(config, stop=lambda made: made.progress.step == 3)
+    run(config, stop=lambda made: made.state.progress.step == 3)
     folder = tmp_path / "parts" / "checkpoints" / "r"
     state = folder / "adapter_3" / "trainer" / "state.json"
     state.write_bytes(state.read_bytes().replace(b'"step": 3', b'"step": 2'))
@@ -305,12 +305,12 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
 
 def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path) -> None:
     command = [sys.executable, BENCHMARKS / "kill_resume.py", "--out", tmp_path, "--kills", "2"]
-    command += ["--algorithms", "ppo", "expert"]
+    command += ["--algorithms", "ppo"]
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
-    assert [(r["kills"], r["identical"] == r["runs"]) for r in results.values()] == [(2, True)] * 2
+    assert [(r["kills"], r["identical"] == r["runs"]) for r in results.values()] == [(2, True)]
 
 
 def test_another_commit_of_the_hubs_model_is_named(caplog: pytest.LogCaptureFixture) -> None:

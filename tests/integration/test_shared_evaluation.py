@@ -16,7 +16,7 @@ import pytest
 
 from tests.command_fixtures import write_choices
 from tests.evaluation_cases import CASES, COMPARED, run_case
-from tests.integration.test_processes import ROOT, _children, _wait_until, environment, free_port
+from tests.launching import ROOT, environment, free_port, process_of, wait_until
 from tests.process_cases import in_float64
 
 WITHIN = 2e-6
@@ -177,8 +177,8 @@ def test_a_killed_process_ends_the_evaluation_and_one_process_completes_it(place
     command = [*LAUNCH, free_port(), "-m", "--", *EVAL, *options]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
     try:
-        _wait_until(lambda: any(len(path.read_bytes().splitlines()) > 6 for path in Path("killed/cache").glob("*")))
-        second = next(pid for pid in _children(job.pid) if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes())
+        wait_until(lambda: any(len(path.read_bytes().splitlines()) > 6 for path in Path("killed/cache").glob("*")))
+        second = process_of(job.pid, rank=1)
         os.kill(second, signal.SIGKILL)
         out, err = job.communicate(timeout=60)
     finally:

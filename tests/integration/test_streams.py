@@ -13,7 +13,7 @@ from markov_cot.cli.streams import prepare_streams, typed
 from markov_cot.config.schema import Data
 from markov_cot.data.registry import load
 from markov_cot.utils.errors import UserError
-from tests.integration.test_processes import environment
+from tests.launching import environment
 
 QUESTION = "Сколько 12+30?"
 ESCAPED = QUESTION.encode("ascii", "backslashreplace").decode()

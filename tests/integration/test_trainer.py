@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,55 +13,18 @@ from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from markov_cot.alarms.monitor import Event
 from markov_cot.algorithms.advantages import History
 from markov_cot.algorithms.losses import Weights
 from markov_cot.algorithms.schedules import learning_rate
 from markov_cot.checkpoints import checkpoint as checkpoints
-from markov_cot.config.loading import build_config
-from markov_cot.config.schema import Config
 from markov_cot.evaluation.validation import Score
 from markov_cot.models.batching import pad_left
 from markov_cot.models.policy import Policy
 from markov_cot.models.source import resolve_source
-from markov_cot.training.setup import open_session
 from markov_cot.training.state import Progress
 from markov_cot.training.trainer import Trainer
 from tests.helpers import last_logits
-
-
-def small_config(folder: Path, **overrides: Any) -> Config:
-    values: dict[str, Any] = {
-        "steps": 4,
-        "data": {"dataset": "arithmetic", "terms": [2, 3]},
-        "rollout": {"problems": 2, "samples": 4, "length": 12},
-        "optim": {"lr": 1e-2, "warmup_steps": 2},
-        "validation": {"every": 2, "problems": 6, "final_problems": 8},
-        "checkpoint": {"every": 2, "runs_dir": str(folder / "runs"), "checkpoints_dir": str(folder / "checkpoints")},
-        "tracking": {"samples_every": 2},
-    }
-    for key, value in overrides.items():
-        values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
-    return build_config(values, "test")
-
-
-def trainer(config: Config, run: str = "r", *, resume: bool = False) -> Trainer:
-    made = Trainer(open_session(config, run, "test", resume=resume))
-    if resume:
-        made.resume()
-    return made
-
-
-def parameters(made: Trainer) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in made.session.policy.trainable().items()}
-
-
-def log(made: Trainer) -> list[dict[str, Any]]:
-    lines = (made.session.folders.run / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def ignore(step: int, metrics: dict[str, float], events: Sequence[Event]) -> None: ...
+from tests.trainer_helpers import ignore, log, parameters, small_config, trainer
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +95,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 ) -> None:
     config = small_config(tmp_path)
     first = trainer(config)
-    outcome = first.run(ignore, lambda: first.progress.step == interrupted_after)
+    outcome = first.run(ignore, lambda: first.state.progress.step == interrupted_after)
     assert outcome.interrupted
     second = trainer(config, resume=True)
-    assert second.progress.step == interrupted_after
+    assert second.state.progress.step == interrupted_after
     second.run(ignore)
     expected, actual = parameters(finished), parameters(second)
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
@@ -196,7 +157,7 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_validate", scored)
         made.run(ignore)
-    folder = made.folder.parent
+    folder = made.state.folder.parent
     assert (folder / "best").resolve().name == "adapter_2"
     assert (folder / "latest").resolve().name == "adapter_6"
     assert [f.name for f in checkpoints.list_steps(folder)] == ["adapter_2", "adapter_5", "adapter_6"]
@@ -219,8 +180,8 @@ def test_early_stop_after_patience(tmp_path: Path) -> None:
     made = trainer(small_config(tmp_path, steps=50, optim={"lr": 1e-9}, validation={"every": 1, "patience": 2}))
     outcome = made.run(ignore)
     assert not outcome.interrupted
-    assert made.progress.step == 3, "the first validation is the best, and two more pass without a better one"
-    assert made.folder.exists()
+    assert made.state.progress.step == 3, "the first validation is the best, and two more pass without a better one"
+    assert made.state.folder.exists()
 
 
 def test_a_gradient_that_is_not_finite_is_left_out(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import markov_cot
 from markov_cot.cli.main import main
-from tests.integration.test_cli import SMALL
+from tests.command_fixtures import SMALL
 from tests.known_warnings import KNOWN, Known, no_warning_but
 
 LISTED = Known("a library 1.0", FutureWarning, "`old` is deprecated", "2026-01-31", "it is theirs")

@@ -21,7 +21,7 @@ from markov_cot.cli.evaluating import progress
 from markov_cot.cli.tables import fitting, print_table
 from markov_cot.cli.training import _progress
 from markov_cot.training.trainer import Trainer
-from tests.integration.test_cli import SMALL
+from tests.command_fixtures import SMALL
 
 WIDTH = 80
 LONG = "a-run-whose-name-is-longer-than-anything-that-would-fit-beside-other-columns"
@@ -147,7 +147,7 @@ def test_the_progress_line_is_one_whole_line(
     trainer.session = SimpleNamespace(
         config=SimpleNamespace(steps=steps), splits=SimpleNamespace(name="sums"), folders=SimpleNamespace(run=tmp_path)
     )
-    trainer.progress = SimpleNamespace(step=0, rollbacks=0, lr_scale=1.0)
+    trainer.state.progress = SimpleNamespace(step=0, rollbacks=0, lr_scale=1.0)
     metrics = {
         "reward/answer_logprob": reward,
         "policy/kl": 0.012,

@@ -64,8 +64,8 @@ def stepped(tmp_path: Path) -> Iterator[tuple[Trainer, MultiTracker]]:
         made._start(tracker)
         for _ in range(2):
             metrics, _ = made.step(tracker)
-            tracker.scalars(made.progress.step, metrics)
-            if made.progress.step == 1:
+            tracker.scalars(made.state.progress.step, metrics)
+            if made.state.progress.step == 1:
                 made.state.save(tracker)
         yield made, tracker
 
@@ -94,12 +94,12 @@ def test_an_error_at_any_call_of_a_save_keeps_a_checkpoint_and_goes_on(
     number = len(calls_of(lambda: made.state.save(tracker)))
     assert number >= 20
     for n in range(number):
-        shutil.rmtree(made.folder, ignore_errors=True)
+        shutil.rmtree(made.state.folder, ignore_errors=True)
         caplog.clear()
         with Faults().when(fails_at(n, error)):
             made.state.save(tracker)
         assert newest_step(made) in (1, 2), n
-        if not made.folder.exists():
+        if not made.state.folder.exists():
             assert [record.message.count("could not be saved") for record in caplog.records] == [1], n
     made.state.save(tracker)
     assert newest_step(made) == 2
@@ -123,7 +123,7 @@ def test_a_process_that_dies_at_any_call_of_a_save_leaves_a_whole_checkpoint(
         number = len(calls_of(lambda: made.state.save(tracker)))
         for n in range(number):
             if not replaced:
-                shutil.rmtree(made.folder)
+                shutil.rmtree(made.state.folder)
             with Faults().when(dies_at(n)), pytest.raises(Killed):
                 made.state.save(tracker)
             assert newest_step(made) == 2 if replaced else newest_step(made) in (1, 2), n
@@ -152,19 +152,19 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(
 ) -> None:
     made = start(config_of(tmp_path, steps=STEPS))
     full = no_space(*calls)
-    with Faults().when(lambda n, name: full(n, name) if made.progress.step in (2, 3) else None):
+    with Faults().when(lambda n, name: full(n, name) if made.state.progress.step in (2, 3) else None):
         made.run(lambda *_: None)
-    (tmp_path / "done").write_text(made.folder.name)
+    (tmp_path / "done").write_text(made.state.folder.name)
     assert differences(tmp_path, expected) == []
     assert sum("could not be saved" in record.message for record in caplog.records) == 2
-    assert [f.name for f in checkpoints.list_steps(made.folder.parent)] == ["adapter_1", "adapter_4"]
+    assert [f.name for f in checkpoints.list_steps(made.state.folder.parent)] == ["adapter_1", "adapter_4"]
 
 
 def test_a_disk_that_stays_full_ends_with_one_line_and_resumes(tmp_path: Path, expected: dict[str, Any]) -> None:
     made = start(config_of(tmp_path, steps=STEPS))
     full = no_space()
     with (
-        Faults().when(lambda n, name: full(n, name) if made.progress.step >= 2 else None),
+        Faults().when(lambda n, name: full(n, name) if made.state.progress.step >= 2 else None),
         pytest.raises(UserError, match="step 4 is not saved; free space"),
     ):
         made.run(lambda *_: None)
@@ -254,7 +254,7 @@ def test_a_signal_in_each_phase_of_a_step(
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         nonlocal sent
-        if made.progress.step >= 2 and not sent:
+        if made.state.progress.step >= 2 and not sent:
             for _ in range(times):
                 sent += 1
                 send()
@@ -264,7 +264,7 @@ def test_a_signal_in_each_phase_of_a_step(
     with stop_on_signal() as stop, stop.after_the_step():
         if times == 1:
             assert made.run(lambda *_: None, lambda: stop.asked).interrupted
-            assert made.folder.exists() and 2 <= made.progress.step <= 3
+            assert made.state.folder.exists() and 2 <= made.state.progress.step <= 3
         else:
             with pytest.raises(KeyboardInterrupt):
                 made.run(lambda *_: None, lambda: stop.asked)
@@ -300,7 +300,7 @@ def test_nan_in_each_loss_term_skips_the_update_and_counts_it(
     before: dict[str, torch.Tensor] = {}
 
     def poisoned(self: LossTerms, weights: Any) -> torch.Tensor:
-        if made.progress.step != 1:
+        if made.state.progress.step != 1:
             return total(self, weights)
         before.update({n: p.detach().clone() for n, p in made.session.policy.trainable().items()})
         return total(replace(self, **{term: getattr(self, term) * float("nan")}), weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,7 @@ from markov_cot.data.dataset import RowContext
 from markov_cot.data.hub import HubError, Table
 from markov_cot.data.registry import load
 from markov_cot.data.splits import Splits
-
-
-class PatternTokenizer:
-    """Every match of a pattern is a token: "\\s*\\S+" for words with the space before them, "." for characters."""
-
-    def __init__(self, pattern: str) -> None:
-        self.pattern = re.compile(pattern, re.DOTALL)
-
-    def __call__(self, text: str, **options: bool) -> dict[str, list[tuple[int, int]]]:
-        assert options["return_offsets_mapping"] and not options["add_special_tokens"]
-        return {"offset_mapping": [match.span() for match in self.pattern.finditer(text)]}
+from tests.pattern_tokenizer import PatternTokenizer
 
 
 @pytest.fixture(autouse=True)

@@ -27,33 +27,11 @@ from markov_cot.models.logprobs import score_answers
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts.sampling import ANSWER_TOKENS, decode, greedy_answers, sample_cots, uniforms
 from markov_cot.utils.errors import UserError
+from tests.families import CONTEXTS, FAMILIES, LENGTH
 from tests.helpers import last_logits, score
 from tests.known_warnings import no_warning_but
 
 CPU = torch.device("cpu")
-CONTEXTS = [[1, 40, 41, 42], [1, *range(50, 70)], [1, *range(100, 111)]]
-LENGTH = 12
-WINDOW = 8
-"""Shorter than the contexts and than the CoTs."""
-
-
-def gpt2(sizes: dict[str, Any]) -> Any:
-    return transformers.GPT2Config(vocab_size=sizes["vocab_size"], n_embd=32, n_layer=2, n_head=4, n_positions=512)
-
-
-FAMILIES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "llama": lambda s: transformers.LlamaConfig(**s),
-    "llama-tied": lambda s: transformers.LlamaConfig(**s, tie_word_embeddings=True),
-    "qwen2": lambda s: transformers.Qwen2Config(**s),
-    "qwen3": lambda s: transformers.Qwen3Config(**s, head_dim=8),
-    "mistral": lambda s: transformers.MistralConfig(**s, sliding_window=None),
-    "mistral-window": lambda s: transformers.MistralConfig(**s, sliding_window=WINDOW),
-    "gemma": lambda s: transformers.GemmaConfig(**s, head_dim=8),
-    "gemma2": lambda s: transformers.Gemma2Config(**s, head_dim=8, sliding_window=WINDOW),
-    "gemma3": lambda s: transformers.Gemma3TextConfig(**s, head_dim=8, sliding_window=WINDOW),
-    "phi3": lambda s: transformers.Phi3Config(**s),
-    "gpt2": gpt2,
-}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

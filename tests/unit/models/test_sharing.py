@@ -16,8 +16,8 @@ from markov_cot.models.paths import SHARED
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts.decode import decode
 from markov_cot.rollouts.sampling import sample_cots, uniforms
+from tests.families import CONTEXTS, FAMILIES, LENGTH
 from tests.helpers import score
-from tests.unit.models.test_policy import CONTEXTS, FAMILIES, LENGTH
 
 TIGHT = {"rtol": 0, "atol": 1e-5}
 OWNERS = [0, 1, 1, 2, 0, 2]

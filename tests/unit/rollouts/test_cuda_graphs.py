@@ -14,7 +14,7 @@ from markov_cot.models.policy import Policy
 from markov_cot.rollouts import decode as decoding
 from markov_cot.rollouts.cuda_graphs import BUCKET, KEPT, StaticDecoder
 from markov_cot.rollouts.sampling import greedy_cots, sample_cots, uniforms
-from tests.unit.models.test_policy import CONTEXTS, FAMILIES, LENGTH
+from tests.families import CONTEXTS, FAMILIES, LENGTH
 
 PLAIN = sorted(set(FAMILIES) - {"mistral-window", "gemma2", "gemma3"})
 

@@ -254,7 +254,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
 def test_a_run_checks_before_its_first_step_and_on_resume(tmp_path: Path, checked: list[Trial]) -> None:
     config = config_of(tmp_path, steps=2, checkpoint={"every": 1})
     made = start(config)
-    made.run(lambda *_: None, lambda: made.progress.step == 1)
+    made.run(lambda *_: None, lambda: made.state.progress.step == 1)
     assert len(checked) == 1 and checked[0].trains and checked[0].length == config.rollout.length
     again = start(config, resume=True)
     again.run(lambda *_: None)

@@ -155,7 +155,7 @@ def test_a_run_resumes_to_the_same_bytes_in_every_state(
         refuse_links(monkeypatch)
     config = config_of(tmp_path, steps=4)
     with warm():
-        assert run(config, stop=lambda made: made.progress.step == 2).interrupted
+        assert run(config, stop=lambda made: made.state.progress.step == 2).interrupted
         change(tmp_path / "checkpoints" / "r")
         run(config, resume=True)
     assert differences(tmp_path, expected) == []
@@ -174,7 +174,7 @@ def test_a_rollback_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with warm():
         made = start(config_of(tmp_path, steps=4, alarms={"action": "rollback"}, **settings))
         made.run(lambda *_: None)
-        folder = made.folder.parent
+        folder = made.state.folder.parent
         assert (folder / "best").read_text() == "adapter_4\n"
         with open_tracker(made.session.folders.run, 4) as tracker:
             assert made.state.roll_back([Event("kl", "critical", 4, 4, {}, "")], tracker)

@@ -18,7 +18,7 @@ from markov_cot.rollouts import fused_cpu as fused_decoding
 from markov_cot.rollouts.attention import CopiedPrompts, SharedPrompts
 from markov_cot.rollouts.fused_cpu import decodes_fused
 from markov_cot.rollouts.sampling import greedy_answers, greedy_cots, sample_cots, uniforms
-from tests.unit.models.test_policy import CONTEXTS, FAMILIES, LENGTH
+from tests.families import CONTEXTS, FAMILIES, LENGTH
 
 FUSED = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "llama3-rotations", "biases")
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,14 @@ from markov_cot.training.collector import Collector, Experience
 from markov_cot.training.trainer import Trainer
 from markov_cot.training.updater import Updater
 from tests.helpers import open_tracker
+from tests.small_runs import warm
 from tests.trainer_helpers import ignore, log, parameters, small_config, trainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> Iterator[None]:
+    with warm():
+        yield
 
 
 def leaf(values: list[list[float]]) -> Tensor:
@@ -215,12 +223,10 @@ MODES: dict[str, dict[str, Any]] = {
     "ppo": {"loss": "ppo", "inner_epochs": 2, "minibatches": 2},
     "ema": {"advantage": "ema"},
     "expert": {"advantage": "expert", "expert_warmup": 1, "expert_threshold": 0.2},
-    "raw": {"advantage": "raw"},
-    "normalized": {"advantage": "normalized"},
     "adaptive": {"kl_target": 0.01},
     "resampling": {"resample_dead": 2, "sigma_floor": 0.5},
-    "entropy": {"entropy_weight": 0.01},
 }
+"""Those that carry something from step to step, or sample again; benchmarks/kill_resume.py has all."""
 
 
 @pytest.mark.parametrize("mode", MODES)

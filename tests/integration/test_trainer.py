@@ -76,7 +76,7 @@ def test_first_update_is_on_policy(finished: Trainer) -> None:
 
 def test_plain_peft_loads_a_checkpoint_with_the_actors_logits(finished: Trainer) -> None:
     base = AutoModelForCausalLM.from_pretrained(resolve_source("nano"), dtype=torch.float32)
-    plain = PeftModel.from_pretrained(base, finished.folder).eval()
+    plain = PeftModel.from_pretrained(base, finished.state.folder).eval()
     policy = finished.session.policy
     batch = pad_left([policy.tokenizer("Question: What is 1+2?\nReasoning:").input_ids], policy.pad_id, policy.device)
     with torch.no_grad():

@@ -147,7 +147,7 @@ def test_the_progress_line_is_one_whole_line(
     trainer.session = SimpleNamespace(
         config=SimpleNamespace(steps=steps), splits=SimpleNamespace(name="sums"), folders=SimpleNamespace(run=tmp_path)
     )
-    trainer.state.progress = SimpleNamespace(step=0, rollbacks=0, lr_scale=1.0)
+    trainer.state = SimpleNamespace(progress=SimpleNamespace(step=0, rollbacks=0, lr_scale=1.0))
     metrics = {
         "reward/answer_logprob": reward,
         "policy/kl": 0.012,

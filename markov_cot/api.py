@@ -10,12 +10,11 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.monitor import Event
-from markov_cot.checkpoints.run_dir import folders_of
+from markov_cot.checkpoints.run_dir import folders_of, new_run_name
 from markov_cot.config.loading import build_config, by_key
 from markov_cot.config.schema import Checkpoint
 from markov_cot.data.registry import load
@@ -100,7 +99,7 @@ def train(
     if named := [each for each in trackers if isinstance(each, str)]:
         values["tracking.trackers"] = list(dict.fromkeys([*_trackers_of(recipe, values, saved), *named]))
     config, name = resolve_config(recipe, values, saved)
-    run = run or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    run = run or new_run_name(name)
     with contextlib.ExitStack() as stack:
         if dataset is not None and not isinstance(dataset, (str, Path)):
             rows = kept_rows(dataset, folders_of(config, run), resume=resume)

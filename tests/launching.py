@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +25,31 @@ def free_port() -> str:
 def environment(**more: str) -> dict[str, str]:
     """For a process that tests start: this package, one thread."""
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | more
+
+
+def run_two(module: str, folder: Path, cases: Iterable[str], *, timeout: float) -> list[dict[str, Any]]:
+    """Run `python -m module folder case...` as two processes of one job. Returns what each wrote to rank<N>.json."""
+    port = free_port()
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, str(folder), *cases],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(
+                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+                MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+            ),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        errors = [child.communicate(timeout=timeout)[1] for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    assert [child.returncode for child in children] == [0, 0], "\n".join(errors)
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
 def wait_until(reached: Callable[[], bool]) -> None:

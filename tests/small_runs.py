@@ -72,7 +72,7 @@ def run(config: Config, *, resume: bool = False, stop: Callable[[Trainer], bool]
 
 @contextmanager
 def warm() -> Iterator[None]:
-    """Within it the bundled base is loaded once, and is not checked at each start: a fifth of a run of four steps."""
+    """Within it the bundled base is loaded once, and is not checked at each start."""
     tokenizer, load = models.load_tokenizer(Model()), functools.cache(models.load_base)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "load_tokenizer", lambda _: tokenizer)

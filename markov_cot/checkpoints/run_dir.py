@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from markov_cot.checkpoints.checkpoint import list_steps
@@ -22,6 +23,11 @@ class Folders:
 
     run: Path
     checkpoints: Path
+
+
+def new_run_name(recipe: str) -> str:
+    """Return the name of a run that was given none: its recipe and the time, UTC."""
+    return f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def folders_of(config: Config, run: str) -> Folders:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from markov_cot.checkpoints.checkpoint import FoundCheckpoint, check_base
 from markov_cot.checkpoints.origin import find_origin, later_than
 from markov_cot.checkpoints.resume import check_data, check_precision, check_settings, note_commit
-from markov_cot.checkpoints.run_dir import Folders, check_folders, folders_of, make_folders, writing
+from markov_cot.checkpoints.run_dir import Folders, check_folders, folders_of, make_folders, new_run_name, writing
 from markov_cot.checkpoints.run_lock import RunLock
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
@@ -81,7 +81,7 @@ def open_session(
     """
     processes = join(cpu=config.model.device == "cpu")
     _check_processes(config, processes)
-    name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}" if run is None else run
+    name = new_run_name(recipe) if run is None else run
     folders = folders_of(config, processes.agree(name))
     lock = RunLock(folders.run)
     found, changed = None, False
@@ -106,11 +106,9 @@ def open_session(
         prompts = Prompts(
             tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat, vocabulary=policy.vocabulary
         )
-        fits = functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
-        shuffle = Shuffle(splits.train, config.seed, fits)
-        shuffle.batch(0, config.rollout.problems)
-        count = max(config.validation.problems, config.validation.final_problems)
-        held_out = sample(splits.validation, count, 0, fits)
+        shuffle, held_out = _choose_problems(
+            config, splits, functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
+        )
         with processes.together():
             if processes.is_first:
                 make_folders(folders, config, lock, resume=resume)
@@ -161,6 +159,14 @@ def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Spli
                 f"dataset {splits.name}: has no {name} problems ({splits.note}); give it a file to train on"
             )
     return splits, {"name": splits.name, "fingerprint": splits.fingerprint()}
+
+
+def _choose_problems(config: Config, splits: Splits, fits: Callable[[Problem], bool]) -> tuple[Shuffle, list[Problem]]:
+    """The order of training, and the held-out problems; raises `UserError` where too few fit the model's context."""
+    shuffle = Shuffle(splits.train, config.seed, fits)
+    shuffle.batch(0, config.rollout.problems)
+    count = max(config.validation.problems, config.validation.final_problems)
+    return shuffle, sample(splits.validation, count, 0, fits)
 
 
 def _load_policy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate.state import AcceleratorState, PartialState
@@ -94,6 +95,16 @@ def test_what_is_incomplete_or_malformed_is_one_line(environment: dict[str, str]
         read_launch(environment)
 
 
+def train_in(folder: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> Any:
+    """The exit code of a small training run in a folder, with a launcher's variables."""
+    monkeypatch.chdir(folder)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--run", "r", *(f"--set={setting}" for setting in SMALL)])
+    return ended.value.code
+
+
 @pytest.mark.parametrize(
     "environment",
     [
@@ -107,13 +118,9 @@ def test_what_is_incomplete_or_malformed_is_one_line(environment: dict[str, str]
 def test_a_single_process_trains_whatever_is_left_of_a_launcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit) as ended:
-        main(["train", "--run", "r", *(f"--set={setting}" for setting in SMALL)])
+    code = train_in(tmp_path, monkeypatch, environment)
     captured = capsys.readouterr()
-    assert ended.value.code == 0, captured.err
+    assert code == 0, captured.err
     assert "checkpoint: checkpoints/r/adapter_1" in captured.out
     assert {name: os.environ[name] for name in environment} == environment
 
@@ -122,13 +129,9 @@ def test_a_single_process_trains_whatever_is_left_of_a_launcher(
 def test_a_broken_launch_is_one_line_on_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit) as ended:
-        main(["train", "--run", "r", *(f"--set={setting}" for setting in SMALL)])
+    code = train_in(tmp_path, monkeypatch, environment)
     lines = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2 and len(lines) == 1 and lines[0].startswith("markov-cot: train: "), lines
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("markov-cot: train: "), lines
     assert not (tmp_path / "runs").exists()
 
 

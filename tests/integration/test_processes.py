@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from markov_cot.distributed.process_group import ALONE, Processes, join
 from markov_cot.utils.errors import UserError
 from tests import small_runs
-from tests.launching import ROOT, environment, free_port, process_of, wait_until
+from tests.launching import ROOT, environment, free_port, process_of, run_two, wait_until
 from tests.process_cases import CASES, config_of, in_float64
 
 SAME_AS_ONE = [
@@ -48,27 +48,8 @@ def _warm() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """All cases, run by two processes, and what each of these says."""
-    folder, port = tmp_path_factory.mktemp("two"), free_port()
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.process_cases", str(folder), *CASES],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-                MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            ),
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        errors = [child.communicate(timeout=120)[1] for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    assert [child.returncode for child in children] == [0, 0], "\n".join(errors)
-    return folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    folder = tmp_path_factory.mktemp("two")
+    return folder, run_two("tests.process_cases", folder, CASES, timeout=120)
 
 
 def adapter(folder: Path, case: str) -> dict[str, torch.Tensor]:

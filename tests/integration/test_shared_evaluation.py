@@ -16,7 +16,7 @@ import pytest
 
 from tests.command_fixtures import write_choices
 from tests.evaluation_cases import CASES, COMPARED, run_case
-from tests.launching import ROOT, environment, free_port, process_of, wait_until
+from tests.launching import environment, free_port, process_of, run_two, wait_until
 from tests.process_cases import in_float64
 
 WITHIN = 2e-6
@@ -42,27 +42,7 @@ def two(place: Path) -> list[dict[str, Any]]:
     for cache in Path("two/resumed/cache").iterdir():
         lines = cache.read_bytes().splitlines(keepends=True)
         cache.write_bytes(b"".join(lines[:6]) + lines[6][:10])  # of twelve items: five, and a torn one
-    port = free_port()
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.evaluation_cases", str(place), *CASES],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-                MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            ),
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        errors = [child.communicate(timeout=200)[1] for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    assert [child.returncode for child in children] == [0, 0], "\n".join(errors)
-    return [json.loads(Path(f"rank{rank}.json").read_text()) for rank in range(2)]
+    return run_two("tests.evaluation_cases", place, CASES, timeout=200)
 
 
 def records(folder: str, case: str) -> dict[str, list[dict[str, Any]]]:

@@ -3,6 +3,8 @@
     python benchmarks/compare_trl.py --work FOLDER --samples 12 --length 100 --dtype float32 \\
         --trl newest=/path/to/environment --trl older=/path/to/environment
 
+With `--model FOLDER`, a real model's, FOLDER and problems for it are first put into the work folder.
+
 One process after another, each in its own environment, in turn and `--rounds` times, so that a machine that slows down
 slows all of them down. Seconds are medians over the timed steps of all rounds, memory the highest of any round, above
 the loaded weights. Give the newest release first: the memory of the others is compared with its. The last line is the
@@ -20,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import roofline
+import workload
 from measure import fail, positive, work_arguments, work_of
 from runner import OURS, TRL, interpreter, run, warn_if_busy, work_options
 
 GIB = 2**30
+COUNT = 400
+"""Problems that are written with `--model`."""
 SAME = ("work", "prompt_tokens", "threads")
 """Of two reports; what differs in one of these is not the same measurement."""
 
@@ -43,6 +48,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--ours", default=sys.executable, help="Python of this trainer's environment; this one's without it"
     )
     parser.add_argument("--trl", type=named_environment, action="append", required=True, metavar="NAME=PATH")
+    parser.add_argument("--model", type=workload.known_model, help=f"write --work first, for {workload.MODELS}")
+    parser.add_argument("--prompt", type=positive, help="with --model: tokens of every question context")
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--baseline", action="store_true", help="ours scores the baseline CoT in every step")
     parser.add_argument("--kl", choices=["k3", "full"], default="k3", help="ours; TRL always computes k3")
@@ -122,6 +129,8 @@ def describe(reports: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     args = arguments()
+    if args.model:
+        workload.write(args.model, args.work, args.prompt, COUNT, args.dtype)
     work = work_of(args)
     warn_if_busy()
     reports = measure(args)

@@ -2,8 +2,8 @@
 
     python benchmarks/random_llama.py --size 56m --out FOLDER
 
-All sizes have untied embeddings. The tokenizer is byte-level BPE whose merges are made up: pairs of letters, then
-pairs of pairs. It loads as a `PreTrainedTokenizerFast` in transformers 4 and 5 alike and writes no BOS.
+The embeddings are untied, but for SmolLM2's. The tokenizer is byte-level BPE whose merges are made up: pairs of
+letters, then pairs of pairs. It loads as a `PreTrainedTokenizerFast` in transformers 4 and 5 alike and writes no BOS.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ SIZES = {
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
     },
+    "smollm2": {  # SmolLM2-135M's: deep and narrow
+        "vocab_size": 49_152,
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    },
     "8b": {  # Llama 3.1's
         "vocab_size": 128_256,
         "hidden_size": 4096,
@@ -55,9 +64,8 @@ def config(size: str) -> LlamaConfig:
     """The configuration of one of `SIZES`."""
     shape = SIZES[size]
     return LlamaConfig(
-        **shape,
+        **({"tie_word_embeddings": False} | shape),
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=False,
         initializer_range=SPREAD / shape["hidden_size"] ** 0.5,
         pad_token_id=0,
         bos_token_id=1,

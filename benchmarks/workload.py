@@ -2,10 +2,10 @@
 
     python benchmarks/workload.py --model 56m --prompt 150 --out FOLDER
 
-`--model` is `nano` (the bundled model) or a size of `random_llama.py`. The problems are sums. With `--prompt N`
-words are added to each question until the question context has exactly N tokens. Besides question and answer, a
-row has what other trainers need to do the same work without this project's code: the prompt as text, and the token
-ids around a CoT from which the critic reads the answer.
+`--model` is `nano` (the bundled model), a size of `random_llama.py`, or the folder of a real model. The problems are
+sums. With `--prompt N` words are added to each question until the question context has exactly N tokens. Besides
+question and answer, a row has what other trainers need to do the same work without this project's code: the prompt as
+text, and the token ids around a CoT from which the critic reads the answer.
 """
 
 from __future__ import annotations
@@ -30,21 +30,23 @@ from markov_cot.models.loading import load_tokenizer
 from markov_cot.models.source import resolve_source
 
 NANO = "nano"
+COPIED = (".json", ".safetensors", ".jinja", ".txt", ".model")
 MARKER = -1
 """Stands for the CoT where a context is taken apart; no token has this id."""
+MODELS = f"{NANO}, {', '.join(random_llama.SIZES)}, or the folder of a real model"
 TERMS = (4, 4)
 ATTEMPTS = 200
 WORDS = ("and", "then", "also", "with", "all", "of", "them", "on", "a", "b", "x", "it", "is", "so", ".", "?")
 
 
 def write_model(model: str, folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
-    """Copies nano, or makes a random Llama."""
-    if model != NANO:
+    """Makes a random Llama, or copies nano or a real model's folder."""
+    if model in random_llama.SIZES:
         random_llama.write(model, folder, dtype, device)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for path in Path(resolve_source(NANO)).iterdir():
-        if path.suffix in (".json", ".safetensors"):
+    for path in Path(resolve_source(model)).iterdir():
+        if path.suffix in COPIED:
             shutil.copyfile(path, folder / path.name)
     random_llama.make_portable(folder)
 
@@ -98,9 +100,18 @@ def write(model: str, folder: Path, prompt_tokens: int | None, count: int, dtype
     write_problems(folder / "model", folder / "problems.jsonl", prompt_tokens, count)
 
 
+def known_model(text: str) -> str:
+    """An option's model."""
+    if text in (NANO, *random_llama.SIZES) or Path(text, "config.json").is_file():
+        return text
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is none of {', '.join((NANO, *random_llama.SIZES))} and no model's folder"
+    )
+
+
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=[NANO, *random_llama.SIZES], default="56m")
+    parser.add_argument("--model", type=known_model, default="56m", help=MODELS)
     parser.add_argument("--prompt", type=positive, help="tokens of every question context; as they come without it")
     parser.add_argument("--count", type=positive, default=400, help="problems; some go to validation and test")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="random weights are stored in it")

@@ -59,7 +59,7 @@ def wide_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if weight.requires_grad:
         return F.linear(x.float(), weight.float(), None if bias is None else bias.float())
     if weight.is_mkldnn:
-        with _exact_products(x.dtype):
+        with exact_products(x.dtype):
             out = _onednn(x.float(), weight, None)
     else:
         flat: Tensor = _WideProduct.apply(x.reshape(-1, x.shape[-1]), weight)  # type: ignore[no-untyped-call]
@@ -112,7 +112,7 @@ class _WideProduct(torch.autograd.Function):
         out = wide.new_empty(len(x), len(weight))
         rows = max(1, BLOCK_NUMBERS // weight.shape[1])
         buffer = wide.new_empty(min(rows, len(weight)), weight.shape[1])
-        with _exact_products(x.dtype):
+        with exact_products(x.dtype):
             for start in range(0, len(weight), rows):
                 narrow = weight[start : start + rows]
                 block = buffer[: len(narrow)].copy_(narrow)
@@ -126,7 +126,7 @@ class _WideProduct(torch.autograd.Function):
 
 
 @contextlib.contextmanager
-def _exact_products(dtype: torch.dtype) -> Iterator[None]:
+def exact_products(dtype: torch.dtype) -> Iterator[None]:
     """Within it, oneDNN multiplies float32 numbers that hold bfloat16 ones as what they are; others as ever."""
     if dtype != torch.bfloat16 or not HAS_ONEDNN:
         yield

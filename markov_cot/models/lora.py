@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from markov_cot.models.linear import pack, product
+from markov_cot.models.linear import product
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,11 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
         """Back to base and adapter apart."""
         self.folded = None
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Itself, as a `Foldable`."""
+        return (self,)
+
     def adapter(self) -> tuple[Tensor, Tensor, float]:
         """A [rank, in], B [out, rank] and s."""
         name = self.active_adapter[0]
@@ -107,38 +112,6 @@ def affords_copy(weights: Iterable[Tensor]) -> bool:
     return sum(w.numel() * w.element_size() for w in weights) <= COPY_LIMIT_BYTES
 
 
-class FusedLinear:
-    """Products of several layers with one input as one, outputs side by side, for many calls with few rows.
-
-    Without gradient, and of the weights and adapters in use when it is made.
-    """
-
-    def __init__(self, layers: Sequence[nn.Linear | AdaptedLinear]) -> None:
-        weights, biases, lows, highs = zip(*map(_in_use, layers), strict=True)
-        self._weight = pack(torch.cat(weights))
-        self._bias = None if biases[0] is None else torch.cat(biases)
-        self._low, self._high = torch.cat(lows).T, torch.block_diag(*highs).T  # type: ignore[no-untyped-call]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., sum of the layers' out] in the weights' dtype."""
-        out = product(x, self._weight, self._bias)
-        if self._low.shape[1]:
-            out = out + (x.to(self._low.dtype) @ self._low @ self._high).to(out.dtype)
-        return out
-
-
-def _in_use(layer: nn.Linear | AdaptedLinear) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """Weight, bias, A and s B of a layer; A and B of rank 0 where there is no adapter beside the weight."""
-    if not isinstance(layer, AdaptedLinear):
-        return layer.weight, layer.bias, layer.weight.new_empty(0, layer.in_features), layer.weight[:, :0]
-    base, (a, b, scaling) = layer.base_layer, layer.adapter()
-    if layer.disable_adapters:
-        return base.weight, base.bias, a[:0], b[:, :0]
-    if layer.folded is not None:
-        return layer.folded, base.bias, a[:0], b[:, :0]
-    return base.weight, base.bias, a, scaling * b
-
-
 class _Plain(type):
     """Counts as its instances the layers that compute what `nn.Linear` computes: x W^T + bias and nothing else.
 
@@ -151,6 +124,11 @@ class _Plain(type):
 
 class _PlainLinear(metaclass=_Plain):
     """Stands for such layers where PEFT asks for a class."""
+
+
+def is_plain_linear(layer: Any) -> bool:
+    """Whether a layer computes what `nn.Linear` computes, and nothing else."""
+    return isinstance(layer, _PlainLinear)
 
 
 def use_adapted_linear(config: LoraConfig) -> None:
@@ -186,22 +164,45 @@ def _maps_otherwise(layer: nn.Module) -> bool:
     return not isinstance(out, Tensor) or out.shape != (1, layer.out_features)
 
 
+class Foldable(Protocol):
+    """One adapted layer, or several whose weights are one."""
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The layers."""
+
+    def fold(self) -> None:
+        """Computes W + s B A and uses it until `unfold`."""
+
+    def unfold(self) -> None:
+        """Back to base and adapter apart."""
+
+
 class MergedAdapter:
     """Switches all adapted layers of a model to folded weights and back, or to PEFT's own arithmetic."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, joined: Sequence[Foldable] = ()) -> None:
+        """Layers that are part of a `joined` one are folded with it."""
         layers = [m for m in model.modules() if isinstance(m, AdaptedLinear)]
         self._adapted = layers
         weights = [layer.base_layer.weight for layer in layers]
         in_parts = any(isinstance(w, DTensor) for w in weights)  # sharded: whole only within a layer's forward
         foldable = not in_parts and affords_copy(weights) and all(w.dtype in FOLDED_DTYPES for w in weights)
-        self._layers = layers if foldable else []
+        within = {id(layer) for each in joined for layer in each.layers}
+        self._units: list[Foldable] = []
+        if foldable and layers:
+            self._units = [*joined, *(layer for layer in layers if id(layer) not in within)]
         self._depth = 0
 
     @property
     def folds(self) -> bool:
         """Whether there is anything to fold."""
-        return bool(self._layers)
+        return bool(self._units)
+
+    @property
+    def is_left_to_peft(self) -> bool:
+        """Whether layers compute what PEFT's own do."""
+        return any(layer.plain for layer in self._adapted)
 
     @contextlib.contextmanager
     def folded(self) -> Iterator[None]:
@@ -209,14 +210,14 @@ class MergedAdapter:
         self._depth += 1
         try:
             if self._depth == 1:
-                for layer in self._layers:
-                    layer.fold()
+                for unit in self._units:
+                    unit.fold()
             yield
         finally:
             self._depth -= 1
             if not self._depth:
-                for layer in self._layers:
-                    layer.unfold()
+                for unit in self._units:
+                    unit.unfold()
 
     @contextlib.contextmanager
     def by_peft(self) -> Iterator[None]:

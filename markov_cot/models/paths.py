@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-ADAPTED, FOLDED, PADDED, SHARED, CHECKPOINTED = "adapted", "folded", "padded", "shared", "checkpointed"
-WAYS = (ADAPTED, FOLDED, PADDED, SHARED, CHECKPOINTED)
+ADAPTED, FOLDED, PADDED, SHARED, BY_HAND = "adapted", "folded", "padded", "shared", "by hand"
+CHECKPOINTED = "checkpointed"
+WAYS = (ADAPTED, FOLDED, PADDED, SHARED, BY_HAND, CHECKPOINTED)
 """Of reading sequences, the ones that others build on first."""
 FUSED, STATIC, SHARED_CACHE, OWN_CACHE, EVEN_CACHE, WHOLE = "fused", "static", "shared cache", "cache", "even", "whole"
 DECODERS = (FUSED, STATIC, SHARED_CACHE, OWN_CACHE, EVEN_CACHE, WHOLE)
@@ -20,6 +21,7 @@ SLOWER = {
     FOLDED: "adapters are not folded into the weights",
     PADDED: "sequences of different lengths are read apart",
     SHARED: "prompts are read again for each sample",
+    BY_HAND: "layers are computed by transformers' modules",
     CHECKPOINTED: "updates keep all activations",
     FUSED: "tokens are decoded through transformers' modules",
     STATIC: "tokens are decoded without CUDA graphs",

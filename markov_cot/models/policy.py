@@ -10,20 +10,22 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from markov_cot.models.forwards import Forwards, Prefix, close
+from markov_cot.models.forwards import Forwards, Prefix
 from markov_cot.models.linear import NARROW_DTYPES, pack_wide, wide_product
 from markov_cot.models.lora import AdaptedLinear
 from markov_cot.models.roles import ACTOR, CRITIC
+from markov_cot.models.rounding import Expected
 from markov_cot.utils.errors import UserError
 
-__all__ = ["Policy", "Prefix", "close"]
+__all__ = ["Policy", "Prefix"]
 
 
 class Policy(Forwards):
@@ -150,17 +152,21 @@ class Policy(Forwards):
     @torch.no_grad()
     def _check_head(self) -> None:
         """Compares with the base's own logits, of its own modules."""
+        probe = self._row(self._probe(), 0)
         for role in (CRITIC, ACTOR):
-            probe = self._row(self._probe(), 0)
             with self.by_plain_modules(role) as base:
-                expected: Tensor = base(input_ids=probe.ids_BT).logits
+                right = Expected.of(self.embeddings, partial(_logits, base, probe.ids_BT))
             with self.acting_as(role):
                 found = self.logits(self.hidden(probe))
-            if not close(found.to(expected.dtype), expected):
+            if not right.agrees([found.to(right.values[0].dtype)]):
                 raise UserError(
                     f"model {self.model_name}: makes its logits in a way that is not known here "
                     f"({self.name}); use a model of another family"
                 )
+
+
+def _logits(base: Any, ids_BT: Tensor) -> list[Tensor]:
+    return [base(input_ids=ids_BT).logits]
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

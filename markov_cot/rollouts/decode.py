@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from markov_cot.models.batching import Batch, pad_left
-from markov_cot.models.forwards import close, fault_of
+from markov_cot.models.forwards import fault_of
 from markov_cot.models.kv_cache import growing_cache
 from markov_cot.models.paths import DECODERS, EVEN_CACHE, FUSED, OWN_CACHE, SHARED_CACHE, STATIC, WHOLE
 from markov_cot.models.policy import Policy
+from markov_cot.models.rounding import Expected
 from markov_cot.rollouts.cuda_graphs import BUCKET, StaticDecoder
 from markov_cot.rollouts.fused_cpu import FusedSequences, decodes_fused
 from markov_cot.rollouts.plain import CachedSequences, EvenSequences, WholeSequences
@@ -124,13 +125,15 @@ def _candidates(policy: Policy) -> tuple[str, ...]:
 
 
 def _is_right(policy: Policy, decoder: str) -> bool:
-    contexts = [[token % policy.vocabulary for token in context] for context in TRIED_CONTEXTS]
-    forced_BL = torch.arange(2 * TRIED_TOKENS, device=policy.device).view(2, TRIED_TOKENS) % policy.vocabulary
+    contexts = [policy.usual_ids(context) for context in TRIED_CONTEXTS]
+    forced = policy.usual_ids(range(2 * TRIED_TOKENS))
+    forced_BL = torch.tensor(forced, device=policy.device).view(2, TRIED_TOKENS)
     rows = [[*context, *forced] for context, forced in zip(contexts, forced_BL.tolist(), strict=True)]
-    expected = policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -TRIED_TOKENS - 1 : -1]
-    if not expected.isfinite().all():
+    batch = pad_left(rows, policy.pad_id, policy.device)
+    right = Expected.of(policy.embeddings, lambda: [policy.hidden(batch)[:, -TRIED_TOKENS - 1 : -1]])
+    if not right.values[0].isfinite().all():
         return True  # what is not a number says nothing of the decoder, and is noticed in the loss
-    return close(hidden_of(decoder, policy, contexts, forced_BL), expected)
+    return right.agrees([hidden_of(decoder, policy, contexts, forced_BL)])
 
 
 def hidden_of(decoder: str, policy: Policy, contexts: Sequence[Sequence[int]], forced_BL: Tensor) -> Tensor:
@@ -154,6 +157,8 @@ def static_decoder(policy: Policy) -> StaticDecoder:
 def release(policy: Policy) -> None:
     """Frees what is kept from one call to the next."""
     static_decoder(policy).clear()
+    for joined in policy.plain_layers.joined if policy.plain_layers else ():
+        joined.release()
 
 
 # --- the decoders, fastest first
@@ -163,10 +168,11 @@ class _Fused:
     """In few operations, for families whose layers are of one plain form."""
 
     def fits(self, policy: Policy, places: int) -> bool:
-        return decodes_fused(policy) and policy.shares_prompts and policy.may_join_layers
+        return decodes_fused(policy) and policy.shares_prompts
 
     def start(self, policy: Policy, contexts: Batch, samples: int, room: int) -> FusedSequences:
-        return FusedSequences(policy, policy.read(contexts), samples, room)
+        assert policy.plain_layers
+        return FusedSequences(policy, policy.plain_layers, policy.read(contexts), samples, room)
 
 
 class _Static:

@@ -12,122 +12,96 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from markov_cot.models.attention import Masks
 from markov_cot.models.batching import Batch
-from markov_cot.models.forwards import close, fault_of
-from markov_cot.models.lora import FusedLinear
+from markov_cot.models.forwards import fault_of
+from markov_cot.models.joined_linear import JoinedLinear
+from markov_cot.models.linear import product
+from markov_cot.models.plain_layers import PlainLayer, PlainLayers, RmsNorm, Rotation
 from markov_cot.models.policy import Policy, Prefix
-from markov_cot.rollouts.attention import CopiedPrompts, SharedPrompts
+from markov_cot.models.rounding import Expected
+from markov_cot.rollouts.attention import SharedPrompts
 
-FAMILIES = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
-"""RMS norm, rotary attention, RMS norm, gated MLP; a Qwen 3 has norms of queries and keys besides."""
-ROTATIONS = ("default", "linear", "llama3", "yarn")
-"""Those that depend on a token's position alone, not on how many there are."""
-Attention = CopiedPrompts | SharedPrompts
 PROBE = (3, 5, 7, 11)
-LONG_PROMPT = 128
-"""Tokens from which one copy of a prompt makes up for attention in two parts; in bfloat16 it always does."""
 
 
 class FusedSequences:
     """B sequences that grow by a token at a time."""
 
-    def __init__(self, policy: Policy, prefix: Prefix, samples: int, room: int) -> None:
+    def __init__(self, policy: Policy, plain: PlainLayers, prefix: Prefix, samples: int, room: int) -> None:
         prompts, length = prefix.mask_PT.shape
         index_B = torch.arange(prompts).repeat_interleave(samples)
         self.hidden_Bd = prefix.hidden_Pd[index_B]
         """Of the last token of each, from which the next is predicted."""
-        self._policy, self._end = policy, length
+        self._policy, self._plain = policy, plain
         self._position_B = prefix.length_P1[index_B, 0]
-        self._cos, self._sin = _rotations(policy.decoder, self.hidden_Bd, length + room)
-        dtype = self.hidden_Bd.dtype
-        kind = SharedPrompts if dtype == torch.bfloat16 or length >= LONG_PROMPT else CopiedPrompts
-        self._attentions = [kind(keys, values, samples, room) for keys, values in prefix.keys_values]
-        self._mask_B11T: Tensor | None = None
-        if not prefix.mask_PT.all():
-            masked_BT = F.pad(prefix.mask_PT[index_B] == 0, (0, room))
-            zeros_BT = torch.zeros(masked_BT.shape, dtype=torch.promote_types(dtype, torch.float32))
-            self._mask_B11T = zeros_BT.masked_fill_(masked_BT, -torch.inf)[:, None, None]
+        positions_1L = torch.arange(length + room)[None]
+        self._rotation = Rotation.at(policy.decoder.rotary_emb, self.hidden_Bd, positions_1L)
+        self._attentions = [SharedPrompts(keys, values, samples, room) for keys, values in prefix.keys_values]
+        self._mask_PT = Masks.of(prefix.mask_PT, 1, torch.promote_types(self.hidden_Bd.dtype, torch.float32)).padding_BS
         self._layers: list[_Layer] = []
-        self._last_norm = _norm(policy.decoder.norm)
+        self._last_norm = RmsNorm.of(policy.decoder.norm)
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
         """Within it, `append` may be called; entered once it is settled who is acting."""
         with self._policy.decoding():
-            self._layers = [_Layer(layer) for layer in self._policy.decoder.layers]
+            self._layers = [_Layer(layer) for layer in self._plain.layers]
             yield
             self._layers = []
 
     def append(self, token_B: Tensor) -> None:
         """Reads one more token of each."""
-        self._end += 1
-        mask = None if self._mask_B11T is None else self._mask_B11T[..., : self._end]
-        cos_B1D, sin_B1D = (table[self._position_B, None] for table in (self._cos, self._sin))
+        rotation = self._rotation.take(self._position_B)
         x_Bd = self._policy.decoder.embed_tokens(token_B)
         for layer, attention in zip(self._layers, self._attentions, strict=True):
-            x_Bd = layer(x_Bd, cos_B1D, sin_B1D, mask, attention)
+            x_Bd = layer(x_Bd, rotation, self._mask_PT, attention)
         self.hidden_Bd = self._last_norm(x_Bd)
         self._position_B = self._position_B + 1
+
+
+class _PackedLinear:
+    """The map of layers with one input, laid out for many calls with few rows."""
+
+    def __init__(self, joined: JoinedLinear) -> None:
+        in_use = joined.in_use()
+        self._weight, self._bias = joined.packed(), in_use.bias
+        self._adapters: tuple[Tensor, Tensor] | None = None
+        if in_use.adapters and not in_use.is_folded:
+            self._adapters = in_use.adapters.low.T.contiguous(), in_use.adapters.high.T.contiguous()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out] in the weights' dtype."""
+        out = product(x, self._weight, self._bias)
+        if self._adapters:
+            low, high = self._adapters
+            out.add_(x.to(low.dtype) @ low @ high)
+        return out
 
 
 class _Layer:
     """One layer's forward of one token, with the weights in use when it was made."""
 
-    def __init__(self, layer: Any) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
-        self._norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
-        self._queries_keys_values = FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
-        self._out = FusedLinear([attention.o_proj])
-        self._gate_up, self._down = FusedLinear([mlp.gate_proj, mlp.up_proj]), FusedLinear([mlp.down_proj])
-        self._activation = mlp.act_fn
-        self._size, self._scaling = attention.head_dim, attention.scaling
-        self._heads = attention.config.num_attention_heads
-        self._key_heads = attention.config.num_key_value_heads
-        self._head_norms = None
-        if hasattr(attention, "q_norm"):
-            self._head_norms = _norm(attention.q_norm), _norm(attention.k_norm)
+    def __init__(self, layer: PlainLayer) -> None:
+        self._layer = layer
+        self._queries_keys_values, self._out, self._gate_up, self._down = map(_PackedLinear, layer.maps)
 
-    def __call__(
-        self, x_Bd: Tensor, cos_B1D: Tensor, sin_B1D: Tensor, mask_B11T: Tensor | None, attention: Attention
-    ) -> Tensor:
-        before_attention, before_mlp = self._norms
-        heads = self._queries_keys_values(before_attention(x_Bd)).view(len(x_Bd), -1, self._size)
-        queries_keys, values = heads.tensor_split([self._heads + self._key_heads], 1)
-        if self._head_norms:
-            of_queries, of_keys = self._head_norms
-            queries, keys = queries_keys.tensor_split([self._heads], 1)
-            queries_keys = torch.cat([of_queries(queries), of_keys(keys)], 1)
-        queries_keys = queries_keys * cos_B1D + queries_keys.roll(self._size // 2, -1) * sin_B1D
-        queries, keys = queries_keys.tensor_split([self._heads], 1)
-        queries = queries.view(len(x_Bd), self._key_heads, -1, self._size)
-        seen = attention.attend(queries, keys, values, mask_B11T, self._scaling)
+    def __call__(self, x_Bd: Tensor, rotation: Rotation, mask_PT: Tensor | None, attention: SharedPrompts) -> Tensor:
+        layer = self._layer
+        before_attention, before_mlp = layer.norms
+        queries_keys, values = layer.heads_of(self._queries_keys_values(before_attention(x_Bd)))
+        queries, keys = rotation(queries_keys).tensor_split([layer.heads], 1)
+        queries = queries.reshape(len(queries), layer.key_heads, -1, layer.size)
+        seen = attention.attend(queries, keys, values, mask_PT, layer.scaling)
         x_Bd = x_Bd + self._out(seen.flatten(1))
         gate, up = self._gate_up(before_mlp(x_Bd)).chunk(2, -1)
-        return x_Bd + self._down(self._activation(gate) * up)
-
-
-def _rotations(decoder: Any, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [length, D] of all positions; a sine has the sign of what it brings in from the other half."""
-    cos_1LD, sin_1LD = decoder.rotary_emb(like, torch.arange(length)[None])
-    sin_LD = sin_1LD[0].clone()
-    sin_LD[:, : sin_LD.shape[1] // 2].neg_()
-    return cos_1LD[0], sin_LD
-
-
-def _norm(module: Any) -> Callable[[Tensor], Tensor]:
-    """An RMS norm; in float32 by torch's own function, one call instead of six."""
-    weight: Tensor = module.weight
-    if weight.dtype != torch.float32:  # the module rounds in between, and scoring goes through the module
-        norm: Callable[[Tensor], Tensor] = module
-        return norm
-    return lambda x: F.rms_norm(x, weight.shape, weight, module.variance_epsilon)
+        return x_Bd + self._down(F.silu(gate).mul_(up))
 
 
 @functools.lru_cache(maxsize=1)
@@ -136,19 +110,17 @@ def decodes_fused(policy: Policy) -> bool:
 
     Without gradient, for whoever is acting.
     """
-    decoder, config = policy.decoder, policy.decoder.config
-    kinds = getattr(config, "layer_types", None) or ()
-    has_window = set(kinds) - {"full_attention"} if kinds else getattr(config, "sliding_window", None)
-    is_plain = type(decoder).__name__ in FAMILIES and not has_window and decoder.rotary_emb.rope_type in ROTATIONS
-    if not (is_plain and policy.device.type == "cpu" and policy.shares_prompts and policy.may_join_layers):
+    if policy.plain_layers is None or not policy.shares_prompts or not policy.may_copy_layers:
         return False
     return not fault_of(functools.partial(_is_right, policy))
 
 
 def _is_right(policy: Policy) -> bool:
-    ids_1T = torch.tensor([PROBE]) % policy.vocabulary
+    ids_1T = torch.tensor([policy.usual_ids(PROBE)])
     ones_1T = torch.ones_like(ids_1T)
-    sequences = FusedSequences(policy, policy.read(Batch(ids_1T[:, :-1], ones_1T[:, :-1])), 1, 1)
+    assert policy.plain_layers
+    sequences = FusedSequences(policy, policy.plain_layers, policy.read(Batch(ids_1T[:, :-1], ones_1T[:, :-1])), 1, 1)
     with sequences.ready():
         sequences.append(ids_1T[:, -1])
-    return close(sequences.hidden_Bd, policy.hidden(Batch(ids_1T, ones_1T))[:, -1])
+    right = Expected.of(policy.embeddings, lambda: [policy.hidden(Batch(ids_1T, ones_1T))[:, -1]])
+    return right.agrees([sequences.hidden_Bd])

@@ -89,7 +89,9 @@ class Forwards:
         self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
         self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
         whole = self.device.type == "cpu" and not self._sharded and not self._has_other_parts
-        self.plain_layers = PlainLayers.of(self.decoder) if whole else None
+        # In float64 the modules are the reference: their norms are in float32, and so are their norms' gradients.
+        fast = whole and self.embeddings.weight.dtype != torch.float64
+        self.plain_layers = PlainLayers.of(self.decoder) if fast else None
         self._folding = MergedAdapter(model, self.plain_layers.joined if self.plain_layers else ())
         model.eval()
         self._try_paths()

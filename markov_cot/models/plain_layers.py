@@ -31,7 +31,7 @@ ROTATIONS = ("default", "linear", "llama3", "yarn")
 
 @dataclass(frozen=True, slots=True)
 class RmsNorm:
-    """x / rms(x) * weight, over the last dimension; the first part in float32, as transformers' modules do it."""
+    """x / rms(x) * weight, over the last dimension."""
 
     weight: Tensor
     epsilon: float
@@ -41,10 +41,7 @@ class RmsNorm:
         return RmsNorm(module.weight.detach(), module.variance_epsilon)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float64:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
-        narrow = x.float()
-        return self.weight * (narrow * (narrow.square().mean(-1, keepdim=True) + self.epsilon).rsqrt()).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
 
     def gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
         """That of x, from the output's.

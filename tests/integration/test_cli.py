@@ -199,7 +199,7 @@ def test_interrupt_saves_and_exits_130() -> None:
 
 def test_a_rollback_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     alarms = "{action: rollback, rollback_limit: 1, kl: {warn: 1.0e-9, critical: 2.0e-9, hard: 3.0e-9}}"
-    assert run("train", "--run", "r", *SMALL, "--steps", "4", "--set", f"alarms={alarms}") == 3
+    assert run("train", "--run", "r", *SMALL, "--steps", "4", "--set", f"alarms={alarms}", "--set", "optim.lr=0.1") == 3
     said = capsys.readouterr().err
     assert "checkpoints are 40 steps apart" in said
     assert "rolled back to step 0, and on with 0.2 times the learning rate" in said

@@ -18,6 +18,7 @@ from markov_cot.data.prompts import Prompts
 from markov_cot.data.synthetic import Generated, arithmetic
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import GenerationConfig, Runner
+from markov_cot.models.joined_linear import JoinedLinear
 from markov_cot.models.lora import AdaptedLinear
 from markov_cot.models.paths import ADAPTED, CHECKPOINTED, FOLDED, FUSED, PADDED, SHARED, SHARED_CACHE, WHOLE
 from markov_cot.models.policy import Policy
@@ -70,14 +71,15 @@ def test_a_llama_keeps_all_its_paths(make_policy: Callable[..., Policy], caplog:
 
 
 def folded_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
-    fold = AdaptedLinear.fold
+    fold = JoinedLinear.fold
 
-    def wrong(self: AdaptedLinear) -> None:
+    def wrong(self: JoinedLinear) -> None:
         fold(self)
-        assert self.folded is not None
-        self.folded = self.folded * 1.01
+        for layer in self.layers:
+            assert isinstance(layer, AdaptedLinear) and layer.folded is not None
+            layer.folded.mul_(1.01)
 
-    monkeypatch.setattr(AdaptedLinear, "fold", wrong)
+    monkeypatch.setattr(JoinedLinear, "fold", wrong)
 
 
 def added_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +105,12 @@ def shared_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fused_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     # Right for a few tokens, as where a window or a bound is longer than those.
-    attend = fused_decoding.CopiedPrompts.attend
+    attend = fused_decoding.SharedPrompts.attend
 
     def wrong(self: Any, *args: Any) -> Tensor:
-        return attend(self, *args) * (1.01 if self._length > 20 else 1)
+        return attend(self, *args) * (1.01 if self._length > 5 else 1)
 
-    monkeypatch.setattr(fused_decoding.CopiedPrompts, "attend", wrong)
+    monkeypatch.setattr(fused_decoding.SharedPrompts, "attend", wrong)
 
 
 @pytest.mark.parametrize(

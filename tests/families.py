@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import transformers
+from torch import Tensor
 
 CONTEXTS = [[1, 40, 41, 42], [1, *range(50, 70)], [1, *range(100, 111)]]
 LENGTH = 12
@@ -31,3 +32,9 @@ FAMILIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "phi3": lambda s: transformers.Phi3Config(**s),
     "gpt2": gpt2,
 }
+
+
+def norm_in_float64(self: Any, hidden: Tensor) -> Tensor:
+    """For `LlamaRMSNorm.forward`, which computes in float32 whatever its dtype."""
+    wide = hidden.double()
+    return self.weight * wide * (wide.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()

@@ -1,7 +1,6 @@
 """Attention of many tokens of each sequence to a prompt that sequences share and to those before them, by hand.
 
-torch's own on a CPU takes several times as long in the backward, copies keys and values for each of the query heads
-that share them, and keeps what is computed again here.
+Query heads that share keys are in one product, and what is cheap is computed again in the backward instead of kept.
 
 Shapes: B sequences, T tokens of each that look, S that are looked at, of which the last T are the same; H query heads,
 K key-value heads, R = H / K, D head size.
@@ -42,10 +41,14 @@ class Masks:
     @staticmethod
     def of(padding_BS: Tensor, length: int, dtype: torch.dtype) -> Masks:
         """For T = `length` tokens; `padding_BS` is 1 for those that may be looked at and 0 for padding."""
-        later_TT = torch.full((length, length), MASKED, dtype=dtype, device=padding_BS.device).triu(1)
-        if padding_BS.all():
-            return Masks(later_TT, None)
-        return Masks(later_TT, torch.zeros(padding_BS.shape, dtype=dtype).masked_fill_(padding_BS == 0, MASKED))
+        return Masks(torch.full((length, length), MASKED, dtype=dtype).triu(1), mask_of(padding_BS, dtype))
+
+
+def mask_of(padding_BS: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """What is added to scores, where `padding_BS` is 0 for padding; None where there is none."""
+    if padding_BS.all():
+        return None
+    return torch.zeros(padding_BS.shape, dtype=dtype).masked_fill_(padding_BS == 0, MASKED)
 
 
 def attend(query_BTHD: Tensor, keys_BKSD: Tensor, values_BKSD: Tensor, masks: Masks, scaling: float) -> Tensor:
@@ -108,7 +111,7 @@ def _by_head(x_BTHD: Tensor, key_heads: int, dtype: torch.dtype) -> Tensor:
     """[B*K, R*T, D] in `dtype`: what looks at the same keys is in one product."""
     batch, length, heads, size = x_BTHD.shape
     grouped = x_BTHD.reshape(batch, length, key_heads, heads // key_heads, size).permute(0, 2, 3, 1, 4)
-    by_head = torch.empty(grouped.shape, dtype=dtype, device=x_BTHD.device)
+    by_head = torch.empty(grouped.shape, dtype=dtype)
     return by_head.copy_(grouped).view(batch * key_heads, -1, size)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,11 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache
 
-from markov_cot.models.batching import Batch, pad_left
+from markov_cot.models.batching import Batch
 from markov_cot.models.checkpointing import Checkpointing
 from markov_cot.models.compat import accepted_arguments, cache_argument, context_length, decoder_of
 from markov_cot.models.kv_cache import KeysValues, shared_cache
 from markov_cot.models.lora import MergedAdapter, affords_copy
-from markov_cot.models.memory import ran_out_of_memory
 from markov_cot.models.paths import (
     ADAPTED,
     BY_HAND,
@@ -42,14 +41,12 @@ from markov_cot.models.paths import (
 )
 from markov_cot.models.plain_layers import PlainLayers
 from markov_cot.models.roles import ACTOR, ROLES, Role
-from markov_cot.models.rounding import Expected
 from markov_cot.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 ATTENTION = {"full_attention", "sliding_attention"}
 """Kinds of layers whose whole state is their keys and values."""
-PROBE_LENGTHS = (7, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Prefix:
 class Forwards:
     """Actor and critic over one set of base weights. No second copy of weights.
 
-    What `paths` allows is tried on a few tokens when it is made; `path_check` tries it on a run's own contexts.
+    What `paths` allows is tried on a few tokens by `trials`, and on a run's own contexts by `path_check`.
     """
 
     def __init__(self, model: PeftModel) -> None:
@@ -89,12 +86,10 @@ class Forwards:
         self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
         self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
         whole = self.device.type == "cpu" and not self._sharded and not self._has_other_parts
-        # In float64 the modules are the reference: their norms are in float32, and so are their norms' gradients.
-        fast = whole and self.embeddings.weight.dtype != torch.float64
-        self.plain_layers = PlainLayers.of(self.decoder) if fast else None
+        self.plain_layers = PlainLayers.of(self.decoder) if whole else None
+        """What can compute the layers, and decode, in the place of transformers' modules."""
         self._folding = MergedAdapter(model, self.plain_layers.joined if self.plain_layers else ())
         model.eval()
-        self._try_paths()
 
     # --- who is acting
 
@@ -187,28 +182,39 @@ class Forwards:
     def _layers_by_hand(self) -> PlainLayers | None:
         """What computes the layers in the place of transformers' modules; None where those are to do it."""
         possible = self.paths.allow(BY_HAND) and not self._folding.is_left_to_peft
-        return self.plain_layers if possible and not (self._checkpoints and torch.is_grad_enabled()) else None
+        return self.plain_layers if possible and not (self.checkpoints and torch.is_grad_enabled()) else None
 
     @property
-    def may_copy_layers(self) -> bool:
-        """Whether the layers' weights are small enough to be copied for decoding."""
+    def may_join_layers(self) -> bool:
+        """Whether the layers' weights are plain, and small enough to be copied for decoding."""
+        if self.plain_layers is None or self._folding.is_left_to_peft:
+            return False
         return affords_copy(self.decoder.layers.parameters())
+
+    @property
+    def unshareable(self) -> str:
+        """Why a prompt's keys and values cannot be kept, by the model's kind; "" if they can."""
+        kinds = set(getattr(self._config, "layer_types", None) or ())
+        if kinds - ATTENTION or getattr(self._causal_lm, "_is_stateful", False):
+            return "has layers that are not plain attention"
+        return "" if self._cache_argument else "takes no keys and values that were kept"
 
     @property
     def shares_prompts(self) -> bool:
         """Whether a prompt is read once for all that continues from it; else every sequence is read whole."""
         possible = self.paths.allow(SHARED) and self.paths.allow(PADDED)
-        return possible and not ((self._checkpoints or self._sharded) and torch.is_grad_enabled())
+        return possible and not ((self.checkpoints or self._sharded) and torch.is_grad_enabled())
 
     @property
-    def _checkpoints(self) -> bool:
+    def checkpoints(self) -> bool:
+        """Whether layers keep their input alone in updates."""
         return self._checkpointing.is_set_up and self.paths.allow(CHECKPOINTED)
 
     # --- forwards
 
     def hidden(self, batch: Batch) -> Tensor:
         """Hidden states [B, T, d] of whole contexts, padded on the left."""
-        needed = self._checkpoints and torch.is_grad_enabled()
+        needed = self.checkpoints and torch.is_grad_enabled()
         with self._checkpointing.on() if needed else contextlib.nullcontext():
             if self.paths.allow(PADDED) or bool(batch.mask_BT.all()):
                 return self._whole(batch)
@@ -276,87 +282,3 @@ class Forwards:
         """Within it, transformers' model is as its authors and PEFT's wrote it: `model(input_ids=...).logits`."""
         with self._folding.by_peft(), contextlib.nullcontext() if role == ACTOR else self.acting_as(role):
             yield self._causal_lm
-
-    # --- checks on a few tokens
-
-    @torch.no_grad()
-    def _try_paths(self) -> None:
-        probe = self._probe()
-        whole = [self._row(probe, i) for i in range(len(PROBE_LENGTHS))]
-        with self.by_plain_modules():
-            right = Expected.of(self.embeddings, lambda: [self.hidden(row) for row in whole])
-            last = Expected.of(self.embeddings, lambda: [self.hidden(row)[:, -1:] for row in whole])
-        self.paths.ruled_out.add(BY_HAND)  # until the ways that it builds on are settled
-        self._try(ADAPTED, lambda: right.agrees([self.hidden(row) for row in whole]))
-        self._try(FOLDED, lambda: right.agrees(self._folded(whole)))
-        self._try(PADDED, lambda: right.agrees(self._padded(probe)))
-        if self._checkpoints:
-            logger.warning(
-                "model.gradient_checkpointing keeps no keys and values: updates read prompts for each sample"
-            )
-        kinds = set(getattr(self._config, "layer_types", None) or ())
-        if kinds - ATTENTION or getattr(self._causal_lm, "_is_stateful", False):
-            self.rule_out(SHARED, reason=f"{self.name} has layers that are not plain attention")
-        elif self._cache_argument is None:
-            self.rule_out(SHARED, reason=f"{self.name} takes no keys and values that were kept")
-        elif self.paths.allow(PADDED):
-            self._try(SHARED, lambda: last.agrees(self._shared(probe)))
-        self.paths.ruled_out.discard(BY_HAND)
-        if self.plain_layers:
-            with self.folded():
-                self._try(BY_HAND, lambda: right.agrees(self._padded(probe)) and last.agrees(self._shared(probe)))
-
-    def _padded(self, probe: Batch) -> list[Tensor]:
-        hidden_BTd = self.hidden(probe)
-        return [hidden_BTd[i, -n:][None] for i, n in enumerate(PROBE_LENGTHS)]
-
-    def _folded(self, rows: list[Batch]) -> list[Tensor]:
-        with self.folded():
-            return [self.hidden(row) for row in rows]
-
-    def _shared(self, probe: Batch) -> list[Tensor]:
-        """Last hidden state of each of the probe's rows, each prompt's last token read after the rest of it."""
-        index_B = torch.arange(len(PROBE_LENGTHS), device=self.device)
-        prefix = self.read(Batch(probe.ids_BT[:, :-1], probe.mask_BT[:, :-1]))
-        last = Batch(probe.ids_BT[:, -1:], probe.mask_BT[:, -1:])
-        return list(self.extend(prefix, index_B, last)[:, None, -1])
-
-    def _try(self, path: str, right: Callable[[], bool]) -> None:
-        """Rules a path out if it computes something else, or cannot compute it."""
-        if fault := fault_of(right):
-            self.rule_out(path, reason=f"{self.name} {fault} {_WITH[path]}")
-
-    def _probe(self) -> Batch:
-        return pad_left([self.usual_ids(range(n)) for n in PROBE_LENGTHS], 0, self.device)
-
-    def usual_ids(self, numbers: Iterable[int]) -> list[int]:
-        """Tokens for a trial, from the middle of the vocabulary.
-
-        The first are special ones, out of whose place a model may be chaotic.
-        """
-        return [(self.vocabulary // 2 + i) % self.vocabulary for i in numbers]
-
-    @staticmethod
-    def _row(batch: Batch, i: int) -> Batch:
-        length = int(batch.mask_BT[i].sum())
-        return Batch(batch.ids_BT[i : i + 1, -length:], batch.mask_BT[i : i + 1, -length:])
-
-
-_WITH = {
-    ADAPTED: "from adapters added in fewer products",
-    FOLDED: "from adapters folded into its weights",
-    PADDED: "with padding",
-    SHARED: "from keys and values kept",
-    BY_HAND: "from layers computed by hand",
-}
-
-
-def fault_of(right: Callable[[], bool]) -> str:
-    """Return what is wrong: "", "computes something else", or "fails (why)". Running out of memory passes through."""
-    try:
-        return "" if right() else "computes something else"
-    except Exception as error:
-        if ran_out_of_memory(error):
-            raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"fails ({lines[0].rstrip('.')})"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from markov_cot.models.linear import NARROW_DTYPES, pack, product
-from markov_cot.models.lora import AdaptedLinear
+from markov_cot.models.lora import AdaptedLinear, adapter_gradients
 
 Layer = nn.Linear | AdaptedLinear
 
@@ -65,13 +65,9 @@ class LinearInUse:
             return gradient_x, []
         low, high = self.adapters.low, self.adapters.high
         wide_N, wide_gradient_N = x_N.to(low.dtype), gradient_N.to(low.dtype)
-        low_N = product(wide_N, low)
-        low_gradient_N = product(wide_gradient_N, high.T.contiguous())
+        low_gradient_N, of_low, of_high = adapter_gradients(wide_N, wide_gradient_N, low, high)
         if gradient_x is not None and not self.is_folded:
             gradient_x = torch.addmm(gradient_x, low_gradient_N.to(gradient_x.dtype), low.to(gradient_x.dtype))
-        # The rank comes first in both, since a product with few rows is much faster than one with few columns.
-        of_low = product(low_gradient_N.T.contiguous(), wide_N.T)
-        of_high = product(low_N.T.contiguous(), wide_gradient_N.T).T
         return gradient_x, self.adapters.split(of_low, of_high)
 
 

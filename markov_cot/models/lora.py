@@ -98,13 +98,19 @@ class _FoldedLinear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_N, a, b, folded = ctx.saved_tensors
         (gradient_N,) = gradients
-        low_N = product(x_N, a.detach()).mul_(ctx.scaling)
-        low_gradient_N = product(gradient_N, b.detach().T.contiguous()).mul_(ctx.scaling)
         gradient_x = product(gradient_N, folded.T) if ctx.needs_input_grad[0] else None
-        # The rank comes first in both, since a product with few rows is much faster than one with few columns.
-        gradient_a = product(low_gradient_N.T.contiguous(), x_N.T)
-        gradient_b = product(low_N.T.contiguous(), gradient_N.T).T
-        return gradient_x, gradient_a, gradient_b, None, None, None
+        _, gradient_a, gradient_b = adapter_gradients(x_N, gradient_N, a.detach(), ctx.scaling * b.detach())
+        return gradient_x, gradient_a, gradient_b * ctx.scaling, None, None, None
+
+
+def adapter_gradients(x_N: Tensor, gradient_N: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x low^T, of `low` and of `high` in y = x low^T high^T, from x [N, in] and that of y [N, out]."""
+    low_N = product(x_N, low)
+    low_gradient_N = product(gradient_N, high.T.contiguous())
+    # The rank comes first in both, since a product with few rows is much faster than one with few columns.
+    of_low = product(low_gradient_N.T.contiguous(), x_N.T)
+    of_high = product(low_N.T.contiguous(), gradient_N.T).T
+    return low_gradient_N, of_low, of_high
 
 
 def affords_copy(weights: Iterable[Tensor]) -> bool:

@@ -2,7 +2,7 @@
 
 Through transformers' modules a layer is some hundred small operations, and autograd keeps what each of them reads. Here
 it is some thirty, products with one input are one, and what is cheap to compute again (norms, rotations, activations,
-attention's weights) is not kept: a third of the memory.
+attention's weights) is not kept. benchmarks/README.md has what that saves.
 
 Shapes: P prompts, B sequences, T tokens of each, S the tokens that those see (a prompt's and their own), d hidden size,
 H query heads, K key-value heads, D head size, I inner size of the MLP; N = B*T.
@@ -27,6 +27,8 @@ FAMILIES = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 """RMS norm, rotary attention, RMS norm, gated MLP; a Qwen 3 has norms of queries and keys besides."""
 ROTATIONS = ("default", "linear", "llama3", "yarn")
 """Those that depend on a token's position alone, not on how many there are."""
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Not float64, in which the modules are the reference: their norms are in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class _LayerFunction(torch.autograd.Function):
         seen = attend(queries, wide_keys, wide_values, of_pass.masks, layer.scaling)
         middle = x + out(seen.flatten(2).flatten(0, 1)).view_as(x)
         gates = gate_up(before_mlp(middle).flatten(0, 1))
-        y = middle + down(_activated(gates)).view_as(x)
+        y = middle + down(activated(gates)).view_as(x)
         ctx.layer, ctx.of_pass, ctx.maps = layer, of_pass, maps
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, prompt_keys, prompt_values, projected, seen, middle, gates)
@@ -194,7 +196,7 @@ class _LayerFunction(torch.autograd.Function):
         query_key_value, out, gate_up, down = maps
         before_attention, before_mlp = layer.norms
         of_y = torch.zeros_like(x) if of_y is None else of_y
-        of_hidden, of_down = down.gradients(_activated(gates), of_y.flatten(0, 1))
+        of_hidden, of_down = down.gradients(activated(gates), of_y.flatten(0, 1))
         normed = before_mlp(middle).flatten(0, 1)
         of_normed, of_gate_up = gate_up.gradients(normed, _gradient_of_gates(gates, of_hidden))
         of_middle = before_mlp.gradient(middle, of_normed.view_as(x)).add_(of_y)
@@ -205,10 +207,10 @@ class _LayerFunction(torch.autograd.Function):
             of_seen.view_as(seen), seen, queries, *looked_at, of_pass.masks, layer.scaling
         )
         of_prompt = [of_pass.of_prompt(each, prompt_keys) for each in of_looked_at]
-        of_own = [
-            each[:, :, -x.shape[1] :] if given is None else each[:, :, -x.shape[1] :] + given
-            for each, given in zip(of_looked_at, (of_keys, of_values), strict=True)
-        ]
+        of_own = [each[:, :, -x.shape[1] :] for each in of_looked_at]
+        for each, given in zip(of_own, (of_keys, of_values), strict=True):
+            if given is not None:
+                each.add_(given)
         of_keys, of_values = (each.transpose(1, 2).to(x.dtype) for each in of_own)
         of_queries_keys = of_pass.rotation.gradient(torch.cat([of_queries, of_keys], -2))
         of_projected = layer.gradient_of_heads(projected, of_queries_keys, of_values).flatten(0, 1)
@@ -226,7 +228,7 @@ def _rotated(layer: PlainLayer, of_pass: _Pass, projected: Tensor) -> tuple[Tens
     return queries, keys, values
 
 
-def _activated(gates_up: Tensor) -> Tensor:
+def activated(gates_up: Tensor) -> Tensor:
     """silu(gate) * up: [N, 2I] -> [N, I]."""
     gate, up = gates_up.chunk(2, -1)
     return F.silu(gate).mul_(up)
@@ -286,6 +288,8 @@ def _are_plain(decoder: Any) -> bool:
     kinds = getattr(config, "layer_types", None) or ()
     has_window = set(kinds) - {"full_attention"} if kinds else getattr(config, "sliding_window", None)
     if type(decoder).__name__ not in FAMILIES or has_window or decoder.rotary_emb.rope_type not in ROTATIONS:
+        return False
+    if decoder.embed_tokens.weight.dtype not in DTYPES:
         return False
     return config.hidden_act == "silu" and all(map(_is_plain, decoder.layers))
 

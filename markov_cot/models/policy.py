@@ -18,14 +18,19 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from markov_cot.models.agreement import Expected, usual_ids
+from markov_cot.models.batching import Batch
 from markov_cot.models.forwards import Forwards, Prefix
 from markov_cot.models.linear import NARROW_DTYPES, pack_wide, wide_product
 from markov_cot.models.lora import AdaptedLinear
 from markov_cot.models.roles import ACTOR, CRITIC
-from markov_cot.models.rounding import Expected
+from markov_cot.models.trials import try_paths
 from markov_cot.utils.errors import UserError
 
 __all__ = ["Policy", "Prefix"]
+
+PROBE_LENGTH = 7
+"""Tokens whose logits are compared with the base's own."""
 
 
 class Policy(Forwards):
@@ -40,6 +45,7 @@ class Policy(Forwards):
         pad_id = tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None and pad_id < self.vocabulary else 0
         self._packed_head: Tensor | None = None
+        try_paths(self)
         self._check_head()
 
     def at_temperature(self, temperature: float) -> Policy:
@@ -152,12 +158,12 @@ class Policy(Forwards):
     @torch.no_grad()
     def _check_head(self) -> None:
         """Compares with the base's own logits, of its own modules."""
-        probe = self._row(self._probe(), 0)
+        ids_1T = torch.tensor([usual_ids(self.vocabulary, range(PROBE_LENGTH))], device=self.device)
         for role in (CRITIC, ACTOR):
             with self.by_plain_modules(role) as base:
-                right = Expected.of(self.embeddings, partial(_logits, base, probe.ids_BT))
+                right = Expected.of(self.embeddings, partial(_logits, base, ids_1T))
             with self.acting_as(role):
-                found = self.logits(self.hidden(probe))
+                found = self.logits(self.hidden(Batch(ids_1T, torch.ones_like(ids_1T))))
             if not right.agrees([found.to(right.values[0].dtype)]):
                 raise UserError(
                     f"model {self.model_name}: makes its logits in a way that is not known here "

@@ -13,12 +13,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from markov_cot.models.agreement import Expected, fault_of, usual_ids
 from markov_cot.models.batching import Batch, pad_left
-from markov_cot.models.forwards import fault_of
 from markov_cot.models.kv_cache import growing_cache
 from markov_cot.models.paths import DECODERS, EVEN_CACHE, FUSED, OWN_CACHE, SHARED_CACHE, STATIC, WHOLE
 from markov_cot.models.policy import Policy
-from markov_cot.models.rounding import Expected
 from markov_cot.rollouts.cuda_graphs import BUCKET, StaticDecoder
 from markov_cot.rollouts.fused_cpu import FusedSequences, decodes_fused
 from markov_cot.rollouts.plain import CachedSequences, EvenSequences, WholeSequences
@@ -125,8 +124,8 @@ def _candidates(policy: Policy) -> tuple[str, ...]:
 
 
 def _is_right(policy: Policy, decoder: str) -> bool:
-    contexts = [policy.usual_ids(context) for context in TRIED_CONTEXTS]
-    forced = policy.usual_ids(range(2 * TRIED_TOKENS))
+    contexts = [usual_ids(policy.vocabulary, context) for context in TRIED_CONTEXTS]
+    forced = usual_ids(policy.vocabulary, range(2 * TRIED_TOKENS))
     forced_BL = torch.tensor(forced, device=policy.device).view(2, TRIED_TOKENS)
     rows = [[*context, *forced] for context, forced in zip(contexts, forced_BL.tolist(), strict=True)]
     batch = pad_left(rows, policy.pad_id, policy.device)
@@ -168,11 +167,10 @@ class _Fused:
     """In few operations, for families whose layers are of one plain form."""
 
     def fits(self, policy: Policy, places: int) -> bool:
-        return decodes_fused(policy) and policy.shares_prompts
+        return decodes_fused(policy)
 
     def start(self, policy: Policy, contexts: Batch, samples: int, room: int) -> FusedSequences:
-        assert policy.plain_layers
-        return FusedSequences(policy, policy.plain_layers, policy.read(contexts), samples, room)
+        return FusedSequences(policy, policy.read(contexts), samples, room)
 
 
 class _Static:

@@ -11,40 +11,34 @@ size; H heads of queries, K of keys and as many of values.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from markov_cot.models.attention import Masks
-from markov_cot.models.batching import Batch
-from markov_cot.models.forwards import fault_of
+from markov_cot.models.attention import mask_of
 from markov_cot.models.joined_linear import JoinedLinear
 from markov_cot.models.linear import product
-from markov_cot.models.plain_layers import PlainLayer, PlainLayers, RmsNorm, Rotation
+from markov_cot.models.plain_layers import PlainLayer, RmsNorm, Rotation, activated
 from markov_cot.models.policy import Policy, Prefix
-from markov_cot.models.rounding import Expected
 from markov_cot.rollouts.attention import SharedPrompts
-
-PROBE = (3, 5, 7, 11)
 
 
 class FusedSequences:
     """B sequences that grow by a token at a time."""
 
-    def __init__(self, policy: Policy, plain: PlainLayers, prefix: Prefix, samples: int, room: int) -> None:
+    def __init__(self, policy: Policy, prefix: Prefix, samples: int, room: int) -> None:
+        assert policy.plain_layers, "see decodes_fused"
         prompts, length = prefix.mask_PT.shape
         index_B = torch.arange(prompts).repeat_interleave(samples)
         self.hidden_Bd = prefix.hidden_Pd[index_B]
         """Of the last token of each, from which the next is predicted."""
-        self._policy, self._plain = policy, plain
+        self._policy, self._plain = policy, policy.plain_layers
         self._position_B = prefix.length_P1[index_B, 0]
         positions_1L = torch.arange(length + room)[None]
         self._rotation = Rotation.at(policy.decoder.rotary_emb, self.hidden_Bd, positions_1L)
         self._attentions = [SharedPrompts(keys, values, samples, room) for keys, values in prefix.keys_values]
-        self._mask_PT = Masks.of(prefix.mask_PT, 1, torch.promote_types(self.hidden_Bd.dtype, torch.float32)).padding_BS
+        self._mask_PT = mask_of(prefix.mask_PT, torch.promote_types(self.hidden_Bd.dtype, torch.float32))
         self._layers: list[_Layer] = []
         self._last_norm = RmsNorm.of(policy.decoder.norm)
 
@@ -100,27 +94,9 @@ class _Layer:
         queries = queries.reshape(len(queries), layer.key_heads, -1, layer.size)
         seen = attention.attend(queries, keys, values, mask_PT, layer.scaling)
         x_Bd = x_Bd + self._out(seen.flatten(1))
-        gate, up = self._gate_up(before_mlp(x_Bd)).chunk(2, -1)
-        return x_Bd + self._down(F.silu(gate).mul_(up))
+        return x_Bd + self._down(activated(self._gate_up(before_mlp(x_Bd))))
 
 
-@functools.lru_cache(maxsize=1)
 def decodes_fused(policy: Policy) -> bool:
-    """Whether a token's forward is computed here to the same effect: by the model's kind, and as tried on one token.
-
-    Without gradient, for whoever is acting.
-    """
-    if policy.plain_layers is None or not policy.shares_prompts or not policy.may_copy_layers:
-        return False
-    return not fault_of(functools.partial(_is_right, policy))
-
-
-def _is_right(policy: Policy) -> bool:
-    ids_1T = torch.tensor([policy.usual_ids(PROBE)])
-    ones_1T = torch.ones_like(ids_1T)
-    assert policy.plain_layers
-    sequences = FusedSequences(policy, policy.plain_layers, policy.read(Batch(ids_1T[:, :-1], ones_1T[:, :-1])), 1, 1)
-    with sequences.ready():
-        sequences.append(ids_1T[:, -1])
-    right = Expected.of(policy.embeddings, lambda: [policy.hidden(Batch(ids_1T, ones_1T))[:, -1]])
-    return right.agrees([sequences.hidden_Bd])
+    """Whether a model is of a kind whose tokens' forwards are computed here."""
+    return policy.may_join_layers and policy.shares_prompts

@@ -24,14 +24,13 @@ from torch import Tensor
 
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts, question_text
+from markov_cot.models.agreement import ROUNDINGS, fault_of, rounded_embeddings
 from markov_cot.models.compat import accepted_arguments
-from markov_cot.models.forwards import fault_of
 from markov_cot.models.logprobs import answer_hidden, cot_hidden
 from markov_cot.models.memory import ran_out_of_memory
 from markov_cot.models.paths import EVEN_CACHE, FUSED, OWN_CACHE, PADDED, SHARED_CACHE, STATIC, WAYS
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, CRITIC, ROLES, Role
-from markov_cot.models.rounding import ROUNDINGS, rounded_embeddings
 from markov_cot.rollouts.decode import hidden_of, release, settle_decoder
 from markov_cot.rollouts.sampling import ANSWER_TOKENS
 from markov_cot.utils.errors import UserError

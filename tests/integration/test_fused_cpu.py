@@ -10,17 +10,19 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from markov_cot.config.schema import Lora
-from markov_cot.models.paths import BY_HAND
+from markov_cot.models import plain_layers
+from markov_cot.models.paths import BY_HAND, FUSED
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts import decode as decoding
 from markov_cot.rollouts.attention import SharedPrompts
 from markov_cot.rollouts.fused_cpu import decodes_fused
 from markov_cot.rollouts.sampling import greedy_answers, greedy_cots, sample_cots, uniforms
-from tests.families import CONTEXTS, FAMILIES, LENGTH
+from tests.families import CONTEXTS, FAMILIES, LENGTH, norm_in_float64
 
-FUSED = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "llama3-rotations", "biases")
+JOINED = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "llama3-rotations", "biases")
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     **FAMILIES,
     "llama3-rotations": lambda s: transformers.LlamaConfig(
@@ -48,7 +50,7 @@ def through_modules() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("family", FUSED)
+@pytest.mark.parametrize("family", JOINED)
 @torch.no_grad()
 def test_it_writes_what_the_modules_write(
     family: str, sizes: dict[str, Any], make_policy: Callable[..., Policy]
@@ -67,6 +69,22 @@ def test_it_writes_what_the_modules_write(
             torch.testing.assert_close(ours.behaviour_logp_BL, theirs.behaviour_logp_BL, rtol=0, atol=1e-5)
         assert not torch.allclose(found[0].behaviour_logp_BL, found[1].behaviour_logp_BL), "the adapter is at work"
         assert all(map(torch.equal, greedy, wanted))
+
+
+@torch.no_grad()
+def test_in_float64_it_is_exact(make_policy: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_layers, "DTYPES", (torch.float64,))
+    monkeypatch.setattr(LlamaRMSNorm, "forward", norm_in_float64)
+    policy = make_policy(dtype=torch.float64)
+    u = uniforms(0, 0, 6, LENGTH)
+    with policy.acting_as("actor"):
+        assert decoding.decoder_in_use(policy, 30) == FUSED
+    found = sample_cots(policy, CONTEXTS, u)
+    policy.paths.ruled_out.add(BY_HAND)
+    with through_modules():
+        expected = sample_cots(policy, CONTEXTS, u)
+    assert found.behaviour_logp_BL.dtype == torch.float64
+    torch.testing.assert_close(found.behaviour_logp_BL, expected.behaviour_logp_BL, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +141,8 @@ def test_a_model_that_computes_something_else_goes_through_the_modules(
     policy.paths.ruled_out.add(BY_HAND)
     for layer in policy.decoder.layers:
         monkeypatch.setattr(layer.mlp, "forward", lambda x: 2 * x)
-    assert not decodes_fused(policy)
+    with policy.acting_as("actor"):
+        assert decoding.decoder_in_use(policy, 30) != FUSED
 
 
 def test_attention_by_hand() -> None:

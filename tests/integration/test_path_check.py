@@ -18,9 +18,10 @@ from markov_cot.data.prompts import Prompts
 from markov_cot.data.synthetic import Generated, arithmetic
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import GenerationConfig, Runner
+from markov_cot.models import plain_layers
 from markov_cot.models.joined_linear import JoinedLinear
 from markov_cot.models.lora import AdaptedLinear
-from markov_cot.models.paths import ADAPTED, CHECKPOINTED, FOLDED, FUSED, PADDED, SHARED, SHARED_CACHE, WHOLE
+from markov_cot.models.paths import ADAPTED, BY_HAND, CHECKPOINTED, FOLDED, FUSED, PADDED, SHARED, SHARED_CACHE, WHOLE
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts import decode as decoding
 from markov_cot.rollouts import fused_cpu as fused_decoding
@@ -113,6 +114,17 @@ def fused_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused_decoding.SharedPrompts, "attend", wrong)
 
 
+def by_hand_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In the backward alone, which the trials on a few tokens do not see.
+    gradients = plain_layers.attend_gradients
+
+    def wrong(*args: Any) -> tuple[Tensor, ...]:
+        of_query, *rest = gradients(*args)
+        return 1.1 * of_query, *rest
+
+    monkeypatch.setattr(plain_layers, "attend_gradients", wrong)
+
+
 @pytest.mark.parametrize(
     ("break_it", "guilty"),
     [
@@ -121,8 +133,9 @@ def fused_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
         (padded_wrongly, {PADDED}),
         (shared_wrongly, {SHARED}),
         (fused_wrongly, {FUSED}),
+        (by_hand_wrongly, {BY_HAND}),
     ],
-    ids=["folded", "adapted", "padded", "shared", "fused"],
+    ids=["folded", "adapted", "padded", "shared", "fused", "by hand"],
 )
 def test_the_guilty_path_is_found(
     break_it: Callable[[pytest.MonkeyPatch], None],
@@ -134,7 +147,7 @@ def test_the_guilty_path_is_found(
     break_it(monkeypatch)
     policy = make_policy()
     check_paths(policy, TRIAL)
-    reading = {ADAPTED, FOLDED, PADDED, SHARED, CHECKPOINTED, FUSED}
+    reading = {ADAPTED, FOLDED, PADDED, SHARED, BY_HAND, CHECKPOINTED, FUSED}
     assert policy.paths.ruled_out & reading == guilty
     # One line for each thing that a run does without; a wrong cache may come with wrong padding.
     assert sum("which is slower" in message for message in caplog.messages) <= 2

@@ -11,20 +11,31 @@ import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional as F
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from markov_cot.models import attention
+from markov_cot.models import attention, plain_layers
 from markov_cot.models.attention import Masks, attend, attend_gradients
 from markov_cot.models.logprobs import cot_hidden
 from markov_cot.models.paths import BY_HAND
 from markov_cot.models.plain_layers import RmsNorm, Rotation
 from markov_cot.models.policy import Policy
-from tests.families import CONTEXTS, FAMILIES
+from tests.families import CONTEXTS, FAMILIES, norm_in_float64
 
 WIDE = torch.float64
 
 
 def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=WIDE)
+
+
+def states_and_gradients(policy: Policy, prompts: list[list[int]]) -> list[Tensor]:
+    """Of two CoTs for each prompt, by the actor."""
+    contexts = [context for context in prompts for _ in range(2)]
+    cot_BL = torch.arange(len(contexts) * 5).view(len(contexts), 5) + 7
+    with policy.folded():
+        hidden_BLd = cot_hidden(policy, contexts, cot_BL, "actor")
+        weights = torch.randn(hidden_BLd.shape, generator=torch.Generator().manual_seed(0))
+        return [hidden_BLd, *torch.autograd.grad((hidden_BLd * weights).sum(), list(policy.trainable().values()))]
 
 
 def test_a_norm_by_hand() -> None:
@@ -95,20 +106,24 @@ def test_states_and_gradients_are_those_of_the_modules(
     family: str, prompts: int, sizes: dict[str, Any], make_policy: Callable[..., Policy]
 ) -> None:
     policy = make_policy(FAMILIES[family](sizes))
-    contexts = [context for context in CONTEXTS[:prompts] for _ in range(2)]
-    cot_BL = torch.arange(len(contexts) * 5).view(len(contexts), 5) + 7
-
-    def states_and_gradients() -> list[Tensor]:
-        with policy.folded():
-            hidden_BLd = cot_hidden(policy, contexts, cot_BL, "actor")
-            weights = torch.randn(hidden_BLd.shape, generator=torch.Generator().manual_seed(0))
-            return [hidden_BLd, *torch.autograd.grad((hidden_BLd * weights).sum(), list(policy.trainable().values()))]
-
     assert policy.plain_layers and policy.paths.allow(BY_HAND)
-    found = states_and_gradients()
+    found = states_and_gradients(policy, CONTEXTS[:prompts])
     policy.paths.ruled_out.add(BY_HAND)
-    for ours, theirs in zip(found, states_and_gradients(), strict=True):
+    for ours, theirs in zip(found, states_and_gradients(policy, CONTEXTS[:prompts]), strict=True):
         assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+
+
+def test_in_float64_states_and_gradients_are_exact(
+    make_policy: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_layers, "DTYPES", (WIDE,))
+    monkeypatch.setattr(LlamaRMSNorm, "forward", norm_in_float64)
+    policy = make_policy(dtype=WIDE)
+    assert policy.plain_layers and policy.paths.allow(BY_HAND)
+    found = states_and_gradients(policy, CONTEXTS)
+    policy.paths.ruled_out.add(BY_HAND)
+    for ours, theirs in zip(found, states_and_gradients(policy, CONTEXTS), strict=True):
+        assert (ours - theirs).norm() <= 1e-12 * theirs.norm()
 
 
 def test_layers_keep_their_weights_when_they_are_joined(make_policy: Callable[..., Policy]) -> None:

@@ -1,4 +1,4 @@
-"""How much of a difference between two ways to compute the same is rounding: the model says it itself.
+"""Whether two ways to compute the same agree, and how much of a difference is rounding: the model says that itself.
 
 It is computed once more with its embeddings rounded differently. A deep model of bfloat16 moves its states by a tenth
 for that, and no fixed bound tells such a model from one that is computed wrongly.
@@ -7,12 +7,14 @@ for that, and no fixed bound tells such a model from one that is computed wrongl
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from markov_cot.models.memory import ran_out_of_memory
 
 ROUNDINGS = {torch.bfloat16: 4.0, torch.float16: 4.0, torch.float32: 6.0, torch.float64: 6.0}
 """How many times the effect of one rounding of the embeddings is still rounding. Right paths of 34 families, and of
@@ -43,7 +45,8 @@ class Expected:
     """What is right, and how far from it rounding leads."""
 
     values: Sequence[Tensor]
-    limits: Sequence[float]
+    others: Sequence[Tensor]
+    """The same, rounded differently."""
 
     @staticmethod
     def of(embeddings: Any, compute: Callable[[], Sequence[Tensor]]) -> Expected:
@@ -51,14 +54,37 @@ class Expected:
         values = compute()
         with rounded_embeddings(embeddings):
             others = compute()
-        return Expected(values, [_limit(value, other) for value, other in zip(values, others, strict=True)])
+        return Expected(values, others)
+
+    def at_the_end(self) -> Expected:
+        """Of the last token of each alone."""
+        return Expected([value[:, -1:] for value in self.values], [other[:, -1:] for other in self.others])
 
     def agrees(self, found: Sequence[Tensor]) -> bool:
         """Whether `found` is the same up to rounding, which a mistake in a mask or a missing factor exceeds."""
-        triples = zip(found, self.values, self.limits, strict=True)
-        return all(bool((each - value).abs().max() <= limit) for each, value, limit in triples)
+        return all(map(_agree, found, self.values, self.others))
 
 
-def _limit(value: Tensor, other: Tensor) -> float:
+def _agree(found: Tensor, value: Tensor, other: Tensor) -> bool:
     least = LEAST.get(value.dtype, LEAST_ELSE) * value.abs().max()
-    return torch.maximum(least, ROUNDINGS[value.dtype] * (other - value).abs().max()).item()
+    limit = torch.maximum(least, ROUNDINGS[value.dtype] * (other - value).abs().max())
+    return bool((found - value).abs().max() <= limit)
+
+
+def fault_of(right: Callable[[], bool]) -> str:
+    """Return what is wrong: "", "computes something else", or "fails (why)". Running out of memory passes through."""
+    try:
+        return "" if right() else "computes something else"
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"fails ({lines[0].rstrip('.')})"
+
+
+def usual_ids(vocabulary: int, numbers: Iterable[int]) -> list[int]:
+    """Tokens for a trial, from the middle of the vocabulary.
+
+    The first are special ones, out of whose place a model may be chaotic.
+    """
+    return [(vocabulary // 2 + i) % vocabulary for i in numbers]

@@ -8,8 +8,7 @@ import time
 
 import torch.distributed
 
-from markov_cot.cli.signals import stop_on_signal
-from markov_cot.cli.training import ending_at_once
+from markov_cot.cli.signals import ending_at_once, stop_on_signal
 from markov_cot.distributed.process_group import PATIENCE, join
 
 SECONDS = 3.0

@@ -75,7 +75,8 @@ def test_in_float64_a_family_is_exact(family: str, tokenizer: Any) -> None:
     base = families.build(families.FAMILIES[family](), dtype=torch.float64)
     row = families.compare(families.policy_of(base, tokenizer), base)
     assert right(row), row  # Gemma 2's padding gave NaN
-    assert (PADDED in " ".join(row.paths)) == (family == "Gemma 2")
+    # Whether it does depends on the version of transformers; no other family loses the path.
+    assert family == "Gemma 2" or PADDED not in " ".join(row.paths)
 
 
 @pytest.mark.parametrize("family", ["Llama", "GPT-2", "Gemma 2", "MiniMax"])

@@ -81,13 +81,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def lines_of(folder: Path, *arguments: str) -> list[str]:
-    """What a command shows on a terminal of 80 columns, as lines; a line that is redrawn counts each time."""
+IN_TURN = """
+import json, sys
+from markov_cot.cli.main import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        assert not ended.code, arguments
+    print(flush=True)
+    print("END OF A COMMAND", flush=True)
+"""
+
+
+def lines_of(folder: Path, commands: list[list[str]]) -> list[list[str]]:
+    """What commands show on a terminal of 80 columns, as lines; a line that is redrawn counts each time.
+
+    One process runs them in turn: starting takes longer than most of them do.
+    """
     controller, terminal = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "MARKOV_COT_DATA")}
     environment |= {"COLUMNS": str(WIDTH), "TERM": "dumb", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "markov_cot", *arguments]
+    command = [sys.executable, "-c", IN_TURN, json.dumps(commands)]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b""
@@ -95,7 +111,9 @@ def lines_of(folder: Path, *arguments: str) -> list[str]:
         shown += chunk
     os.close(controller)
     assert process.wait() == 0, shown.decode()
-    return shown.decode().replace("\r", "\n").splitlines()
+    *found, rest = shown.decode().replace("\r", "\n").split("END OF A COMMAND\n")
+    assert not rest.strip()
+    return [each.splitlines() for each in found]
 
 
 def _read(controller: int) -> bytes:
@@ -109,7 +127,7 @@ def _read(controller: int) -> bytes:
 def test_no_command_cuts_a_line_or_wraps_a_cell(folder: Path) -> None:
     dataset = f"{LONG}.jsonl"
     train = ["train", "--dataset", dataset, "--model", "nano", "--run", LONG, *SMALL, "--set", "validation.every=1"]
-    for arguments in (
+    commands = [
         train,
         ["eval", "--run", LONG, "--limit", "2"],
         ["eval", "--run", LONG, "--limit", "2", "--all-checkpoints"],
@@ -120,8 +138,8 @@ def test_no_command_cuts_a_line_or_wraps_a_cell(folder: Path) -> None:
         ["recipes"],
         ["config"],
         ["sample", "--run", LONG, "--n", "1"],
-    ):
-        lines = lines_of(folder, *arguments)
+    ]
+    for arguments, lines in zip(commands, lines_of(folder, commands), strict=True):
         assert not [line for line in lines if CUT in line], arguments
         tables = [line for line in lines if line.startswith(("│", "┃", "┏", "└", "━"))]
         assert all(len(line) <= WIDTH for line in tables), arguments

@@ -62,10 +62,7 @@ def save(
 
     Raises `OSError` when the disk refuses; a checkpoint that was there stays.
     """
-    adapter = get_peft_model_state_dict(model, save_embedding_layers=False)
-    contents = {
-        WEIGHTS: render_tensors({k: v.contiguous() for k, v in adapter.items()}, {"format": "pt"}),
-        ADAPTER_CONFIG: _render_adapter_config(model),
+    contents = _adapter_files(model) | {
         OPTIMIZER: render_tensors(optimizer_tensors(model, optimizer)),
         STATE: _render_json(state),
     }
@@ -83,6 +80,20 @@ def save(
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def write_adapter(folder: Path, model: PeftModel) -> None:
+    """Writes the adapter alone into a folder, as others who read PEFT's adapters expect it."""
+    for name, content in _adapter_files(model).items():
+        write_synced(folder / name, content)
+
+
+def _adapter_files(model: PeftModel) -> dict[str, bytes]:
+    adapter = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {
+        WEIGHTS: render_tensors({k: v.contiguous() for k, v in adapter.items()}, {"format": "pt"}),
+        ADAPTER_CONFIG: _render_adapter_config(model),
+    }
 
 
 def _move_into_place(temporary: Path, folder: Path) -> None:

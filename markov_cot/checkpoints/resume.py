@@ -33,6 +33,7 @@ FREE = (
     "model.trust_remote_code",
     "optim.micro_batch_tokens",
     "rollout.decoder",
+    "rollout.engine",
     "steps",
     "tracking.",
     "validation.",

@@ -109,9 +109,12 @@ class Rollout(Group):
     """L: tokens of every CoT."""
     temperature: PositiveFloat = 1.0
     """Of sampling; CoTs are scored at the same one."""
-    decoder: Annotated[str, AfterValidator(Named("decoder", ("auto", "plain")))] = "auto"
+    decoder: Annotated[str, AfterValidator(Named("decoder", ("auto", "plain", "vllm")))] = "auto"
     """auto: the fastest that computes what the model's own forward does, as tried before the first step. plain: that
-    forward, of the whole sequence for each token. Or your own."""
+    forward, of the whole sequence for each token. vllm: sampled CoTs are written by vLLM; docs/scaling.md. Or your own.
+    """
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """vllm: arguments of its `LLM`, beside or instead of those that follow from the other settings."""
 
 
 class Reward(Group):
@@ -274,6 +277,13 @@ class Config(Group):
             )
         if self.reward.function != "answer_logprob" and self.reward.form != "logprob":
             raise ValueError("reward.form: has no effect on a reward.function of your own; leave one of them out")
+        if self.rollout.engine and self.rollout.decoder != "vllm":
+            raise ValueError("rollout.engine: has no effect without rollout.decoder=vllm; leave it out")
+        if self.rollout.decoder == "vllm" and not self.algorithm.importance_cap:
+            raise ValueError(
+                "algorithm.importance_cap: 0 would leave the difference between vLLM's sampling and training "
+                "uncorrected; set it to 1 or more, or rollout.decoder=auto"
+            )
         if 0 < self.algorithm.importance_cap < 1:
             raise ValueError(
                 "algorithm.importance_cap: at least 1, so that equal probabilities weigh 1; 0 switches it off"

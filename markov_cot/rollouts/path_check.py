@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from markov_cot.algorithms.types import Rollouts
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts, question_text
 from markov_cot.models.agreement import ROUNDINGS, fault_of, rounded_embeddings
@@ -32,6 +34,7 @@ from markov_cot.models.paths import EVEN_CACHE, FUSED, OWN_CACHE, PADDED, SHARED
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, CRITIC, ROLES, Role
 from markov_cot.rollouts.decode import hidden_of, release, settle_decoder
+from markov_cot.rollouts.sampler import Engine
 from markov_cot.rollouts.sampling import ANSWER_TOKENS
 from markov_cot.utils.errors import UserError
 
@@ -117,6 +120,32 @@ def check_paths(policy: Policy, trial: Trial) -> None:
     finally:
         release(policy)
     policy.paths.checked = True
+
+
+def check_engine(engine: Engine, policy: Policy, trial: Trial) -> None:
+    """Raises `UserError` where an engine does not draw from what the actor, with the adapter it was handed, computes.
+
+    Its rounding is its own, so that its log-probs are only asked to be nearer to the actor's than to the critic's.
+    """
+    uniform_PGL = np.random.default_rng(0).random((len(trial.contexts), 1, trial.length))
+    with _random_adapter(policy):
+        written = engine.write(policy, trial.contexts, uniform_PGL)
+        gap = {role: _gap(policy, written, role) for role in ROLES}
+    if not gap[ACTOR] < gap[CRITIC]:
+        raise UserError(
+            f"rollout.decoder: its log-probs differ from the actor's by {gap[ACTOR]:.2g} nats a token, from the base's "
+            f"by {gap[CRITIC]:.2g}: it leaves out the adapter, or has another base; set rollout.decoder=auto"
+        )
+
+
+@torch.no_grad()
+def _gap(policy: Policy, written: Rollouts, role: Role) -> float:
+    """Mean absolute difference (nats) between the log-probs that CoTs were drawn with and those of a role."""
+    hidden_BLd = cot_hidden(policy, written.contexts, written.cot_BL, role)
+    with policy.acting_as(role):
+        logp_BLV = policy.cot_logp(hidden_BLd)
+    logp_BL = logp_BLV.gather(-1, written.cot_BL[..., None]).squeeze(-1)
+    return (logp_BL - written.behaviour_logp_BL).abs().mean().item()
 
 
 @dataclass(frozen=True, slots=True)

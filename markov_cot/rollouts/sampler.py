@@ -6,6 +6,7 @@ Shapes: P problems, G samples per problem, L CoT tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,14 +18,25 @@ from markov_cot.models.roles import ACTOR, Role
 from markov_cot.rollouts.sampling import ANSWER_TOKENS, greedy_answers, greedy_cots, sample_cots_in_parts
 
 
+@runtime_checkable
+class Engine(Protocol):
+    """Draws tokens itself, whole CoTs at a time, where a `Decoder` only reads what was drawn."""
+
+    def write(self, policy: Policy, contexts: Sequence[Sequence[int]], uniform_PGL: np.ndarray) -> Rollouts:
+        """Return G CoTs of L tokens by the actor for each of P contexts, with the log-probs they were drawn with."""
+
+
 class Sampler:
     """What actor or critic write, in as many parts as running out of memory has shown to be needed."""
 
-    def __init__(self, policy: Policy, budgets: Budgets) -> None:
-        self._policy, self._budgets = policy, budgets
+    def __init__(self, policy: Policy, budgets: Budgets, engine: Engine | None = None) -> None:
+        """An `engine` writes the actor's sampled CoTs, and sees to its own memory."""
+        self._policy, self._budgets, self._engine = policy, budgets, engine
 
     def cots(self, contexts: list[list[int]], uniform_PGL: np.ndarray, role: Role = ACTOR) -> Rollouts:
         """Return G CoTs of L tokens for each of P contexts; a token is a function of its context and its number."""
+        if self._engine and role == ACTOR and contexts:
+            return self._engine.write(self._policy, contexts, uniform_PGL)
         samples, length = uniform_PGL.shape[1:]
         size = sum(len(context) + length for context in contexts) * samples
         return self._budgets.within(

@@ -24,7 +24,7 @@ from markov_cot.models.roles import CRITIC
 from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import Baseline, Reward, Rewards
 from markov_cot.rewards.hooks import RewardFunction
-from markov_cot.rollouts.sampler import Sampler
+from markov_cot.rollouts.sampler import Engine, Sampler
 from markov_cot.rollouts.sampling import uniforms
 from markov_cot.tracking.metrics import cot_metrics, reward_metrics
 from markov_cot.utils.profiling import profile_span, seconds_since
@@ -75,11 +75,12 @@ class Collector:
         budgets: TokenBudgets,
         processes: Processes = ALONE,
         reward: RewardFunction | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        """`reward` is used instead of what `config.reward.function` names."""
+        """`reward` is used instead of what `config.reward.function` names; an `engine` writes the CoTs."""
         self._policy, self._prompts, self._config, self._budgets = policy, prompts, config, budgets
         self._processes = processes
-        self._sampler, self._scorer = Sampler(policy, budgets), Scorer(policy, budgets)
+        self._sampler, self._scorer = Sampler(policy, budgets, engine), Scorer(policy, budgets)
         self._reward = Reward(prompts, self._scorer, config.reward, processes, reward)
         self._advantages = advantages_of(config.algorithm)
         self.baseline = Baseline(policy, prompts, config.rollout.length, config.reward)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from peft import PeftModel
@@ -30,7 +31,10 @@ from markov_cot.distributed.sharding import Sharding, mesh_of
 from markov_cot.models import loading as models
 from markov_cot.models.compat import decoder_of
 from markov_cot.models.policy import Policy
+from markov_cot.rollouts.decode import AUTO
+from markov_cot.rollouts.sampler import Engine
 from markov_cot.rollouts.sampling import fits_context
+from markov_cot.rollouts.vllm_engine import VLLM, VllmEngine
 from markov_cot.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -63,6 +67,8 @@ class Session:
     processes: Processes
     sharding: Sharding | None
     """Of the base over the processes; None where each has the whole of it."""
+    engine: Engine | None
+    """That writes the CoTs; None where the policy's own decoders do."""
 
 
 def open_session(
@@ -98,6 +104,7 @@ def open_session(
             if found:
                 changed |= check_data(found, data, splits.source, accept=accept_changes)
         policy, base, sharding = _load_policy(config, tokenizer, processes)
+        engine = _engine_of(config, base)
         with processes.together():
             if found:
                 check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
@@ -131,6 +138,7 @@ def open_session(
         goes_back=goes_back,
         processes=processes,
         sharding=sharding,
+        engine=engine,
     )
 
 
@@ -140,6 +148,8 @@ def _check_processes(config: Config, processes: Processes) -> None:
             f"rollout.problems: {config.rollout.problems} questions a step cannot be shared evenly by "
             f"{processes.count} processes; set rollout.problems={processes.count} or a multiple"
         )
+    if config.rollout.decoder == VLLM and processes.count > 1:
+        raise UserError(f"rollout.decoder {VLLM}: is for a single process; set rollout.decoder=auto")
     if config.model.shard and processes.count == 1:
         raise UserError("model.shard: needs several processes; start them with torchrun, or set model.shard=false")
 
@@ -195,5 +205,14 @@ def _load_policy(
         with processes.together():
             model, names, sharding = load_model()
     policy = Policy(model, tokenizer, config.rollout.temperature)
-    policy.paths.decoder = config.rollout.decoder
+    policy.paths.decoder = AUTO if config.rollout.decoder == VLLM else config.rollout.decoder
     return policy, names, sharding
+
+
+def _engine_of(config: Config, base: dict[str, str]) -> Engine | None:
+    if config.rollout.decoder != VLLM:
+        return None
+    arguments: dict[str, Any] = {"revision": base.get("commit"), "trust_remote_code": config.model.trust_remote_code}
+    if config.model.four_bit:
+        arguments["quantization"] = "bitsandbytes"
+    return VllmEngine(arguments | config.rollout.engine)

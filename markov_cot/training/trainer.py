@@ -23,7 +23,7 @@ from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
 from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.rollouts.decode import release
-from markov_cot.rollouts.path_check import check_paths, trial_of
+from markov_cot.rollouts.path_check import check_engine, check_paths, trial_of
 from markov_cot.rollouts.sampling import fits_context
 from markov_cot.tracking.base import RunInfo, Tracker
 from markov_cot.tracking.multi import MultiTracker, open_trackers
@@ -75,7 +75,9 @@ class Trainer:
             config.optim.micro_batch_tokens, self.processes, session.sharding, lambda: release(policy)
         )
         self.updater = updater(policy, config, self.budgets, self.processes, session.sharding)
-        self.collector = Collector(policy, session.prompts, config, self.budgets, self.processes, reward)
+        self.collector = Collector(
+            policy, session.prompts, config, self.budgets, self.processes, reward, session.engine
+        )
         self.state = RunState(session, self.updater.optimizer, self.budgets, self.collector.baseline)
 
     def run(self, watch: Observer, stop_requested: Callable[[], bool] = lambda: False) -> TrainResult:
@@ -193,6 +195,8 @@ class Trainer:
         # A sharded model's processes compute together, and so all of them refuse what one refuses.
         with contextlib.nullcontext() if session.sharding else self.processes.together():
             check_paths(policy, trial)
+            if session.engine:
+                check_engine(session.engine, policy, trial)
         elsewhere = {path for ruled_out in self.processes.collect(sorted(policy.paths.ruled_out)) for path in ruled_out}
         policy.rule_out(*sorted(elsewhere), reason="it is so in another process")
 

@@ -15,7 +15,7 @@ from typing import Any
 from measure import fail
 
 HERE = Path(__file__).parent
-OURS, TRL = HERE / "bench_step.py", HERE / "bench_trl.py"
+OURS, TRL, PATHS = HERE / "bench_step.py", HERE / "bench_trl.py", HERE / "decode_paths.py"
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -32,14 +32,13 @@ def run(python: str, script: Path, options: Sequence[str], timeout: float | None
 
     `python` runs with this project's folder at the front of its path, so that the checkout is what is measured.
     """
-    ours = {"PYTHONPATH": str(HERE.parent)} if script != TRL else {}
     try:
         done = subprocess.run(
             [python, str(script), *options],
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=os.environ | QUIET | ours,
+            env=environment() if script != TRL else os.environ | QUIET,
         )
     except subprocess.TimeoutExpired:
         fail(f"{script.name} with {python}: took more than {timeout:.0f} s; use fewer steps")
@@ -48,6 +47,11 @@ def run(python: str, script: Path, options: Sequence[str], timeout: float | None
         fail(f"{script.name} with {python}: failed with code {done.returncode}\n{tail}")
     report: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return report
+
+
+def environment() -> dict[str, str]:
+    """Of a process that runs this checkout."""
+    return os.environ | QUIET | {"PYTHONPATH": str(HERE.parent)}
 
 
 def work_options(args: argparse.Namespace) -> list[str]:

@@ -48,6 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", known.pytest_filter)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """The command line, called from within a test or a module's fixture, sets up logging for its whole process."""
@@ -99,6 +107,7 @@ def make_policy(tokenizer: Any, sizes: dict[str, Any]) -> Callable[..., Any]:
         adapter: str = "random",
         tokenizer: Any = tokenizer,
         lora: Lora | None = None,
+        device: str = "cpu",
     ) -> Policy:
         config = config or LlamaConfig(**sizes)
         with torch.random.fork_rng():
@@ -108,11 +117,12 @@ def make_policy(tokenizer: Any, sizes: dict[str, Any]) -> Callable[..., Any]:
         # Fresh weights are so small that every token is about equally likely, which would hide mistakes.
         for parameter in base.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-        policy = Policy(add_adapter(base, lora or Lora(), seed=0), tokenizer, temperature)
+        policy = Policy(add_adapter(base.to(device), lora or Lora(), seed=0), tokenizer, temperature)
         if adapter == "random":
             for name, parameter in policy.trainable().items():
                 if "lora_B" in name:
-                    parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                    random = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                    parameter.data = (0.05 * random).to(device)
         return policy
 
     return make

@@ -264,3 +264,33 @@ def test_a_missing_gpu_is_said_and_ends_with_code_2(
     assert stopped.value.code == 2
     assert "no CUDA device" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_what_is_for_a_gpu_is_rehearsed(scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = tmp_path / "report.json"
+    options = ["--scratch", str(tmp_path / "s"), "--device", "cpu", "--tiny", "--json", str(report)]
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", *options])
+    scripts.bench_gpu.main()
+    found = json.loads(report.read_text())
+    assert (found["device"], list(found["parts"])) == ("CPU", list(scripts.bench_gpu.PARTS))
+    tests, paths, step, gain = found["parts"].values()
+    assert tests["failures"] == tests["errors"] == 0 and tests["tests"] >= tests["skipped"] > 5
+    for each in paths["dtypes"].values():
+        assert {"fused", "shared cache", "cache", "even", "whole"} <= each["decoders"].keys() and not each["ruled_out"]
+    exact = paths["dtypes"]["float32"]["decoders"].values()
+    assert all(row["largest_difference"] < 1e-4 for row in exact)
+    assert step["ours"]["median"] > 0 and step["trl"] is None and 0 < step["share_of_bandwidth"] < 1
+    assert gain["model"] == "nano" and gain["base"]["n"] == gain["trained"]["n"] == 4
+
+
+def test_a_part_that_fails_leaves_the_others(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scripts.bench_gpu, "GPU_TESTS", "tests/nothing.py")
+    monkeypatch.setattr(scripts.bench_gpu.Bench, "paths", lambda self: {"dtypes": {}})
+    options = ["--scratch", str(tmp_path / "s"), "--device", "cpu", "--only", "tests", "--only", "paths"]
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", *options, "--only", "gain"])
+    scripts.bench_gpu.main()
+    out, err = capsys.readouterr()
+    assert "tests: failed, see above." in out and "gain: failed, see above." in out
+    assert "gain: needs a real model's folder; give it with --real" in err

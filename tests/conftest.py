@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import logging
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import hypothesis
 import jaxtyping
 import pytest
+from jaxtyping._import_hook import JaxtypingTransformer
 
 from tests.known_warnings import KNOWN
 
@@ -22,13 +24,29 @@ hypothesis.settings.load_profile("ours")
 PACKAGE = Path(__file__).parents[1] / "markov_cot"
 TENSOR_ROOMS = ("algorithms", "models", "rewards", "rollouts", "training")
 # A check costs more than these modules' calls themselves, tens of thousands in a step: their values are tested instead.
-UNCHECKED = ("attention", "fused_cpu", "joined_linear", "linear", "lora", "plain_layers")
+UNCHECKED = ("attention", "fused_cpu", "joined_linear", "linear", "lora", "paths", "plain_layers")
 CHECKED = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
     for room in TENSOR_ROOMS
     for path in (PACKAGE / room).rglob("*.py")
     if path.stem not in (*UNCHECKED, "__init__")
 ]
+
+
+def _leaving_out_inner(visit: Callable[[Any, ast.FunctionDef], Any]) -> Callable[[Any, ast.FunctionDef], Any]:
+    """As jaxtyping 0.3 marks functions, without those within functions: their checks are compiled at every call."""
+
+    def visited(self: Any, node: ast.FunctionDef) -> Any:
+        inner = isinstance(self._parents[-1], ast.FunctionDef)
+        self._no_type_check_level += inner
+        found = visit(self, node)
+        self._no_type_check_level -= inner
+        return found
+
+    return visited
+
+
+JaxtypingTransformer.visit_FunctionDef = _leaving_out_inner(JaxtypingTransformer.visit_FunctionDef)
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 from markov_cot.data import prompts  # noqa: E402 - the hook must come first

@@ -15,7 +15,8 @@ from typing import Any
 from measure import fail
 
 HERE = Path(__file__).parent
-OURS, TRL, PATHS = HERE / "bench_step.py", HERE / "bench_trl.py", HERE / "decode_paths.py"
+OURS, TRL = HERE / "bench_step.py", HERE / "bench_trl.py"
+PATHS, EVAL = HERE / "decode_paths.py", HERE / "bench_eval.py"
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -45,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
             "kl": {"warn": 1e-4, "critical": 1e-3, "hard": 1e-2},
         },
     },
+    "own alarm": {"steps": 5, "alarms": {"own": ["tests.own_alarms:patience"], "action": "stop"}},
     "resumed": {"steps": 4},
     "out of memory": {"steps": 2, "rollout": {"samples": 16, "length": 16}},
     "refused": {"steps": 2},

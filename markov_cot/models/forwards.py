@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache
 
-from markov_cot.models.batching import Batch
+from markov_cot.models.batching import Batch, alike
 from markov_cot.models.checkpointing import Checkpointing
 from markov_cot.models.compat import accepted_arguments, cache_argument, context_length, decoder_of
 from markov_cot.models.kv_cache import KeysValues, shared_cache
@@ -238,6 +238,28 @@ class Forwards:
 
     def read(self, prompts: Batch) -> Prefix:
         """Reads P prompts, with gradient where it is enabled."""
+        groups = self.groups_of(prompts.mask_BT.sum(1).tolist())
+        if len(groups) == 1:
+            return self._read_together(prompts)
+        parts = [self._read_together(prompts.take(rows).without_padding_on_the_left()) for rows in groups]
+        order = torch.tensor([row for rows in groups for row in rows], device=self.device).argsort()
+        width = prompts.ids_BT.shape[1]
+
+        def joined(tensors: Sequence[Tensor]) -> Tensor:
+            return torch.cat([F.pad(x, (0, 0, width - x.shape[2], 0)) for x in tensors])[order]
+
+        by_layer = zip(*(part.keys_values for part in parts), strict=True)
+        keys_values = [(joined([k for k, _ in layer]), joined([v for _, v in layer])) for layer in by_layer]
+        hidden_Pd = torch.cat([part.hidden_Pd for part in parts])[order]
+        return Prefix(keys_values, hidden_Pd, prompts.mask_BT, prompts.mask_BT.sum(1, keepdim=True))
+
+    def groups_of(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Rows to read together, as `alike` has them; all of them with a gradient, and where other processes wait."""
+        if torch.is_grad_enabled() or self._sharded:
+            return [list(range(len(lengths)))]
+        return alike(lengths)
+
+    def _read_together(self, prompts: Batch) -> Prefix:
         if layers := self._layers_by_hand:
             hidden_PTd, keys_values = layers(prompts, prompts.positions_BT, prompts.mask_BT)
         else:

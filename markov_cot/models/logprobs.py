@@ -36,6 +36,20 @@ class AnswerScores:
     logps: list[Tensor]
     """Log-probs of each answer's own tokens, newline included."""
 
+    @staticmethod
+    def joined(parts: Sequence[AnswerScores]) -> AnswerScores:
+        """Those of all parts, in turn."""
+        return AnswerScores(
+            torch.cat([part.sum_B for part in parts]),
+            torch.cat([part.greedy_B for part in parts]),
+            [logp_A for part in parts for logp_A in part.logps],
+        )
+
+    def in_order(self, places: Sequence[int]) -> AnswerScores:
+        """With the i-th answer moved to place places[i]."""
+        of_place = sorted(range(len(places)), key=places.__getitem__)
+        return AnswerScores(self.sum_B[of_place], self.greedy_B[of_place], [self.logps[i] for i in of_place])
+
     def reduced(self, reduction: str) -> Tensor:
         """Return [B]: "mean" in nats per answer token, or "sum" in nats."""
         if reduction == "sum":
@@ -146,19 +160,37 @@ def score_answers(
 
 def answer_hidden(policy: Policy, contexts: Sequence[AnswerContext], role: Role) -> Tensor:
     """Hidden states [B, A, d] that predict the answers' tokens, which end at the last position."""
-    longest = max(len(c.answer_ids) for c in contexts)
     with policy.acting_as(role):
-        # An answer's last token predicts nothing that is asked for.
-        rows = [[*c.ids, *c.answer_ids][:-1] for c in contexts]
-        shared = [c.prompt_length for c in contexts]
-        if not policy.shares_prompts or not all(shared):
-            return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -longest:]
-        prefix, index_B = _read_once(policy, [row[:n] for row, n in zip(rows, shared, strict=True)])
-        rest = pad_right([row[n:] for row, n in zip(rows, shared, strict=True)], policy.pad_id, policy.device)
-        hidden_BTd = policy.extend(prefix, index_B, rest)
-        # The last A states of each row; one that is shorter repeats its first, before its answer begins.
-        place_BA = rest.mask_BT.sum(1, keepdim=True) + torch.arange(-longest, 0, device=policy.device)
-        return hidden_BTd.take_along_dim(place_BA.clamp(min=0)[..., None], 1)
+        if not _have_prompts(policy, contexts):
+            return _whole_answer_hidden(policy, contexts)
+        prefix, index_B = _read_once(policy, [c.ids[: c.prompt_length] for c in contexts])
+        return _continued_answer_hidden(policy, prefix, index_B, contexts)
+
+
+def _have_prompts(policy: Policy, contexts: Sequence[AnswerContext]) -> bool:
+    return policy.shares_prompts and all(c.prompt_length for c in contexts)
+
+
+def _whole_answer_hidden(policy: Policy, contexts: Sequence[AnswerContext]) -> Tensor:
+    batch = pad_left([_read(c) for c in contexts], policy.pad_id, policy.device)
+    return policy.hidden(batch)[:, -max(len(c.answer_ids) for c in contexts) :]
+
+
+def _continued_answer_hidden(
+    policy: Policy, prefix: Prefix, index_B: Tensor, contexts: Sequence[AnswerContext]
+) -> Tensor:
+    """The i-th context continues prompt index_B[i] of the prefix."""
+    rest = pad_right([_read(c)[c.prompt_length :] for c in contexts], policy.pad_id, policy.device)
+    hidden_BTd = policy.extend(prefix, index_B, rest)
+    # The last A states of each row; one that is shorter repeats its first, before its answer begins.
+    longest = max(len(c.answer_ids) for c in contexts)
+    place_BA = rest.mask_BT.sum(1, keepdim=True) + torch.arange(-longest, 0, device=policy.device)
+    return hidden_BTd.take_along_dim(place_BA.clamp(min=0)[..., None], 1)
+
+
+def _read(context: AnswerContext) -> list[int]:
+    """What is read of a context and its answer, whose last token predicts nothing that is asked for."""
+    return [*context.ids, *context.answer_ids][:-1]
 
 
 def score_answers_from(
@@ -181,18 +213,30 @@ def score_answer_tokens_in_batches(
 ) -> AnswerScores:
     """`score_answer_tokens` over any number of contexts."""
     widths = [len(c.ids) + len(c.answer_ids) for c in contexts]
-    parts = [
-        score_answer_tokens(policy, answer_hidden(policy, contexts[part], role), contexts[part], role)
-        for part in slices_within(widths, token_budget)
-    ]
+    parts = [_score_alike(policy, contexts[part], role) for part in slices_within(widths, token_budget)]
     if not parts:
         none_B = torch.zeros(0, device=policy.device)
         return AnswerScores(none_B, none_B.bool(), [])
-    return AnswerScores(
-        torch.cat([part.sum_B for part in parts]),
-        torch.cat([part.greedy_B for part in parts]),
-        [logp_A for part in parts for logp_A in part.logps],
-    )
+    return AnswerScores.joined(parts)
+
+
+def _score_alike(policy: Policy, contexts: Sequence[AnswerContext], role: Role) -> AnswerScores:
+    """`score_answer_tokens` in groups of like length, so that little of them is padding; prompts are read once."""
+    has_prompts = _have_prompts(policy, contexts)
+    lengths = [len(c.ids) + len(c.answer_ids) - has_prompts * c.prompt_length for c in contexts]
+    groups = policy.groups_of(lengths)
+    with policy.acting_as(role):
+        if has_prompts:
+            prefix, index_B = _read_once(policy, [c.ids[: c.prompt_length] for c in contexts])
+        parts = []
+        for group in groups:
+            chosen = [contexts[i] for i in group]
+            if has_prompts:
+                hidden_BAd = _continued_answer_hidden(policy, prefix, index_B[group], chosen)
+            else:
+                hidden_BAd = _whole_answer_hidden(policy, chosen)
+            parts.append(score_answer_tokens(policy, hidden_BAd, chosen, role))
+    return AnswerScores.joined(parts).in_order([i for group in groups for i in group])
 
 
 def score_answer_tokens(

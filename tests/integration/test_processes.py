@@ -31,11 +31,13 @@ SAME_AS_ONE = [
     "dynamic",
     "actor",
     "rollback",
+    "own alarm",
     "shard",
     "shard-ppo",
     "shard-actor",
     "shard-rest",
 ]
+ENDED_BY_AN_ALARM = ("rollback", "own alarm")
 OWN_TO_A_MACHINE = ("perf/",)
 
 
@@ -58,7 +60,7 @@ def adapter(folder: Path, case: str) -> dict[str, torch.Tensor]:
 
 
 def rows(folder: Path, case: str, name: str = "log.jsonl") -> list[dict[str, Any]]:
-    lines = (folder / case / "runs" / "r" / name).read_text().splitlines()
+    lines = (folder / case.replace(" ", "-") / "runs" / "r" / name).read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(OWN_TO_A_MACHINE)} for line in lines]
 
 
@@ -84,8 +86,8 @@ def test_two_processes_train_as_one(two: tuple[Path, Any], tmp_path: Path, case:
     assert_same(two[0], tmp_path, case)
     samples, expected = rows(two[0], case, "samples.jsonl"), rows(tmp_path, case, "samples.jsonl")
     assert samples == expected
-    summaries = [folder / case / "runs" / "r" / "summary.json" for folder in (two[0], tmp_path)]
-    if case == "rollback":  # ended by the alarm, before any summary
+    summaries = [folder / case.replace(" ", "-") / "runs" / "r" / "summary.json" for folder in (two[0], tmp_path)]
+    if case in ENDED_BY_AN_ALARM:  # before any summary
         assert not any(path.exists() for path in summaries)
     else:
         found, one = (json.loads(path.read_text()) for path in summaries)
@@ -124,6 +126,13 @@ def test_what_one_refuses_all_refuse_in_its_words(two: tuple[Path, Any]) -> None
 def test_a_rollback_is_everyones(two: tuple[Path, Any]) -> None:
     first, second = (said["rollback"] for said in two[1])
     assert first == second and first["lr_scale"] < 1
+
+
+def test_an_alarm_of_ones_own_ends_the_run_in_all_processes(two: tuple[Path, Any]) -> None:
+    found, said = two
+    assert [each["own alarm"]["step"] for each in said] == [3, 3]
+    raised = [row for row in rows(found, "own alarm", "alarms.jsonl") if row["alarm"] == "patience"]
+    assert [(row["step"], row["level"]) for row in raised] == [(2, "warn"), (3, "critical")], "written once"
 
 
 def test_blocks_are_contiguous_and_complete() -> None:

@@ -11,7 +11,8 @@ import transformers
 from torch import Tensor
 
 from markov_cot.data.prompts import AnswerContext
-from markov_cot.models.logprobs import score_answers
+from markov_cot.models import batching
+from markov_cot.models.logprobs import score_answer_tokens_in_batches, score_answers
 from markov_cot.models.paths import SHARED
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts.decode import decode
@@ -121,3 +122,25 @@ def test_a_recurrent_models_samples_are_those_it_scores(recurrent: Policy) -> No
     rollouts = sample_cots(recurrent, contexts, uniforms(0, 0, 6, LENGTH))
     logp_BL = score(recurrent, [contexts[i // 2] for i in range(6)], rollouts.cot_BL).logp_BL
     torch.testing.assert_close(rollouts.behaviour_logp_BL, logp_BL, **TIGHT)
+
+
+def test_those_of_like_length_are_read_together(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts = [CONTEXTS[i] for i in OWNERS]
+    cot_BL = sample_cots(policy, contexts, uniforms(0, 0, 6, LENGTH)).cot_BL
+    prompts = [(1, *range(50, 52 + i % 3)) for i in range(5)]
+    answers = [AnswerContext((*p, *range(60, 61 + 5 * i)), (80, 81), len(p)) for i, p in enumerate(prompts)]
+
+    def compute() -> list[Tensor]:
+        with torch.no_grad():
+            logps = score(policy, contexts, cot_BL).logp_BL
+            sampled = sample_cots(policy, contexts, uniforms(0, 0, 6, LENGTH))
+        found = score_answer_tokens_in_batches(policy, answers, "actor", 10_000)
+        return [logps, sampled.cot_BL, sampled.behaviour_logp_BL, found.sum_B, *found.logps]
+
+    together = compute()
+    monkeypatch.setattr(batching, "WORTH_TOKENS", 1)
+    with torch.no_grad():
+        assert len(policy.groups_of([len(c) for c in CONTEXTS])) > 1
+    assert len(policy.groups_of([len(c) for c in CONTEXTS])) == 1, "with a gradient all are read at once"
+    for apart, whole in zip(compute(), together, strict=True):
+        torch.testing.assert_close(apart, whole, **TIGHT)

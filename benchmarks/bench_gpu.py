@@ -110,7 +110,8 @@ class Bench:
         options += ["--warmup", "1", "--steps", str(self.scale.timed)]
         ours = run(sys.executable, OURS, options, self._left())
         theirs = run(self._trl, TRL, options, self._left()) if self._trl else None
-        limits, bandwidth = roofline.roofline(work), roofline.measured_bandwidth(torch.device(self.device))
+        limits = roofline.roofline(work)
+        bandwidth = 1e9 * limits["gbytes_per_second"]
         rate, share = bandwidth_share(ours, roofline.Model.read(work.model), bandwidth)
         return {
             "ours": ours,

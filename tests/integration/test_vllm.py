@@ -24,7 +24,7 @@ from tests.small_runs import config_of, outcome, warm
 VLLM = {"rollout": {"decoder": "vllm"}}
 TRAIN = [
     "train", "--run", "r", "--steps", "3", "--set=rollout.decoder=vllm", "--set=rollout.problems=1",
-    "--set=rollout.samples=4", "--set=rollout.length=6", "--set=validation.every=0", "--set=model.device=cpu",
+    "--set=rollout.samples=2", "--set=rollout.length=5", "--set=validation.every=0", "--set=model.device=cpu",
     "--set=validation.final_problems=2", "--set=optim.lr=0.01",
 ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_a_run_samples_from_its_actor_as_it_is_at_each_step(monkeypatch: pytest.
         "trust_remote_code": False,
     }
     # Once to see that it has the adapter, then once a step.
-    assert [len(prompts) for prompts, _ in made.asked] == [3, 4, 4, 4]
+    assert [len(prompts) for prompts, _ in made.asked] == [3, 2, 2, 2]
     assert all(wanted.temperature == 1.3 for _, params in made.asked for wanted in params)
     # The actor moves by far more than this, so it is handed over anew each time.
     assert max(row["rollout/logprob_gap"] for row in log()) < 1e-5
@@ -101,7 +101,7 @@ def test_other_rounding_is_corrected_and_logged(monkeypatch: pytest.MonkeyPatch)
     ("flaws", "options", "expected"),
     [
         ({"ignores_adapter": True}, (), "it leaves out the adapter, or has another base; set rollout.decoder=auto"),
-        ({"stops_early": True}, (), "wrote 3 CoTs of [5] tokens instead of 3 of 6; set rollout.decoder=auto"),
+        ({"stops_early": True}, (), "wrote 3 CoTs of [4] tokens instead of 3 of 5; set rollout.decoder=auto"),
         (
             {},
             ("--set=rollout.engine.gpu_memory_utilization=2",),
@@ -146,9 +146,9 @@ def test_several_processes_are_refused() -> None:
 
 def test_a_resumed_run_draws_what_the_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vllm_stub.install(monkeypatch)
-    whole, parts = (config_of(tmp_path / name, steps=4, **VLLM) for name in ("whole", "parts"))
+    whole, parts = (config_of(tmp_path / name, steps=2, **VLLM) for name in ("whole", "parts"))
     small_runs.run(whole)
-    small_runs.run(parts, stop=lambda made: made.state.progress.step == 2)
+    small_runs.run(parts, stop=lambda made: made.state.progress.step == 1)
     small_runs.run(parts, resume=True)
     assert small_runs.differences(tmp_path / "parts", outcome(tmp_path / "whole")) == []
 

@@ -236,10 +236,10 @@ class Forwards:
             parts.append(F.pad(hidden_BTd, (0, 0, width - length, 0)))
         return torch.cat(parts)[torch.cat([rows for _, rows in groups]).argsort()]
 
-    def read(self, prompts: Batch) -> Prefix:
-        """Reads P prompts, with gradient where it is enabled."""
-        groups = self.groups_of(prompts.mask_BT.sum(1).tolist())
-        if len(groups) == 1:
+    def read(self, prompts: Batch, *, as_trained: bool = False) -> Prefix:
+        """Reads P prompts, with gradient where it is enabled; `as_trained` as then, which is all of them at once."""
+        groups = [] if as_trained else self.groups_of(prompts.mask_BT.sum(1).tolist())
+        if len(groups) <= 1:
             return self._read_together(prompts)
         parts = [self._read_together(prompts.take(rows).without_padding_on_the_left()) for rows in groups]
         order = torch.tensor([row for rows in groups for row in rows], device=self.device).argsort()

@@ -89,7 +89,7 @@ def cot_hidden(
             rows = [[*c, *cot] for c, cot in zip(contexts, cot_BL.tolist(), strict=True)]
             # The states that predict the L CoT tokens stand one position before them.
             return policy.hidden(pad_left(rows, policy.pad_id, policy.device))[:, -length - 1 : -1]
-        prefix, index_B = _read_once(policy, contexts)
+        prefix, index_B = _read_once(policy, contexts, as_trained=as_trained)
         first_B1d = prefix.hidden_Pd[index_B, None]
         if length == 1:
             return first_B1d
@@ -259,10 +259,10 @@ def score_answer_tokens(
     return AnswerScores(torch.cat(sums), torch.cat(greedy), logps)
 
 
-def _read_once(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:
+def _read_once(policy: Policy, prompts: Sequence[Sequence[int]], *, as_trained: bool = False) -> tuple[Prefix, Tensor]:
     """The different ones among B prompts, read, and which of them each sequence continues from [B]."""
     different = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-    prefix = policy.read(pad_left(list(different), policy.pad_id, policy.device))
+    prefix = policy.read(pad_left(list(different), policy.pad_id, policy.device), as_trained=as_trained)
     return prefix, torch.tensor([different[tuple(prompt)] for prompt in prompts], device=policy.device)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.models import batching
-from markov_cot.models.logprobs import score_answer_tokens_in_batches, score_answers
+from markov_cot.models.logprobs import cot_hidden, score_answer_tokens_in_batches, score_answers
 from markov_cot.models.paths import SHARED
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts.decode import decode
@@ -144,3 +144,6 @@ def test_those_of_like_length_are_read_together(policy: Policy, monkeypatch: pyt
     assert len(policy.groups_of([len(c) for c in CONTEXTS])) == 1, "with a gradient all are read at once"
     for apart, whole in zip(compute(), together, strict=True):
         torch.testing.assert_close(apart, whole, **TIGHT)
+    with_gradient = cot_hidden(policy, contexts, cot_BL, "actor")
+    with torch.no_grad():
+        assert cot_hidden(policy, contexts, cot_BL, "actor", as_trained=True).equal(with_gradient)

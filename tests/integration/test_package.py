@@ -105,4 +105,4 @@ def test_the_readmes_test_line_installs_the_locked_versions() -> None:
     [line] = [line for line in lines if "pip install" in line and "[test]" in line]
     constraints = line.split(" -c ")[1].split()[0]
     assert (ROOT / constraints) == LOCK
-    assert line.endswith("&& .venv/bin/pytest -n 2 --dist loadfile")
+    assert line.endswith("&& .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder")

@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def read_items(kind: str, path: Path, count: int) -> list[dict[str, Any]]:
 
 
 def measure_ours(args: argparse.Namespace, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """By this project's scorer."""
+    """By this project's scorer and sampler."""
     import torch
 
     from markov_cot.config.schema import Lora, Model
@@ -100,13 +100,13 @@ def measure_ours(args: argparse.Namespace, items: Sequence[dict[str, Any]]) -> d
     policy, budget = Policy(loading.add_adapter(base, Lora(), 0), tokenizer), FixedBudget(args.tokens)
     scorer, sampler = Scorer(policy, budget), Sampler(policy, budget)
 
-    def write() -> list[str]:
+    def write(items: Sequence[dict[str, Any]]) -> list[str]:
         contexts = [tokenizer(item["context"]).input_ids for item in items]
         order = sorted(range(len(contexts)), key=lambda i: (len(contexts[i]), i))
         texts = sampler.greedy_answers([contexts[i] for i in order], CRITIC)
         return [text for _, text in sorted(zip(order, texts, strict=True))]
 
-    def score() -> list[float]:
+    def score(items: Sequence[dict[str, Any]]) -> list[float]:
         contexts = []
         for item in items:
             ids = tokenizer(item["context"]).input_ids
@@ -121,14 +121,12 @@ def measure_ours(args: argparse.Namespace, items: Sequence[dict[str, Any]]) -> d
             found[i] = value
         return found
 
-    work = write if args.kind == GENERATE else score
-    whole, items = items, items[:WARM_UP]
-    work()
-    items = whole
     if args.kind == GENERATE:
-        seconds, texts = _timed(write)
+        write(items[:WARM_UP])
+        seconds, texts = _timed(lambda: write(items))
         return {"seconds": seconds, "texts": texts}
-    seconds, sums = _timed(score)
+    score(items[:WARM_UP])
+    seconds, sums = _timed(lambda: score(items))
     per_item = [sums[i : i + 4] for i in range(0, len(sums), 4)]
     return {"seconds": seconds, "sums": per_item, **accuracies(items, per_item)}
 
@@ -176,7 +174,7 @@ def accuracies(items: Sequence[dict[str, Any]], sums: Sequence[Sequence[float]])
     return {"acc": right / len(items), "acc_norm": right_by_length / len(items)}
 
 
-def _timed(work: Any) -> tuple[float, Any]:
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     started = time.perf_counter()
     found = work()
     return time.perf_counter() - started, found

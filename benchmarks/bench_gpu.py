@@ -1,4 +1,4 @@
-"""All that is to be measured on a CUDA GPU, in one call of under eight minutes; docs/scaling.md says what is not.
+"""All that is to be measured on a CUDA GPU, in one call that ends within eight minutes.
 
     python benchmarks/bench_gpu.py --scratch FOLDER --trl /path/to/environment --real SMOLLM2 --json report.json
 
@@ -20,7 +20,9 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,15 +128,14 @@ class Bench:
         """Held-out accuracy of the base and of the trained actor, and seconds."""
         if self._real is None:
             fail("gain: needs a real model's folder; give it with --real")
-        folder = self._scratch / "gain"
         settings = self.scale.gain | {"model.name": self._real, "model.device": self.device}
         options = [f"--set={key}={value}" for key, value in settings.items()]
         started = time.perf_counter()
-        folder.mkdir(exist_ok=True)
-        done = self._run([sys.executable, "-m", "markov_cot", "train", "--run", "gain", *options], folder)
-        if done.returncode:
-            fail(f"gain: training ended with code {done.returncode}\n{done.stderr[-500:]}")
-        summary = json.loads((folder / "runs" / "gain" / "summary.json").read_text(encoding="utf-8"))
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            done = self._run([sys.executable, "-m", "markov_cot", "train", "--run", "gain", *options], Path(folder))
+            if done.returncode:
+                fail(f"gain: training ended with code {done.returncode}\n{done.stderr[-500:]}")
+            summary = json.loads(Path(folder, "runs", "gain", "summary.json").read_text(encoding="utf-8"))
         return {
             "model": Path(self._real).name,
             "settings": settings,
@@ -180,6 +181,9 @@ def attempt(part: Callable[[], Any]) -> Any:
     try:
         return part()
     except SystemExit:
+        return {"failed": True}
+    except Exception:  # a part's own, such as the device's memory running out
+        traceback.print_exc()
         return {"failed": True}
 
 

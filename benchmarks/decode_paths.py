@@ -23,35 +23,30 @@ from torch import Tensor
 from markov_cot.config.schema import Lora, Model
 from markov_cot.models import loading
 from markov_cot.models.agreement import rounded_embeddings
+from markov_cot.models.logprobs import cot_logp
 from markov_cot.models.paths import DECODERS, WHOLE
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ROLES, Role
 from markov_cot.rollouts.decode import REGISTRY, hidden_of, release
+from markov_cot.rollouts.path_check import random_adapter
 from markov_cot.utils.errors import UserError
 
-ADAPTER_SCALE = 0.02
 CUTS = (0, 3, 11)
 """Tokens by which the three prompts are shorter than the first problem's, so that two of them are padded."""
 
 
 def load(model: Path, dtype: str, device: str) -> Policy:
-    """The actor with a random adapter."""
+    """Actor and critic."""
     settings = Model(name=str(model), dtype=dtype, device=device)
     base = loading.load_base(settings, torch.device(device))
-    policy = Policy(loading.add_adapter(base, Lora(**LORA), 0), loading.load_tokenizer(settings))
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in policy.trainable().items():
-        if "lora_B" in name:
-            parameter.data = (ADAPTER_SCALE * torch.randn(parameter.shape, generator=generator)).to(parameter)
-    return policy
+    return Policy(loading.add_adapter(base, Lora(**LORA), 0), loading.load_tokenizer(settings))
 
 
 @torch.no_grad()
 def logps(policy: Policy, decoder: str, role: Role, contexts: list[list[int]], token_BL: Tensor) -> Tensor:
     """Of given tokens [B, L], by one decoder."""
     with policy.acting_as(role):
-        logp_BLV = policy.cot_logp(hidden_of(decoder, policy, contexts, token_BL))
-    return logp_BLV.gather(-1, token_BL[..., None]).squeeze(-1)
+        return cot_logp(policy, hidden_of(decoder, policy, contexts, token_BL), token_BL, role)
 
 
 def compare(policy: Policy, prompt: list[int], length: int) -> dict[str, Any]:
@@ -94,10 +89,11 @@ def main() -> None:
     args = parser.parse_args()
     first = json.loads((args.work / "problems.jsonl").read_text(encoding="utf-8").splitlines()[0])
     try:
-        found = {
-            dtype: compare(load(args.work / "model", dtype, args.device), first["prompt_ids"], args.length)
-            for dtype in args.dtype or DTYPES
-        }
+        found = {}
+        for dtype in args.dtype or DTYPES:
+            policy = load(args.work / "model", dtype, args.device)
+            with random_adapter(policy):
+                found[dtype] = compare(policy, first["prompt_ids"], args.length)
     except UserError as error:
         fail(str(error))
     print(json.dumps({"length": args.length, "dtypes": found}))

@@ -7,8 +7,9 @@ bfloat16 ones that is the exact product, at the speed of bfloat16.
 
 torch gives float32 products on x86 to MKL, which on AMD's processors reaches less than half of what oneDNN does (89
 against 216 GFLOP/s on one core of an EPYC with AVX-512), so there they go to oneDNN, which torch carries too and uses
-itself for bfloat16. On Intel's, MKL is the faster one, by a tenth with a thousand rows and by half with fifty. A weight
-that is used often with few rows, as in decoding, is worth laying out for oneDNN once on either.
+itself for bfloat16. On Intel's, MKL is the faster one: on two cores of a Xeon with AMX by 10 to 20 % with 1,200 rows,
+and by 4 to 80 % with 48. A weight that is used often with few rows, as in decoding, is laid out for oneDNN once on
+either.
 """
 
 from __future__ import annotations

@@ -141,9 +141,9 @@ def score_cots(
 
 
 @torch.no_grad()
-def cot_logp(policy: Policy, hidden_BLd: Tensor, cot_BL: Tensor) -> Tensor:
-    """The actor's log-prob [B, L] of each CoT token alone, from its hidden states."""
-    with policy.acting_as(ACTOR):
+def cot_logp(policy: Policy, hidden_BLd: Tensor, cot_BL: Tensor, role: Role = ACTOR) -> Tensor:
+    """The log-prob [B, L] of each CoT token alone by "actor" or "critic", from its hidden states."""
+    with policy.acting_as(role):
         return _at(policy.cot_logp(hidden_BLd), cot_BL)
 
 

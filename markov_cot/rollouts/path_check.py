@@ -28,7 +28,7 @@ from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts, question_text
 from markov_cot.models.agreement import ROUNDINGS, fault_of, rounded_embeddings
 from markov_cot.models.compat import accepted_arguments
-from markov_cot.models.logprobs import answer_hidden, cot_hidden
+from markov_cot.models.logprobs import answer_hidden, cot_hidden, cot_logp
 from markov_cot.models.memory import ran_out_of_memory
 from markov_cot.models.paths import EVEN_CACHE, FUSED, OWN_CACHE, PADDED, SHARED_CACHE, STATIC, WAYS
 from markov_cot.models.policy import Policy
@@ -108,7 +108,7 @@ def check_paths(policy: Policy, trial: Trial) -> None:
     if policy.paths.checked:
         return
     try:
-        with _random_adapter(policy):
+        with random_adapter(policy):
             _Check(policy, trial).run()
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
@@ -128,7 +128,7 @@ def check_engine(engine: Engine, policy: Policy, trial: Trial) -> None:
     Its rounding is its own, so that its log-probs are only asked to be nearer to the actor's than to the critic's.
     """
     uniform_PGL = np.random.default_rng(0).random((len(trial.contexts), 1, trial.length))
-    with _random_adapter(policy):
+    with random_adapter(policy):
         written = engine.write(policy, trial.contexts, uniform_PGL)
         gap = {role: _gap(policy, written, role) for role in ROLES}
     if not gap[ACTOR] < gap[CRITIC]:
@@ -142,9 +142,7 @@ def check_engine(engine: Engine, policy: Policy, trial: Trial) -> None:
 def _gap(policy: Policy, written: Rollouts, role: Role) -> float:
     """Mean absolute difference (nats) between the log-probs that CoTs were drawn with and those of a role."""
     hidden_BLd = cot_hidden(policy, written.contexts, written.cot_BL, role)
-    with policy.acting_as(role):
-        logp_BLV = policy.cot_logp(hidden_BLd)
-    logp_BL = logp_BLV.gather(-1, written.cot_BL[..., None]).squeeze(-1)
+    logp_BL = cot_logp(policy, hidden_BLd, written.cot_BL, role)
     return (logp_BL - written.behaviour_logp_BL).abs().mean().item()
 
 
@@ -322,7 +320,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 
 @contextlib.contextmanager
-def _random_adapter(policy: Policy) -> Iterator[None]:
+def random_adapter(policy: Policy) -> Iterator[None]:
     """Within it, the adapter's B is random. A fresh one is zero, and would hide what is done with it."""
     generator = torch.Generator().manual_seed(1)
     kept = {p: p.data for name, p in policy.trainable().items() if "lora_B" in name or "lora_embedding_B" in name}

@@ -4,7 +4,7 @@ vLLM has weights of its own, in the same GPU's memory, and kernels that round di
 quite the policy that is updated. The log-probs that it reports are the behaviour's, so that the importance weight of
 `algorithms.losses` corrects the difference and `rollout/logprob_gap` shows it, as for bfloat16.
 
-Written against the interface of vLLM 0.11 to 0.20 as documented, and tested against a stub of it; not yet run on a GPU.
+Written from vLLM's documentation and tested against a stub of what that says; never run with vLLM itself.
 
 Shapes: P contexts, G samples of each, B = P*G CoTs (context-major), L tokens of each.
 """

@@ -20,7 +20,7 @@ P, G, L, PROMPT = 1, 2, 3, 4
 def scripts() -> Iterator[Any]:
     """The scripts as modules. They import one another by plain names, as they do when they are run."""
     names = ("measure", "roofline", "random_llama", "runner", "workload", "critic_reward")
-    names += ("bench_step", "compare_trl", "bench_scaling", "bench_gpu")
+    names += ("bench_step", "compare_trl", "bench_scaling", "bench_gpu", "bench_eval")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         modules = {name: __import__(name) for name in names}
@@ -294,3 +294,30 @@ def test_a_part_that_fails_leaves_the_others(
     out, err = capsys.readouterr()
     assert "tests: failed, see above." in out and "gain: failed, see above." in out
     assert "gain: needs a real model's folder; give it with --real" in err
+
+
+def test_an_evaluation_without_a_cot(scripts: Any, work: Path, tmp_path: Path) -> None:
+    bench = scripts.bench_eval
+    choices, questions = tmp_path / "choices.txt", tmp_path / "questions.jsonl"
+    choices.write_text("".join(f"What is {i}+1?\n2\n7\nit is 8\n{i + 1}\nnothing\n" for i in range(5)))
+    questions.write_text("".join(json.dumps({"question": f"What is {i}+1?"}) + "\n" for i in range(5)))
+    options = ["--model", str(work / "model"), "--items", "5", "--tokens", "40"]
+    args = bench.arguments(["--data", str(choices), *options])
+    items = bench.read_items("choice", choices, 5)
+    assert items[3] == {"context": "What is 3+1?", "label": 2, "endings": ["7", "it is 8", "4", "nothing"]}
+    found = bench.measure_ours(args, items)
+    whole = bench.measure_ours(bench.arguments(["--data", str(choices), *options[:4]]), items)
+    assert bench.compare("choice", found, whole)[1], "the batches do not matter"
+    found["sums"][0][0] += 0.01
+    assert not bench.compare("choice", found, whole)[1]
+    args = bench.arguments(["--kind", "generate", "--data", str(questions), *options])
+    texts = bench.measure_ours(args, bench.read_items("generate", questions, 5))["texts"]
+    assert len(texts) == 5 and any(texts)
+    rows = bench.table({"ours": [whole], "harness": [whole | {"seconds": 2.5}]}, 5).splitlines()
+    assert rows[-1].startswith("| harness | 2.00 | 2.00 to 2.00 | acc ")
+
+
+def test_accuracies_by_hand(scripts: Any) -> None:
+    items = [{"label": 0, "endings": ["ab", "abcdef"]}, {"label": 1, "endings": ["ab", "abcdef"]}]
+    # -2/2 and -3/6 a character: the longer ending wins by length, the shorter one by the sum.
+    assert scripts.bench_eval.accuracies(items, [[-2.0, -3.0], [-2.0, -3.0]]) == {"acc": 0.5, "acc_norm": 0.5}

@@ -156,6 +156,7 @@ def test_alone_nothing_changes() -> None:
     ("count", "values", "message"),
     [
         (2, {"rollout": {"problems": 3}}, "3 questions a step cannot be shared evenly by 2 processes"),
+        (2, {"rollout": {"problems": 2, "decoder": "vllm"}}, "rollout.decoder vllm: is for a single process"),
         (1, {"model": {"shard": True}}, "needs several processes"),
     ],
 )

@@ -12,12 +12,8 @@ import numpy as np
 import pytest
 
 from markov_cot.cli.main import main
-from markov_cot.config.schema import Config
-from markov_cot.distributed.process_group import Processes
 from markov_cot.models.policy import Policy
 from markov_cot.rollouts.vllm_engine import VllmEngine
-from markov_cot.training.setup import _check_processes
-from markov_cot.utils.errors import UserError
 from tests import small_runs, vllm_stub
 from tests.small_runs import config_of, outcome, warm
 
@@ -76,7 +72,7 @@ def test_a_run_samples_from_its_actor_as_it_is_at_each_step(monkeypatch: pytest.
     # Once to see that it has the adapter, then once a step.
     assert [len(prompts) for prompts, _ in made.asked] == [3, 2, 2, 2]
     assert all(wanted.temperature == 1.3 for _, params in made.asked for wanted in params)
-    # The actor moves by far more than this, so it is handed over anew each time.
+    # The actor moves by far more than this, so it is handed over again at each step.
     assert max(row["rollout/logprob_gap"] for row in log()) < 1e-5
     assert log()[-1]["policy/kl"] > 1e-3
     assert all(row["rollout/importance_max"] == 1 for row in log())
@@ -136,12 +132,6 @@ def test_where_it_is_not_installed_the_line_says_how_to(
     monkeypatch.setitem(sys.modules, "vllm", None)
     assert "pip install 'markov-cot[vllm]', or set rollout.decoder=auto" in refusal(capsys)
     assert not Path("runs/r").exists()
-
-
-def test_several_processes_are_refused() -> None:
-    config = Config(rollout={"decoder": "vllm", "problems": 2})
-    with pytest.raises(UserError, match="vllm: is for a single process"):
-        _check_processes(config, Processes(0, 2))
 
 
 def test_a_resumed_run_draws_what_the_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

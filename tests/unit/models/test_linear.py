@@ -1,11 +1,32 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from markov_cot.models import linear as products
 from markov_cot.models.linear import pack, pack_wide, product, wide_product
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "MKL"])
+def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the two the processor prefers."""
+    monkeypatch.setattr(products, "PREFERS_ONEDNN", products.HAS_ONEDNN and request.param)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_intel"), [("vendor_id\t: GenuineIntel", True), ("vendor_id\t: AuthenticAMD", False)]
+)
+def test_the_processors_maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, is_intel: bool) -> None:
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(products, "CPU_INFO", file)
+    monkeypatch.setattr("platform.processor", lambda: said)
+    assert products._is_intel() == is_intel, "where there is no such file"
+    monkeypatch.setattr("platform.processor", lambda: "")
+    file.write_text(f"processor\t: 0\n{said}\n")
+    assert products._is_intel() == is_intel
 
 
 def tensors(dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
@@ -16,6 +37,7 @@ def tensors(dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[torch.Tensor, .
 @pytest.mark.parametrize("shape", [(7, 6), (2, 3, 6), (1, 1, 6)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.usefixtures("_library")
 def test_it_is_torchs_linear(dtype: torch.dtype, shape: tuple[int, ...], biased: bool) -> None:
     x, weight, bias = tensors(dtype, shape)
     bias_or_none = bias if biased else None
@@ -26,6 +48,7 @@ def test_it_is_torchs_linear(dtype: torch.dtype, shape: tuple[int, ...], biased:
         torch.testing.assert_close(found.double(), exact, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.usefixtures("_library")
 def test_its_gradient_is_torchs() -> None:
     x, weight, bias = tensors(torch.float32, (2, 3, 6))
     gradients = []
@@ -36,12 +59,14 @@ def test_its_gradient_is_torchs() -> None:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("_library")
 def test_a_view_that_is_not_contiguous() -> None:
     x, weight, _ = tensors(torch.float32, (4, 3, 6))
     torch.testing.assert_close(product(x.transpose(0, 1), weight), F.linear(x.transpose(0, 1), weight))
     torch.testing.assert_close(product(x[:, -1], weight), F.linear(x[:, -1], weight))
 
 
+@pytest.mark.usefixtures("_library")
 def test_a_weight_that_is_trained_gets_its_gradient() -> None:
     x, weight, _ = tensors(torch.float32, (4, 6))
     weight.requires_grad_()

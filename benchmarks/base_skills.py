@@ -26,6 +26,7 @@ from markov_cot.evaluation.validation import summarise
 from markov_cot.models.loading import add_adapter, load_base, load_tokenizer
 from markov_cot.models.memory import FixedBudget
 from markov_cot.models.policy import Policy
+from markov_cot.rewards.reader_models import make_readers
 from markov_cot.rollouts.sampling import greedy_cots
 
 FAMILIES = ("arithmetic", "words", "choices")
@@ -41,6 +42,7 @@ def settings(family: str) -> Config:
 def skills(policy: Policy, family: str, count: int) -> dict[str, object]:
     """Accuracy and answer log-prob after each kind of CoT, all of the quickstart's length."""
     config, prompts = settings(family), Prompts(policy.tokenizer)
+    readers = make_readers(config.reward, policy, prompts, FixedBudget(config.optim.micro_batch_tokens))
     problems = sample(load(config.data).validation, count, 0, lambda _: True)
     length, rng = config.rollout.length, Random(0)
     written = [by_hand(policy, problem, length, rng) for problem in problems]
@@ -52,9 +54,7 @@ def skills(policy: Policy, family: str, count: int) -> dict[str, object]:
     }
     row: dict[str, object] = {"family": family, "n": len(problems)}
     for kind, those in cots.items():
-        budget = FixedBudget(config.optim.micro_batch_tokens)
-        answers = answer_from_cots(policy, prompts, problems, those, config.reward, budget)
-        score = summarise(answers)
+        score = summarise(answer_from_cots(readers, problems, those))
         row[kind] = [score.accuracy, round(score.answer_logprob, 3)]
     return row
 

@@ -56,7 +56,7 @@ def config(work: Work, folder: Path, *, baseline: bool, kl: str, overrides: dict
         "model": {"name": str(work.model), "dtype": work.dtype, "device": work.device},
         "lora": LORA,
         "rollout": {"problems": work.problems, "samples": work.samples, "length": work.length, "temperature": 1.0},
-        "reward": {"answerer": "critic", "baseline_every": 1 if baseline else NEVER},
+        "reward": {"reader": "base", "baseline_every": 1 if baseline else NEVER},
         "algorithm": {"kl": kl, "kl_weight": KL_WEIGHT},
         "optim": {"lr": LEARNING_RATE, "grad_clip": GRAD_CLIP},
         "validation": {"problems": 1, "final_problems": 1},
@@ -122,7 +122,7 @@ def measure(work: Work, settings: Callable[[Path], Config], warmup: int, steps: 
             peak = memory.above()
         moved = sum(float(p.detach().abs().sum()) for name, p in policy.trainable().items() if "lora_B" in name)
         weights = weight_bytes(policy.model)
-        lengths = {len(trainer.session.prompts.question_context(p)) for p in trainer.session.splits.train}
+        lengths = {len(trainer.session.readers.prompts.question_context(p)) for p in trainer.session.splits.train}
     if not moved > 0 or not metrics["optim/grad_norm"] > 0:
         fail("no gradient reached the adapter, so these steps trained nothing; use other problems")
     per_step = {name: round(total / steps, 4) for name, total in phases.seconds.items()}

@@ -45,7 +45,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "normalized": {"algorithm": {"advantage": "normalized"}},
     "adaptive-kl": {"algorithm": {"kl_target": 0.01}},
     "dynamic": {"algorithm": {"resample_dead": 2, "sigma_floor": 0.5}},
-    "actor": {"reward": {"answerer": "actor"}, "algorithm": {"actor_reward_weight": 1.0, "actor_reward_ramp": 5}},
+    "actor": {"reward": {"reader": "actor"}, "algorithm": {"actor_reward_weight": 1.0, "actor_reward_ramp": 5}},
     "entropy": {"algorithm": {"entropy_weight": 0.01}},
     "non-markovian": {"prompt": {"markovian": False}},
     "schedule": {"optim": {"lr": 1e-2, "schedule": "cosine"}},

@@ -31,6 +31,7 @@ from markov_cot.models.loading import load_base, load_tokenizer
 from markov_cot.models.memory import FixedBudget
 from markov_cot.models.nano.documents import FILLERS
 from markov_cot.models.policy import Policy
+from markov_cot.rewards.reader_models import make_readers
 from markov_cot.rollouts.sampling import greedy_cots
 
 
@@ -60,14 +61,13 @@ def controls(checkpoint: Path, config: Config) -> dict[str, float]:
     base = load_base(config.model, torch.device("cpu"))
     policy = Policy(PeftModel.from_pretrained(base, checkpoint), tokenizer)
     prompts = Prompts(tokenizer)
+    readers = make_readers(config.reward, policy, prompts, FixedBudget(config.optim.micro_batch_tokens))
     validation = load(config.data).validation
     problems = sample(validation, config.validation.final_problems, 0, lambda _: True)
     length, rng = config.rollout.length, Random(0)
 
     def accuracy(cots: list[list[int]]) -> float | None:
-        budget = FixedBudget(config.optim.micro_batch_tokens)
-        answers = answer_from_cots(policy, prompts, problems, cots, config.reward, budget)
-        return summarise(answers).accuracy
+        return summarise(answer_from_cots(readers, problems, cots)).accuracy
 
     contexts = [prompts.question_context(p) for p in problems]
     own = greedy_cots(policy, contexts, length, "actor").tolist()

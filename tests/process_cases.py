@@ -28,7 +28,7 @@ from tests import small_runs
 
 PPO = {"loss": "ppo", "inner_epochs": 2, "minibatches": 3}
 DYNAMIC = {"resample_dead": 2, "sigma_floor": 0.5}
-ACTOR = {"reward": {"answerer": "actor"}, "algorithm": {"actor_reward_weight": 1.0}}
+ACTOR = {"reward": {"reader": "actor"}, "algorithm": {"actor_reward_weight": 1.0}}
 CASES: dict[str, dict[str, Any]] = {
     "group": {"steps": 6, "validation": {"every": 0}, "checkpoint": {"every": 6}},
     "ppo": {"steps": 3, "algorithm": PPO},

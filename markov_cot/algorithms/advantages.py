@@ -66,6 +66,26 @@ def group_advantages(reward_B: FloatB, samples: int, sigma_floor: float) -> Adva
     return Advantages(advantage_PG.reshape(-1), sigma_PG.reshape(-1), live_PG.reshape(-1))
 
 
+def centered_advantages(reward_B: FloatB, samples: int, sigma_floor: float) -> Advantages:
+    """Rewards less their group's mean, A_i = R_i - mu_g, in nats; dead groups as in `group_advantages`.
+
+    Without the division by sigma_g a question weighs as much as its rewards differ. Source: Dr. GRPO (arXiv
+    2503.20783, section 3.1).
+    """
+    grouped = group_advantages(reward_B, samples, sigma_floor)
+    return replace(grouped, advantage_B=grouped.advantage_B * grouped.sigma_B)
+
+
+def rloo_advantages(reward_B: FloatB, samples: int, sigma_floor: float) -> Advantages:
+    """Rewards less the mean of their group's others, A_i = R_i - mean_{j != i} R_j, in nats; dead groups as above.
+
+    Equal to G / (G - 1) times the centred reward. Source: REINFORCE leave-one-out (Kool et al. 2019; arXiv 2402.14740,
+    eq. 6).
+    """
+    centered = centered_advantages(reward_B, samples, sigma_floor)
+    return replace(centered, advantage_B=centered.advantage_B * (samples / (samples - 1)))
+
+
 def unscaled(advantage_B: FloatB) -> Advantages:
     """Advantages taken as they are: every sequence is live, and sigma is 1 nat."""
     advantage_B = advantage_B.detach()
@@ -114,6 +134,14 @@ def _group(batch: AdvantageBatch) -> Advantages:
     return group_advantages(batch.reward_B, batch.samples, batch.settings.sigma_floor)
 
 
+def _centered(batch: AdvantageBatch) -> Advantages:
+    return centered_advantages(batch.reward_B, batch.samples, batch.settings.sigma_floor)
+
+
+def _rloo(batch: AdvantageBatch) -> Advantages:
+    return rloo_advantages(batch.reward_B, batch.samples, batch.settings.sigma_floor)
+
+
 def _normalized(batch: AdvantageBatch) -> Advantages:
     return unscaled(batch.normalized_B)
 
@@ -132,9 +160,18 @@ def _expert(batch: AdvantageBatch) -> Advantages:
 
 
 ADVANTAGES: Registry[AdvantageFunction] = Registry(
-    "advantage", {"group": _group, "normalized": _normalized, "raw": _raw, "ema": _ema, "expert": _expert}
+    "advantage",
+    {
+        "group": _group,
+        "centered": _centered,
+        "rloo": _rloo,
+        "normalized": _normalized,
+        "raw": _raw,
+        "ema": _ema,
+        "expert": _expert,
+    },
 )
-WITHOUT_BASELINE = ("group", "raw")
+WITHOUT_BASELINE = ("group", "centered", "rloo", "raw")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,16 @@ def learning_rate(config: Config, step: int) -> float:
     return optim.lr
 
 
-def loss_weights(algorithm: Algorithm, step: int, adapted: float | None) -> Weights:
+def loss_weights(algorithm: Algorithm, step: int, kl: float | None = None, entropy: float | None = None) -> Weights:
     """Return the coefficients of the loss's terms at a step (counted from 0).
 
-    The actor reward's rises linearly over `actor_reward_ramp` steps; `adapted` is beta where it has been adapted.
+    The actor reward's rises linearly over `actor_reward_ramp` steps; `kl` and `entropy` are beta and eta where they
+    have been adapted.
     """
     ramp = min(1.0, (step + 1) / algorithm.actor_reward_ramp) if algorithm.actor_reward_ramp else 1.0
-    kl = algorithm.kl_weight if adapted is None or not algorithm.kl_target else adapted
-    return Weights(kl, ramp * algorithm.actor_reward_weight, algorithm.entropy_weight)
+    beta = algorithm.kl_weight if kl is None or not algorithm.kl_target else kl
+    eta = algorithm.entropy_weight if entropy is None or not algorithm.entropy_target else entropy
+    return Weights(beta, ramp * algorithm.actor_reward_weight, eta)
 
 
 def adapted_kl_weight(weight: float, kl: float, target: float) -> float:
@@ -42,4 +44,15 @@ def adapted_kl_weight(weight: float, kl: float, target: float) -> float:
     if not math.isfinite(kl):
         return weight
     error = min(0.2, max(-0.2, kl / target - 1))
+    return weight * (1 + 0.1 * error)
+
+
+def adapted_entropy_weight(weight: float, entropy: float, target: float) -> float:
+    """eta of the next step: raised by up to 2 % where the entropy is below its target, lowered where it is above.
+
+    By the rule of `adapted_kl_weight` with the sign turned, since the entropy is a bonus.
+    """
+    if not math.isfinite(entropy):
+        return weight
+    error = min(0.2, max(-0.2, 1 - entropy / target))
     return weight * (1 + 0.1 * error)

@@ -43,6 +43,8 @@ from markov_cot.utils.layout import CHECKPOINT
 
 LATEST, BEST = "latest", "best"
 _WRITING, _REPLACED, _DELETING = "writing", "replaced", "deleting"
+_LAGGED = "lagged"
+"""What is kept beside a parameter's moments of a lagged reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,23 @@ class FoundCheckpoint:
 
 
 def save(
-    folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], about: Manifest
+    folder: Path,
+    model: PeftModel,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    about: Manifest,
+    lagged: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes a checkpoint beside `folder` and renames it into place. `about.files` is filled in.
 
-    Raises `OSError` when the disk refuses; a checkpoint that was there stays.
+    `lagged` are the adapter's values that a lagged reader reads with, by parameter. Raises `OSError` when the disk
+    refuses; a checkpoint that was there stays.
     """
     contents = _adapter_files(model) | {
-        OPTIMIZER: render_tensors(optimizer_tensors(model, optimizer)),
+        OPTIMIZER: render_tensors(
+            optimizer_tensors(model, optimizer)
+            | {f"{name}|{_LAGGED}": value.contiguous() for name, value in (lagged or {}).items()}
+        ),
         STATE: _render_json(state),
     }
     sums = {name: sha256(content) for name, content in contents.items()}
@@ -280,6 +291,8 @@ def load_trainer_state(folder: Path, model: PeftModel, optimizer: torch.optim.Op
     moments: dict[str, dict[str, Tensor]] = {name: {} for name in trainable}
     for key, value in _load_tensors(folder, OPTIMIZER).items():
         name, _, moment = key.rpartition("|")
+        if moment == _LAGGED:
+            continue
         if name not in moments or (value.ndim and value.shape != trainable[name].shape):
             raise UserError(f"checkpoint {folder}: {OPTIMIZER} does not fit this model; check lora.* and --model")
         moments[name][moment] = value
@@ -294,6 +307,14 @@ def load_trainer_state(folder: Path, model: PeftModel, optimizer: torch.optim.Op
             f"checkpoint {folder}: {STATE} cannot be read; use an earlier checkpoint"
         ) from None
     return state
+
+
+def load_lagged(folder: Path) -> dict[str, Tensor]:
+    """Return the adapter's values, by parameter, that a checkpoint's lagged reader reads with; empty without one."""
+    if not (folder / OPTIMIZER).is_file():
+        return {}
+    tensors = _load_tensors(folder, OPTIMIZER)
+    return {key.removesuffix(f"|{_LAGGED}"): value for key, value in tensors.items() if key.endswith(f"|{_LAGGED}")}
 
 
 def optimizer_tensors(model: PeftModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from markov_cot.config.former import in_todays_terms
 from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CHECKPOINT
@@ -40,16 +41,20 @@ class Manifest:
     """Versions of what computed it."""
     files: dict[str, str]
     """SHA-256 of every other file, by its path in the folder."""
+    readers: list[dict[str, str]] = field(default_factory=list)
+    """The same as of the base, of each other model that reads; left out of the file where there are none."""
 
     def render(self) -> bytes:
         """Content of the file, with a checksum of itself. The same manifest is always the same bytes."""
         values = {"format": FORMAT, **asdict(self)}
+        if not self.readers:
+            del values["readers"]
         text = json.dumps(values, indent=1, sort_keys=True)
         return (json.dumps({"checksum": sha256(text.encode()), **values}, indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest, once it and every other file have been found to be as they were saved.
+    """The manifest, its config in today's terms, once it and every other file have been found to be as they were saved.
 
     Raises `UserError` naming the file: `DamagedCheckpointError` where the checkpoint is not what was saved, and
     otherwise where it holds a pickle (which can run code when it is read), was written by another version, or cannot
@@ -71,7 +76,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise DamagedCheckpointError(
                 f"checkpoint {folder}: {name} is damaged (wrong checksum); use an earlier checkpoint"
             )
-    return manifest
+    return replace(manifest, config=in_todays_terms(manifest.config))
 
 
 def refuse_pickles(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -32,6 +32,7 @@ FREE = (
     "model.shard",
     "model.trust_remote_code",
     "optim.micro_batch_tokens",
+    "reward.reader_device",
     "rollout.decoder",
     "rollout.engine",
     "steps",
@@ -91,6 +92,21 @@ def check_precision(found: FoundCheckpoint, dtype: str, *, accept: bool) -> bool
             f"which is {dtype} here; set model.dtype={visible(before)}, or pass {ACCEPT}"
         )
     logger.warning("changed since %s: the base's dtype (%s -> %s)", found.folder.name, visible(before), dtype)
+    return True
+
+
+def check_readers(found: FoundCheckpoint, readers: Sequence[Mapping[str, str]], *, accept: bool) -> bool:
+    """Whether other models that read are not those that they were. Raises `UserError` then, unless `accept`."""
+    before = [reader["fingerprint"] for reader in found.manifest.readers]
+    if before == [reader["fingerprint"] for reader in readers]:
+        return False
+    names = ", ".join(reader["name"] for reader in readers) or "none"
+    if not accept:
+        raise UserError(
+            f"run {found.folder.parent.name}: {found.folder.name} was trained with other readers' weights than "
+            f"those of {names}; bring them back, or pass {ACCEPT}"
+        )
+    logger.warning("changed since %s: the weights of the readers (%s)", found.folder.name, visible(names))
     return True
 
 

@@ -23,6 +23,9 @@ import click
 @click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Rule that reads answers; repeatable.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the items drawn and of sampled CoTs [0].")
 @click.option("--against", metavar="NAME|PATH", help="What to compare with: a checkpoint, base or none [base].")
+@click.option(
+    "--reader", "readers", multiple=True, metavar="MODEL", help="Who answers: base, actor or another model; repeatable."
+)
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="CoTs at a time; results do not depend on it.")
 @click.option("--all-checkpoints", is_flag=True, help="Every checkpoint of the run: accuracy over steps, and the best.")
 @click.option("--out", metavar="DIR", help="Folder for results and cache [runs/RUN/eval].")

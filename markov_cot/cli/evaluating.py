@@ -32,6 +32,7 @@ from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
 GREEDY = 0.0
+READER = "reward.reader"
 BAR = 20
 BAR_AND_TIMES = BAR + len(" 00:00:00 left 00:00:00 ")
 """Columns."""
@@ -84,8 +85,18 @@ def make_request(options: Mapping[str, Any], settings: tuple[str, ...]) -> Reque
         seed=seed,
         batch=options["batch"],
         out=Path(options["out"]) if options["out"] else None,
-        overrides=Overrides(options["model"], options["data_dir"], read_assignments(settings)),
+        overrides=Overrides(options["model"], options["data_dir"], _settings(options, settings)),
     )
+
+
+def _settings(options: Mapping[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
+    """What --set says, and the readers that --reader names, which a term of the actor's own reward cannot have."""
+    settings = read_assignments(assignments)
+    if not options["readers"]:
+        return settings
+    if READER in settings:
+        raise UserError(f"--reader: and --set {READER} say the same; leave one of them out")
+    return settings | {READER: list(options["readers"]), "algorithm.actor_reward_weight": 0}
 
 
 @contextlib.contextmanager

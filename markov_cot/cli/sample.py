@@ -24,7 +24,9 @@ PROBLEMS = 3
 @click.option("--temperature", type=click.FloatRange(0), default=0, metavar="T", help="Of the CoT; 0 is greedy [0].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of problems and sampled CoTs.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting, as in --set rollout.length=64.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead.")
+@click.option("--show-prompt", is_flag=True, help="Show what actor and reader read, word for word, and write nothing.")
+@click.option("--reader-check", is_flag=True, help="Show what the reader makes of stated answers and of empty CoTs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 def sample_command(
     question: str | None,
     choices: tuple[str, ...],
@@ -32,6 +34,8 @@ def sample_command(
     run: str | None,
     count: int | None,
     settings: tuple[str, ...],
+    show_prompt: bool,
+    reader_check: bool,
     as_json: bool,
     **options: object,
 ) -> None:
@@ -39,10 +43,21 @@ def sample_command(
 
     With --step: the CoTs of a training step, by reward, of a run trained with --set tracking.rollouts=N.
     """
+    if show_prompt and reader_check:
+        raise click.UsageError("--show-prompt and --reader-check show different things; leave one of them out")
     if step is not None:
         from markov_cot.cli.stored_rollouts import GOES_WITH, show_rollouts
 
         show_rollouts(step, run, count, settings, _given_beside(GOES_WITH), as_json=as_json)
+        return
+    if show_prompt or reader_check:
+        from markov_cot.cli.reading import run_reader_check, run_show_prompt
+
+        options |= {"run": run, "count": count}
+        if show_prompt:
+            run_show_prompt(question, choices, options, settings, as_json=as_json)
+        else:
+            run_reader_check(question, options, settings, as_json=as_json)
         return
     from markov_cot.cli.sampling import run_sample
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,22 +32,9 @@ def run_sample(
     as_json: bool,
 ) -> None:
     """Shows samples as asked."""
-    question = None if question is None else typed(question, "QUESTION")
-    choices = tuple(typed(choice, "--choice") for choice in choices)
-    if question is not None and (options["dataset"] or not question.strip()):
-        raise UserError("QUESTION: give a question or --dataset, not both, and not an empty one")
-    if choices and question is None:
-        raise UserError("--choice: only with a typed QUESTION")
+    question, choices = typed_question(question, choices, options)
     quiet_libraries()
-    request = Request(
-        checkpoint=options["checkpoint"],
-        run=options["run"],
-        tasks=(SuiteTask(dataset=options["dataset"]),) if options["dataset"] else (),
-        task_fields={"split": options["split"], "temperature": options["temperature"] or None},
-        seed=options["seed"],
-        overrides=Overrides(options["model"], options["data_dir"], read_assignments(settings)),
-    )
-    shown = show(request, question, choices, options["count"])
+    shown = show(sample_request(options, settings), question, choices, options["count"])
     if as_json:
         print(json.dumps([asdict(each) for each in shown]))
         return
@@ -56,6 +43,30 @@ def run_sample(
         console.print(visible(each.question), soft_wrap=True)
         console.print(_table(each))
         console.print(visible(_legend(each)), soft_wrap=True)
+
+
+def typed_question(
+    question: str | None, choices: Sequence[str], options: Mapping[str, Any]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return a typed question and its choices. Raises `UserError` for what does not go together."""
+    question = None if question is None else typed(question, "QUESTION")
+    if question is not None and (options["dataset"] or not question.strip()):
+        raise UserError("QUESTION: give a question or --dataset, not both, and not an empty one")
+    if choices and question is None:
+        raise UserError("--choice: only with a typed QUESTION")
+    return question, tuple(typed(choice, "--choice") for choice in choices)
+
+
+def sample_request(options: Mapping[str, Any], settings: tuple[str, ...]) -> Request:
+    """The options as a request."""
+    return Request(
+        checkpoint=options["checkpoint"],
+        run=options["run"],
+        tasks=(SuiteTask(dataset=options["dataset"]),) if options["dataset"] else (),
+        task_fields={"split": options["split"], "temperature": options["temperature"] or None},
+        seed=options["seed"],
+        overrides=Overrides(options["model"], options["data_dir"], read_assignments(settings)),
+    )
 
 
 def _table(shown: Shown) -> Table:

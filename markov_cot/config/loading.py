@@ -183,7 +183,7 @@ def code_settings(config: Config) -> dict[str, tuple[str, ...]]:
     return found
 
 
-_NEVER_CODE = ("model.", "checkpoint.", "data.data_dir", "alarms.own_args.")
+_NEVER_CODE = ("model.", "checkpoint.", "data.data_dir", "alarms.own_args.", "prompt.")
 """Beginnings of the settings whose values may look like code and never are."""
 
 

@@ -12,7 +12,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from markov_cot.config.alarms import Alarms
 from markov_cot.config.base import Fraction, Group, Named, NotNegative, Positive, PositiveFloat, Seed, Weight
+from markov_cot.config.prompt import Prompt
+from markov_cot.config.reward import ACTOR, Reward
 
+ADVANTAGES = ("group", "centered", "rloo", "normalized", "raw", "ema", "expert")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
@@ -45,7 +48,7 @@ class Data(Group):
     context_tokens: Positive = 200
     """wiki: tokens of an article the actor reads."""
     target_tokens: Positive = 100
-    """wiki: tokens after them that the answerer predicts."""
+    """wiki: tokens after them that the reader predicts."""
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +61,7 @@ class Data(Group):
 
 
 class Model(Group):
-    """The base model, shared by the actor (adapter on) and the critic (adapter off)."""
+    """The base model, shared by the actor (adapter on) and the frozen reader (adapter off)."""
 
     name: str = "nano"
     """`nano` (bundled), a local folder, or a hub id."""
@@ -89,15 +92,6 @@ class Lora(Group):
     """The layers that get one: all-linear, or names such as [q_proj, v_proj]."""
 
 
-class Prompt(Group):
-    """How contexts are built."""
-
-    markovian: bool = True
-    """false: the answer context shows the question too (the Non-Markovian ablation)."""
-    chat: bool = True
-    """Use the tokenizer's chat template when it has one."""
-
-
 class Rollout(Group):
     """P questions x G samples a step, CoTs of exactly L tokens."""
 
@@ -117,33 +111,13 @@ class Rollout(Group):
     """vllm: arguments of its `LLM`, beside or instead of those that follow from the other settings."""
 
 
-class Reward(Group):
-    """How probable the answerer finds the true answer after a CoT."""
-
-    answerer: Literal["critic", "actor"] = "critic"
-    """Who scores the reward and who answers in validation and evaluation."""
-    reduction: Literal["mean", "sum"] = "mean"
-    """Over the answer's tokens."""
-    function: Annotated[str, AfterValidator(Named("reward", ("answer_logprob",)))] = "answer_logprob"
-    """The answer's log-prob (the paper's), or your own function of a RewardBatch."""
-    args: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of your own reward."""
-    form: Annotated[str, AfterValidator(Named("reward form", ("logprob",)))] = "logprob"
-    """What becomes of the log-probs of an answer's tokens: their reduction, or your own function of them."""
-    form_args: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of your own form."""
-    baseline_every: Positive = 10
-    """Steps between scorings of the baseline CoT; it cancels in group advantages and is for reporting."""
-
-
 class Algorithm(Group):
     """Which advantage and which loss; docs/algorithms.md has the formulas."""
 
-    advantage: Annotated[str, AfterValidator(Named("advantage", ("group", "normalized", "raw", "ema", "expert")))] = (
-        "group"
-    )
-    """group: GRPO. normalized: the reward less the baseline. raw: the reward. ema: less a moving average.
-    expert: 1 for rewards far above their history, 0 for the rest (expert iteration)."""
+    advantage: Annotated[str, AfterValidator(Named("advantage", ADVANTAGES))] = "group"
+    """group: GRPO. centered: the same, not divided by the group's deviation. rloo: the reward less the others' mean.
+    normalized: less the baseline. raw: the reward. ema: less a moving average. expert: 1 for rewards far above their
+    history, 0 for the rest (expert iteration)."""
     advantage_args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of your own advantage."""
     loss: Annotated[str, AfterValidator(Named("loss", ("policy_gradient", "ppo")))] = "policy_gradient"
@@ -174,11 +148,13 @@ class Algorithm(Group):
     inner_kl_stop: Weight = 0.0
     """No further pass once the actor is this far (nats per token) from where the step began; 0 never stops."""
     actor_reward_weight: Weight = 0.0
-    """w of the chain-rule term; needs `reward.answerer: actor`."""
+    """w of the chain-rule term; needs `reward.reader: actor`."""
     actor_reward_ramp: NotNegative = 0
     """Steps in which w rises linearly to its value."""
     entropy_weight: Weight = 0.0
-    """eta: how much entropy is rewarded."""
+    """eta: how much entropy is rewarded; where it starts if it is adapted."""
+    entropy_target: PositiveFloat | None = None
+    """Nats per token: eta is adapted to keep the actor's entropy there."""
     kl: Literal["full", "k1", "k3"] = "full"
     """Exact over the vocabulary, or a sample estimator."""
     kl_weight: Weight = 0.1
@@ -205,7 +181,7 @@ class Optim(Group):
 
 
 class Validation(Group):
-    """Held-out accuracy while training (validation split): greedy CoT by the actor, greedy answer by the answerer."""
+    """Held-out accuracy while training (validation split): greedy CoT by the actor, greedy answer by the reader."""
 
     every: NotNegative = 100
     """Steps between validations; 0 switches them off."""
@@ -215,6 +191,8 @@ class Validation(Group):
     """For the table at the end, on the same split, before and after training."""
     batch: Positive = 128
     """Problems in one forward."""
+    reader_check: NotNegative = 64
+    """Problems on which the reader's ceiling and floor are measured at the start; 0 leaves them out."""
     patience: NotNegative = 0
     """Stop after this many validations without a new best; 0 never stops early."""
 
@@ -267,16 +245,19 @@ class Config(Group):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if self.algorithm.actor_reward_weight and self.reward.answerer != "actor":
-            raise ValueError(
-                "algorithm.actor_reward_weight: only with reward.answerer=actor; the critic has no gradient"
-            )
+        if self.algorithm.actor_reward_weight and self.reward.readers != (ACTOR,):
+            raise ValueError("algorithm.actor_reward_weight: only with reward.reader=actor; others have no gradient")
         if self.algorithm.actor_reward_weight and self.reward.function != "answer_logprob":
             raise ValueError(
                 "algorithm.actor_reward_weight: only with reward.function=answer_logprob; others have no gradient"
             )
         if self.reward.function != "answer_logprob" and self.reward.form != "logprob":
             raise ValueError("reward.form: has no effect on a reward.function of your own; leave one of them out")
+        if self.algorithm.entropy_target and not self.algorithm.entropy_weight:
+            raise ValueError(
+                "algorithm.entropy_target: the weight it adapts starts at algorithm.entropy_weight, which is 0; set it "
+                "above 0, as to 0.01"
+            )
         if self.rollout.engine and self.rollout.decoder != "vllm":
             raise ValueError("rollout.engine: has no effect without rollout.decoder=vllm; leave it out")
         if self.rollout.decoder == "vllm" and not self.algorithm.importance_cap:

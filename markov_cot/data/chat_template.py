@@ -29,6 +29,7 @@ REMEDY = "use another tokenizer or template, or plain prompts with --set prompt.
 _DATE = "01 Jan 2025"
 # What templates escape, split or evaluate, if they do.
 _PROBE = 'Is 2 < 3 & "4" > 1?\nA) {{ 7 }}\nB) it\'s é'
+_PROBE_PREFIX = "Reasoning:"
 # Variants of these names wrap the chat in tools or documents.
 _SPECIAL_PURPOSE = ("tool", "rag", "function")
 _DROPPED = "continue_final_message is set"
@@ -57,17 +58,25 @@ class _Form:
 _FORMS = tuple(_Form(*flags) for flags in itertools.product((False, True), repeat=3))
 
 
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What is said before the assistant's turn is continued."""
+
+    user: str
+    prefix: str
+    """What the assistant's turn begins with; may be empty."""
+    system: str = ""
+    """Empty for no system turn of ours."""
+    examples: tuple[tuple[str, str], ...] = ()
+    """Earlier turns of the user and the assistant."""
+
+
 class ChatTemplate:
     """Renders a user's turn and the beginning of the assistant's."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, prefix: str) -> None:
-        """Finds the form that fits. Raises `UserError`, which names the template's fault, when none does.
-
-        Args:
-            prefix: the text that the assistant's turn begins with.
-        """
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Finds the form that fits. Raises `UserError`, which names the template's fault, when none does."""
         self._tokenizer = tokenizer
-        self._prefix = prefix
         self._template, self._form = self._find()
         if self._form.system:
             logger.warning("%s: its chat template wants a system turn; it gets %r", self._name, SYSTEM)
@@ -76,10 +85,10 @@ class ChatTemplate:
     def _name(self) -> str:
         return f"tokenizer {self._tokenizer.name_or_path}"
 
-    def render(self, content: str) -> str:
-        """The chat as text. Raises `UserError` when the template does something else to this content."""
+    def render(self, chat: Chat) -> str:
+        """Return the chat as text. Raises `UserError` when the template does something else to it."""
         try:
-            return self._render(self._template, self._form, content)
+            return self._render(self._template, self._form, chat)
         except _Fault as fault:
             raise UserError(f"{self._name}: its chat template {fault}; {REMEDY}") from None
 
@@ -102,7 +111,7 @@ class ChatTemplate:
         faults: list[str] = []
         for form in _FORMS:
             try:
-                self._render(template, form, _PROBE)
+                self._render(template, form, Chat(_PROBE, _PROBE_PREFIX))
                 if not form.system:
                     self._check_place(template, form)
             except _Fault as fault:
@@ -129,22 +138,34 @@ class ChatTemplate:
         if longer.partition(SYSTEM)[0] == before and longer.rpartition(_PROBE)[2] != after:
             raise _Fault("takes the user's turn for the system's")
 
-    def _render(self, template: str, form: _Form, content: str) -> str:
-        turns = [form.message("system", SYSTEM)] if form.system else []
-        turns.append(form.message("user", content))
-        if form.opened:
+    def _render(self, template: str, form: _Form, chat: Chat) -> str:
+        system = chat.system or (SYSTEM if form.system else "")
+        turns = [form.message("system", system)] if system else []
+        for user, assistant in chat.examples:
+            turns += [form.message("user", user), form.message("assistant", assistant)]
+        turns.append(form.message("user", chat.user))
+        if form.opened or not chat.prefix:
             text = self._apply(template, turns, add_generation_prompt=True)
             if text == self._apply(template, turns):
-                self._check_opened(text, content)
-            text += self._prefix
+                self._check_opened(text, chat.user)
+            text += chat.prefix
         else:
-            turns.append(form.message("assistant", self._prefix))
+            turns.append(form.message("assistant", chat.prefix))
             text = self._apply(template, turns, continue_final_message=True)
-        if _squeeze(content) not in _squeeze(text.removesuffix(self._prefix)):
-            raise _Fault("changes the user's text or leaves it out")
-        if not text.endswith(self._prefix):
-            raise _Fault("does not end in the assistant's pre-filled text")
+        self._check_whole(text, chat)
         return text
+
+    def _check_whole(self, text: str, chat: Chat) -> None:
+        """Whether all that is said stands in the chat, and the assistant's turn goes on at its end."""
+        said = _squeeze(text.removesuffix(chat.prefix))
+        if _squeeze(chat.user) not in said:
+            raise _Fault("changes the user's text or leaves it out")
+        if _squeeze(chat.system) not in said:
+            raise _Fault("leaves out the system turn; put prompt.system into prompt.question and prompt.answer")
+        if any(_squeeze(each) not in said for example in chat.examples for each in example):
+            raise _Fault("leaves out earlier turns, and with them prompt.examples")
+        if not text.endswith(chat.prefix):
+            raise _Fault("does not end in the assistant's pre-filled text")
 
     def _check_opened(self, text: str, content: str) -> None:
         """Whether a template without a generation prompt says anything after the user's text that opens a turn."""

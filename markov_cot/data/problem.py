@@ -29,3 +29,10 @@ class Problem:
     """Sub-score the problem counts towards (MMLU's subject)."""
     rationale: str = ""
     """A worked solution where the data has one. Never shown to the model; the controls use it."""
+    alternatives: tuple[str, ...] = ()
+    """Other accepted answers; empty unless `kind` is "text"."""
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """All accepted answers, `answer` first."""
+        return (self.answer, *self.alternatives)

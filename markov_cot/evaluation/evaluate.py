@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from markov_cot.config.prompt import READER_SETTINGS
 from markov_cot.config.schema import Config
 from markov_cot.distributed.process_group import ALONE, Processes, join, noticing_loss
 from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource, Overrides, read_source
@@ -25,14 +26,14 @@ from markov_cot.evaluation.results import TaskMetrics, compare, outcome
 from markov_cot.evaluation.row_writer import writing_rows
 from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.evaluation.sample_rows import sample_rows
-from markov_cot.evaluation.shared_log import shared_log
+from markov_cot.evaluation.shared_log import shared_log, stored_cots
 from markov_cot.evaluation.suites import SuiteTask
-from markov_cot.evaluation.task import EvalTask, make_prompts, prepare
+from markov_cot.evaluation.task import EvalTask, prepare
 from markov_cot.models.roles import CRITIC, Role
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.files import replace_file
 
-FORMAT = 1
+FORMAT = 2
 """Of cached records; raised when they would come out differently."""
 NOTHING = "none"
 
@@ -107,9 +108,9 @@ class Evaluator:
         writing = writing_of(work.task, config, self.request.seed, source.writer)
         greedy = writing.temperature is None
         known = {record.index: record.samples[0].answer_logprob for record in baseline} if greedy else {}
-        prompts = make_prompts(subject, config)
-        runner = Runner(subject.policy, prompts, config.reward, writing, known, subject.budgets)
         settings = cache_settings(work, subject, source, writing, config)
+        written = stored_cots(self.folder / "cache", settings, self.processes)
+        runner = Runner(subject.policy, subject.readers(config), writing, known, written)
         advance = track(f"{work.task.title}, {source.ref.name}", len(work.items))
         with shared_log(self.folder / "cache", settings, self.processes) as log:
             return runner.run(work.items, log, self.request.batch or config.validation.batch, advance, self.processes)
@@ -238,10 +239,11 @@ def cache_settings(
         "samples": writing.samples,
         "temperature": writing.temperature,
         "seed": writing.seed if sampled else None,
-        "markovian": config.prompt.markovian,
-        "chat": config.prompt.chat,
-        "answerer": CRITIC if source.writer == CRITIC else config.reward.answerer,
+        "prompt": config.prompt.model_dump(mode="json", exclude=set(READER_SETTINGS)),
+        "reader_prompt": config.prompt.model_dump(mode="json", include=set(READER_SETTINGS)),
+        "readers": subject.about_readers(config, is_base=source.writer == CRITIC),
         "reduction": config.reward.reduction,
+        "answers": config.reward.answers,
     }
 
 

@@ -31,10 +31,9 @@ from markov_cot.evaluation.locate import default_name, locate
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.evaluation.suites import SuiteTask
-from markov_cot.evaluation.task import fits_model, make_prompts
+from markov_cot.evaluation.task import fits_model
 from markov_cot.grading.kinds import Kind
 from markov_cot.models.roles import CRITIC
-from markov_cot.models.scorer import Scorer
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
@@ -94,16 +93,10 @@ class MarkovianLM(LM):  # type: ignore[misc]
         self._subject, self._config, self._kind = LoadedModel(source, config), config, kind
         # The harness hands over what was typed: a number as text, too, or "auto".
         self._batch = int(batch_size) if batch_size and str(batch_size).isdigit() else config.validation.batch
-        self._prompts = make_prompts(self._subject, config)
-        self._answerer = CRITIC if source.writer == CRITIC else config.reward.answerer
-        reward = config.reward.model_copy(update={"answerer": self._answerer})
-        self._reward = reward
+        readers = self._subject.readers(config)
+        self._readers = readers.for_base() if source.writer == CRITIC else readers
         self._runner = Runner(
-            self._subject.policy,
-            self._prompts,
-            reward,
-            GenerationConfig(config.rollout.length, writer=source.writer),
-            budgets=self._subject.budgets,
+            self._subject.policy, readers, GenerationConfig(config.rollout.length, writer=source.writer)
         )
 
     @property
@@ -120,9 +113,7 @@ class MarkovianLM(LM):  # type: ignore[misc]
         kind = self._kind or "numeric"
         contexts = list(dict.fromkeys(request.args[0] for request in requests))
         for part, problems, cots in self._written(contexts, kind, disable_tqdm):
-            made = answer_from_cots(
-                self._subject.policy, self._prompts, problems, cots, self._reward, self._subject.budgets
-            )
+            made = answer_from_cots(self._readers, problems, cots)
             answers |= {context: answer.text for context, answer in zip(part, made, strict=True)}
         return [_cut(answers[request.args[0]], request.args[1].get("until", ())) for request in requests]
 
@@ -136,7 +127,7 @@ class MarkovianLM(LM):  # type: ignore[misc]
             pairs = [(i, continuation) for i, context in enumerate(part) for continuation in wanted[context]]
             # A space is written before every answer, so the one the harness puts there is taken off.
             contexts = [self._continued(problems[i], cots[i], text) for i, text in pairs]
-            made = Scorer(self._subject.policy, self._subject.budgets).answers(contexts, self._answerer).summed()
+            made = self._readers.first.score(contexts, self._readers.budgets).summed()
             scores |= {(part[i], text): score for (i, text), score in zip(pairs, made, strict=True)}
         return [scores[request.args] for request in requests]
 
@@ -159,8 +150,8 @@ class MarkovianLM(LM):  # type: ignore[misc]
 
     def _continued(self, problem: Problem, cot: list[int], text: str) -> AnswerContext:
         """The context of one continuation, less the space it begins with: one is written before every answer."""
-        context = self._prompts.answer_context(problem, cot, text.removeprefix(" "), newline=False)
-        self._check(len(context.ids) + len(context.answer_ids) <= self._subject.policy.max_length, text)
+        context = self._readers.first.context(problem, cot, text.removeprefix(" "), newline=False)
+        self._check(len(context.ids) + len(context.answer_ids) <= self._readers.first.policy.max_length, text)
         return context
 
     def _problem(self, context: str, kind: Kind) -> Problem:

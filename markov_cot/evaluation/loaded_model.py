@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints import manifest
 from markov_cot.checkpoints.foreign_adapters import ForeignAdapter
+from markov_cot.config.former import in_todays_terms
 from markov_cot.config.loading import apply, build_config, read_recipe, recipe_names
-from markov_cot.config.schema import Config, Prompt
+from markov_cot.config.prompt import Prompt
+from markov_cot.config.reward import ACTOR as ACTOR_READER
+from markov_cot.config.reward import BASE, LAGGED
+from markov_cot.config.schema import Config
 from markov_cot.data.own import same_data
 from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.locate import CheckpointRef
@@ -24,6 +29,8 @@ from markov_cot.models.memory import TokenBudgets
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.models.source import ADAPTER_CONFIG
+from markov_cot.rewards.reader_models import ReaderModel, load_reader_models, make_readers
+from markov_cot.rewards.readers import Readers
 from markov_cot.rollouts.decode import static_decoder
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CONFIG
@@ -138,31 +145,54 @@ class LoadedModel:
         self._check_base(source)
         self.adapter_parts = foreign.fingerprint() if foreign and foreign.changes_base_tokens else None
         """Of what a foreign adapter brings that its base is read with as well: a tokenizer, added tokens."""
+        self._lagged: dict[str, Tensor] = {}
+        """What the reader `lagged` reads with: nothing but where a run that had one left it."""
         if foreign:
             self._model = foreign.put_on(base)
         else:
             self._model = models.add_adapter(base, config.lora, config.seed)
             if folder is not None:
                 checkpoints.load_adapter(folder, self._model)
+                self._lagged = checkpoints.load_lagged(folder)
         self.policy = Policy(self._model, self.tokenizer, config.rollout.temperature)
         # What was found to fit serves all tasks and checkpoints. CUDA graphs serve all batches of a task, so they go
         # only where their memory is needed.
         self.budgets = TokenBudgets(TOKEN_BUDGET, release=static_decoder.cache_clear, keeps=True)
-        self._prompts: dict[Prompt, Prompts] = {}
+        self._prompts: dict[str, Prompts] = {}
+        self._reader_models: dict[str, ReaderModel] = {}
+        self._readers: dict[str, Readers] = {}
 
     def prompts(self, settings: Prompt) -> Prompts:
         """The contexts that settings ask for."""
-        if settings not in self._prompts:
-            self._prompts[settings] = Prompts(
-                self.tokenizer, markovian=settings.markovian, chat=settings.chat, vocabulary=self.policy.vocabulary
-            )
-        return self._prompts[settings]
+        key = settings.model_dump_json()
+        if key not in self._prompts:
+            self._prompts[key] = Prompts(self.tokenizer, settings, vocabulary=self.policy.vocabulary)
+        return self._prompts[key]
+
+    def readers(self, config: Config) -> Readers:
+        """The readers that settings ask for; each model among them is loaded once."""
+        key = config.reward.model_dump_json() + config.prompt.model_dump_json()
+        if key not in self._readers:
+            for model in load_reader_models(config, self.policy, self._reader_models):
+                self._reader_models[model.name] = model
+            models, prompts = list(self._reader_models.values()), self.prompts(config.prompt)
+            self._readers[key] = make_readers(config.reward, self.policy, prompts, self.budgets, models)
+            self._readers[key].set_lag(self._lagged)
+        return self._readers[key]
+
+    def about_readers(self, config: Config, *, is_base: bool) -> list[dict[str, str]]:
+        """What the answers depend on of who reads: names, and of other models fingerprint and dtype."""
+        self.readers(config)
+        names = [BASE if is_base and name in (ACTOR_READER, LAGGED) else name for name in config.reward.readers]
+        return [self._reader_models[name].about if name in self._reader_models else {"name": name} for name in names]
 
     def load(self, source: ModelSource) -> None:
         """Puts another checkpoint of the same run in the adapter's place."""
         assert source.ref.folder is not None
         self._check_base(source)
         checkpoints.load_adapter(source.ref.folder, self._model)
+        self._lagged = checkpoints.load_lagged(source.ref.folder)
+        self._readers = {}
 
     def _check_base(self, source: ModelSource) -> None:
         ref = source.ref
@@ -177,7 +207,7 @@ def _run_config(run: str | None, overrides: Overrides) -> dict[str, Any] | None:
     path = overrides.folder("runs_dir") / run / CONFIG
     if not path.is_file():
         raise UserError(f"run {run}: there is no {path}; leave out --run to evaluate the base under a recipe")
-    return read_recipe(str(path))
+    return in_todays_terms(read_recipe(str(path)))
 
 
 def _recipe(task: SuiteTask) -> dict[str, Any]:

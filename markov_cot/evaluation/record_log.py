@@ -19,6 +19,17 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """Return the settings that an evaluation's records were made under; None for a file that does not say."""
+    try:
+        with path.open("rb") as file:
+            settings: dict[str, Any] = json.loads(file.readline())
+        stored = settings.pop("fingerprint")
+    except (OSError, ValueError, LookupError, AttributeError):
+        return None
+    return settings if stored == fingerprint(settings) else None
+
+
 class RecordLog:
     """One evaluation's records: a first line with its settings, then one line for each item.
 

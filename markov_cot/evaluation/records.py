@@ -47,6 +47,8 @@ class Sample:
     """Of each choice's text."""
     letters: tuple[Likelihood, ...] = ()
     """Of each choice's letter."""
+    cot_ids: tuple[int, ...] = ()
+    """The CoT in its writer's tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def from_json(row: Any) -> Record:
             _number(sample["repetition"]),
             _likelihoods(sample["choices"]),
             _likelihoods(sample["letters"]),
+            tuple(map(int, sample["cot_ids"])),
         )
         for sample in row["samples"]
     )

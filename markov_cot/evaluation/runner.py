@@ -1,4 +1,4 @@
-"""Runs a policy over items: it writes CoTs, the answerer answers from them alone, and everything is recorded.
+"""Runs a policy over items: it writes CoTs, the readers answer from them alone, and everything is recorded.
 
 Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L CoT tokens.
 """
@@ -11,20 +11,17 @@ from itertools import islice
 
 import numpy as np
 
-from markov_cot.config.schema import Reward
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import Prompts
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.evaluation.answering import Answer, answer_from_cots
-from markov_cot.evaluation.loaded_model import TOKEN_BUDGET
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, from_json, rounded, to_json
 from markov_cot.grading.kinds import LETTERS
-from markov_cot.models.memory import SCORE, Budgets, TokenBudgets
+from markov_cot.models.memory import SCORE
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, CRITIC, Role
-from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import Baseline
+from markov_cot.rewards.readers import Readers
 from markov_cot.rollouts.path_check import check_paths, trial_of
 from markov_cot.rollouts.sampler import Sampler
 from markov_cot.utils.rng import Stream, generator
@@ -58,27 +55,23 @@ class Runner:
     def __init__(
         self,
         policy: Policy,
-        prompts: Prompts,
-        reward: Reward,
+        readers: Readers,
         writing: GenerationConfig,
         baselines: Mapping[int, float] | None = None,
-        budgets: Budgets | None = None,
+        written: Mapping[int, Sequence[Sequence[int]]] | None = None,
     ) -> None:
-        """`baselines` are those already known, by index of their item: log-probs after the base's greedy CoT.
-
-        `budgets` may be shared with other runners of the same model; each process has its own.
-        """
+        """What is known already, by index of the item: `baselines`, log-probs after the base's greedy CoT, and the
+        CoTs that were `written` for other readers."""
         if writing.temperature is not None:
             policy = policy.at_temperature(writing.temperature)
-        # An untrained model both writes and answers: with no adapter, actor and critic are one.
-        answerer = CRITIC if writing.writer == CRITIC else reward.answerer
-        self._policy, self._prompts, self._writing = policy, prompts, writing
-        self._reward = reward.model_copy(update={"answerer": answerer})
-        self._known = baselines or {}
+        self._policy, self._prompts, self._writing = policy, readers.prompts, writing
+        # An untrained model both writes and answers: with no adapter, actor and base are one.
+        self._readers = readers.for_base() if writing.writer == CRITIC else readers
+        self._known, self._written = baselines or {}, written or {}
         self._is_baseline = writing.writer == CRITIC and writing.temperature is None
-        self._baseline = Baseline(policy, prompts, writing.length, reward)
-        self._budgets = budgets or TokenBudgets(TOKEN_BUDGET)
-        self._sampler, self._scorer = Sampler(policy, self._budgets), Scorer(policy, self._budgets)
+        self._baseline = Baseline(policy, readers, writing.length)
+        self._budgets = readers.budgets
+        self._sampler = Sampler(policy, self._budgets)
 
     def run(
         self,
@@ -125,7 +118,7 @@ class Runner:
         samples = self._writing.samples
         repeated = [problem for problem in problems for _ in range(samples)]
         cots = self.write_cots(items)
-        answers = answer_from_cots(self._policy, self._prompts, repeated, cots, self._reward, self._budgets)
+        answers = answer_from_cots(self._readers, repeated, cots)
         texts = self._likelihoods(repeated, cots, lambda problem: problem.choices)
         letters = self._likelihoods(repeated, cots, lambda problem: tuple(LETTERS[: len(problem.choices)]))
         made = [_sample(*parts) for parts in zip(answers, texts, letters, strict=True)]
@@ -142,6 +135,8 @@ class Runner:
 
     def write_cots(self, items: Sequence[Item]) -> list[list[int]]:
         """Token ids of the B CoTs."""
+        if all(item.index in self._written for item in items):
+            return [list(cot) for item in items for cot in self._written[item.index]]
         writing = self._writing
         contexts = [self._prompts.question_context(item.problem) for item in items]
         if writing.temperature is None:
@@ -177,17 +172,20 @@ class Runner:
         self, problems: Sequence[Problem], cots: Sequence[Sequence[int]], of: Callable[[Problem], tuple[str, ...]]
     ) -> list[tuple[Likelihood, ...]]:
         """After each CoT, the likelihood of each of the texts that `of` names for its problem."""
+        reader = self._readers.first
         contexts = [
-            self._prompts.answer_context(problem, cot, text, newline=False)
+            reader.context(problem, cot, text, newline=False)
             for problem, cot in zip(problems, cots, strict=True)
             for text in of(problem)
         ]
-        scores = iter(self._scorer.answers(contexts, self._reward.answerer).summed())
+        scores = iter(reader.score(contexts, self._budgets).summed())
         return [tuple(Likelihood(rounded(s), g) for s, g in islice(scores, len(of(p)))) for p in problems]
 
 
 def _sample(answer: Answer, choices: tuple[Likelihood, ...], letters: tuple[Likelihood, ...]) -> Sample:
-    return Sample(answer.cot, answer.text, rounded(answer.logprob), rounded(answer.repetition), choices, letters)
+    return Sample(
+        answer.cot, answer.cot_ids, answer.text, rounded(answer.logprob), rounded(answer.repetition), choices, letters
+    )
 
 
 def _exchanged(own: list[Record], processes: Processes) -> list[Record]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import question_text
+from markov_cot.data.templates import question_text
 from markov_cot.evaluation.evaluate import Request, find_source, reference_source, writing_of
 from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource
 from markov_cot.evaluation.locate import BASE
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import Runner
 from markov_cot.evaluation.suites import SuiteTask
-from markov_cot.evaluation.task import fits_model, make_prompts, prepare
+from markov_cot.evaluation.task import fits_model, prepare
 from markov_cot.grading.extractors import PRIMARY, extract
 from markov_cot.grading.kinds import LETTERS, Kind
 from markov_cot.utils.errors import UserError
@@ -62,7 +62,7 @@ def show(request: Request, question: str | None, choices: Sequence[str], count: 
     items = (
         prepare(subject, task, config, request.seed).items
         if question is None
-        else [_typed(subject, config, question, choices)]
+        else [typed_item(subject, config, question, choices)]
     )
     columns = [_write(subject, each, task, request.seed, items) for each in sources]
     return [
@@ -71,7 +71,8 @@ def show(request: Request, question: str | None, choices: Sequence[str], count: 
     ]
 
 
-def _typed(subject: LoadedModel, config: Config, question: str, choices: Sequence[str]) -> Item:
+def typed_item(subject: LoadedModel, config: Config, question: str, choices: Sequence[str]) -> Item:
+    """A typed question as an item. Raises `UserError` where it has one choice or too many, or does not fit."""
     if len(choices) == 1 or len(choices) > len(LETTERS):
         raise UserError(f"--choice: give 2 to {len(LETTERS)} of them, or none")
     kind: Kind = "choice" if choices else "numeric"
@@ -88,7 +89,7 @@ def _write(
 ) -> list[Written]:
     config = source.config(task)
     writing = writing_of(task, config, seed, source.writer)
-    runner = Runner(subject.policy, make_prompts(subject, config), config.reward, writing, budgets=subject.budgets)
+    runner = Runner(subject.policy, subject.readers(config), writing)
     written = []
     for item in items:
         sample = runner.records([item])[0].samples[0]

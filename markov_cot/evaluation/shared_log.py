@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.distributed.process_group import Processes
-from markov_cot.evaluation.record_log import RecordLog
-from markov_cot.evaluation.records import from_json, to_json
+from markov_cot.evaluation.record_log import RecordLog, read_settings
+from markov_cot.evaluation.records import Record, from_json, to_json
 from markov_cot.utils.errors import UserError
+
+OF_READING = ("readers", "reader_prompt", "reduction", "answers")
+"""What CoTs do not depend on, of an evaluation's settings."""
 
 
 @contextmanager
@@ -27,6 +30,29 @@ def shared_log(folder: Path, settings: Mapping[str, Any], processes: Processes) 
             known = map(from_json, processes.agree([to_json(record) for record in log.done.values()]))
             log.done = {record.index: record for record in known}
         yield log
+
+
+def stored_cots(folder: Path, settings: Mapping[str, Any], processes: Processes) -> dict[int, list[list[int]]]:
+    """Return the CoTs, by item, that earlier evaluations wrote under the same settings but for who read them."""
+    found: dict[str, list[list[int]]] = {}
+    with processes.together():
+        if processes.is_first:
+            found = {str(i): [list(s.cot_ids) for s in r.samples] for i, r in _written(folder, settings).items()}
+    return {int(index): cots for index, cots in processes.agree(found).items()}
+
+
+def _written(folder: Path, settings: Mapping[str, Any]) -> dict[int, Record]:
+    records: dict[int, Record] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        known = read_settings(path)
+        if known and _of_writing(known) == _of_writing(settings):
+            with RecordLog(folder, known) as log:
+                records |= log.done
+    return records
+
+
+def _of_writing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in OF_READING}
 
 
 def _check_same(settings: Mapping[str, Any], processes: Processes) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.data.sampler import sample
 from markov_cot.data.splits import Splits
@@ -17,7 +16,7 @@ from markov_cot.evaluation.loaded_model import LoadedModel
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.grading.extractors import Extractor, default_extractors, get_extractor
-from markov_cot.rollouts.sampling import fits_context
+from markov_cot.rewards.readers import fits_context
 from markov_cot.utils.errors import UserError
 
 
@@ -40,11 +39,6 @@ class EvalTask:
         """SHA-256 (hex) of which items of which data these are."""
         which = [self.splits.fingerprint(), self.task.split, [item.index for item in self.items]]
         return hashlib.sha256(json.dumps(which).encode()).hexdigest()
-
-
-def make_prompts(subject: LoadedModel, config: Config) -> Prompts:
-    """The contexts that `config` asks for."""
-    return subject.prompts(config.prompt)
 
 
 def prepare(
@@ -83,9 +77,9 @@ def prepare(
 
 def fits_model(subject: LoadedModel, config: Config, problem: Problem) -> bool:
     """Whether every context that evaluation builds of the problem stays within the model's."""
-    prompts, limit = make_prompts(subject, config), subject.policy.max_length
-    cot = [0] * config.rollout.length
-    choices = [prompts.answer_context(problem, cot, text, newline=False) for text in problem.choices]
-    if any(len(choice.ids) + len(choice.answer_ids) > limit for choice in choices):
+    length, readers = config.rollout.length, subject.readers(config)
+    first, cot = readers.first, [0] * length
+    choices = [first.prompts.answer_context(problem, cot, text, newline=False) for text in problem.choices]
+    if any(len(choice.ids) + len(choice.answer_ids) > first.policy.max_length for choice in choices):
         return False
-    return fits_context(limit, prompts, config.rollout.length, problem)
+    return fits_context(subject.policy, readers, length, problem)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.answering import Answer, answer_greedily
 from markov_cot.evaluation.statistics import wilson_interval
 from markov_cot.grading.extractors import PRIMARY, grade
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import CRITIC, Role
+from markov_cot.rewards.readers import Readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +51,21 @@ Marks = list[tuple[bool, float]]
 
 def validate(
     policy: Policy,
-    prompts: Prompts,
+    readers: Readers,
     problems: Sequence[Problem],
     config: Config,
     writer: Role,
     token_budget: int,
 ) -> Marks:
-    """Marks of greedy CoTs by `writer` and greedy answers by the configured answerer.
+    """Marks of greedy CoTs by `writer` and the readers' greedy answers.
 
-    With the "critic" as writer it is the untrained base that is marked, which answers for itself too.
+    With the "critic" as writer it is the untrained base that is marked, which answers where the actor would.
     """
-    reward = config.reward.model_copy(update={"answerer": CRITIC}) if writer == CRITIC else config.reward
     answers = answer_greedily(
         policy,
-        prompts,
+        readers.for_base() if writer == CRITIC else readers,
         problems,
         config.rollout.length,
-        reward,
         writer=writer,
         batch=min(config.validation.batch, max(1, token_budget // config.rollout.length)),
         token_budget=token_budget,

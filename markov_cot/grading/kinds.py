@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from string import ascii_uppercase
-from typing import Literal
 
-Kind = Literal["numeric", "choice", "continuation"]
+from markov_cot.config.base import AnswerKind as Kind
+
+__all__ = ["LABELS", "LETTERS", "Kind"]
 
 LETTERS = ascii_uppercase
 """Of the choices, in their order; a problem has at most as many."""

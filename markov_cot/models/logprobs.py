@@ -47,8 +47,12 @@ class AnswerScores:
 
     def in_order(self, places: Sequence[int]) -> AnswerScores:
         """With the i-th answer moved to place places[i]."""
-        of_place = sorted(range(len(places)), key=places.__getitem__)
-        return AnswerScores(self.sum_B[of_place], self.greedy_B[of_place], [self.logps[i] for i in of_place])
+        return self.take(sorted(range(len(places)), key=places.__getitem__))
+
+    def take(self, chosen: Sequence[int]) -> AnswerScores:
+        """Those of some of the answers."""
+        chosen = list(chosen)
+        return AnswerScores(self.sum_B[chosen], self.greedy_B[chosen], [self.logps[i] for i in chosen])
 
     def reduced(self, reduction: str) -> Tensor:
         """Return [B]: "mean" in nats per answer token, or "sum" in nats."""

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from markov_cot.algorithms.types import Rollouts
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import AnswerContext, Prompts, question_text
+from markov_cot.data.prompts import AnswerContext, Prompts
+from markov_cot.data.templates import question_text
 from markov_cot.models.agreement import ROUNDINGS, fault_of, rounded_embeddings
 from markov_cot.models.compat import accepted_arguments
 from markov_cot.models.logprobs import answer_hidden, cot_hidden, cot_logp

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 
 from markov_cot.algorithms.types import Rollouts
-from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import Prompts
 from markov_cot.models.compat import has_float64
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, Role
@@ -22,13 +20,6 @@ from markov_cot.utils.rng import Stream, generator
 
 ANSWER_TOKENS = 16
 """Most tokens of a generated answer."""
-
-
-def fits_context(max_length: int, prompts: Prompts, length: int, problem: Problem) -> bool:
-    """Whether question + CoT and CoT + answer both stay within the model's context of `max_length` tokens."""
-    answer = prompts.answer_context(problem, [0] * length)
-    answer_tokens = max(len(answer.answer_ids), ANSWER_TOKENS)
-    return max(len(prompts.question_context(problem)) + length, len(answer.ids) + answer_tokens) <= max_length
 
 
 def uniforms(seed: int, step: int, sequences: int, length: int, attempt: int = 0) -> np.ndarray:

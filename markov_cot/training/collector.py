@@ -16,7 +16,7 @@ from markov_cot.algorithms.advantages import AdvantageBatch, History, advantages
 from markov_cot.algorithms.types import Advantages, Rollouts
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import AnswerContext, Prompts
+from markov_cot.data.prompts import AnswerContext
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.models.memory import SCORE, TokenBudgets
 from markov_cot.models.policy import Policy
@@ -24,6 +24,7 @@ from markov_cot.models.roles import CRITIC
 from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import Baseline, Reward, Rewards
 from markov_cot.rewards.hooks import RewardFunction
+from markov_cot.rewards.readers import Readers
 from markov_cot.rollouts.sampler import Engine, Sampler
 from markov_cot.rollouts.sampling import uniforms
 from markov_cot.tracking.metrics import cot_metrics, reward_metrics
@@ -70,7 +71,7 @@ class Collector:
     def __init__(
         self,
         policy: Policy,
-        prompts: Prompts,
+        readers: Readers,
         config: Config,
         budgets: TokenBudgets,
         processes: Processes = ALONE,
@@ -78,12 +79,13 @@ class Collector:
         engine: Engine | None = None,
     ) -> None:
         """`reward` is used instead of what `config.reward.function` names; an `engine` writes the CoTs."""
-        self._policy, self._prompts, self._config, self._budgets = policy, prompts, config, budgets
+        self._policy, self._prompts, self._config, self._budgets = policy, readers.prompts, config, budgets
         self._processes = processes
         self._sampler, self._scorer = Sampler(policy, budgets, engine), Scorer(policy, budgets)
-        self._reward = Reward(prompts, self._scorer, config.reward, processes, reward)
+        self._readers = readers.within(budgets)
+        self._reward = Reward(self._readers, config.reward, processes, reward)
         self._advantages = advantages_of(config.algorithm)
-        self.baseline = Baseline(policy, prompts, config.rollout.length, config.reward)
+        self.baseline = Baseline(policy, readers, config.rollout.length)
 
     def collect(
         self, problems: Sequence[Problem], step: int, history: History
@@ -107,10 +109,11 @@ class Collector:
             if not dead:
                 break
             resampled += len(dead)
-            self._resample(problems, contexts, [g for g in dead if g in own], step, attempt, rollouts, own_rewards)
-            answers = self._reward.contexts(own_problems, rollouts.cot_BL.tolist())
-        rewards = Rewards(together.gather(own_rewards.logprob_B), together.gather(own_rewards.reward_B))
-        metrics = reward_metrics(rewards.logprob_B, rewards.reward_B, samples, algorithm.sigma_floor)
+            mine = [g for g in dead if g in own]
+            self._resample(problems, contexts, mine, step, attempt, rollouts, answers, own_rewards)
+        rewards = own_rewards.gathered(together)
+        metrics = {f"reward/reader/{name}": each_B.mean().item() for name, each_B in rewards.by_reader.items()}
+        metrics |= reward_metrics(rewards.logprob_B, rewards.reward_B, samples, algorithm.sigma_floor)
         metrics["reward/resampled_groups"] = float(resampled)
         metrics["perf/rollout_tokens_per_second"] = len(rewards.reward_B) * self._config.rollout.length / seconds
         normalized_B = self._normalize(problems, rewards, step, metrics)
@@ -124,14 +127,17 @@ class Collector:
         return experience, history, metrics
 
     def describe_cots(self, problems: Sequence[Problem], data: Experience, step: int) -> dict[str, float]:
-        """Repetition in the CoTs, and how far their texts and, at times, their beginnings give the answer away."""
+        """Repetition in the CoTs, what of them does not reach a reader of another tokenizer, and how far their texts
+        and, at times, their beginnings give the answer away."""
         cots, own = data.rollouts.cot_BL.tolist(), self._processes.part(problems)
         own_cots = [cots[i] for i in data.own]
-        texts = self._policy.tokenizer.batch_decode(own_cots)
-        metrics = self._processes.mean(cot_metrics(own_cots, texts, own))
+        described = cot_metrics(own_cots, self._readers.decode(own_cots), own)
+        if (lost := self._readers.lost_characters(own_cots)) is not None:
+            described["reader/lost_characters"] = lost
+        metrics = self._processes.mean(described)
         if step % self._config.reward.baseline_every == 0:
             beginnings = [cot[: len(cot) // LEAD_SHARE] for cot in own_cots]
-            logprob_B = self._reward.logprobs(self._reward.contexts(own, beginnings))
+            logprob_B = self._reward.logprobs(own, beginnings)
             metrics["leak/answer_logprob_cut"] = self._processes.gather(logprob_B).mean().item()
         return metrics
 
@@ -143,19 +149,21 @@ class Collector:
         step: int,
         attempt: int,
         rollouts: Rollouts,
+        answers: list[AnswerContext],
         rewards: Rewards,
     ) -> None:
         """Puts new CoTs and rewards of some of the process's groups, or of none, in the place of theirs."""
         samples, first = self._config.rollout.samples, self._processes.share(len(problems)).start
         again = self._sample(contexts, groups, step, attempt)
-        _, new = self._score([problems[g] for g in groups], again.cot_BL, step)
+        new_answers, new = self._score([problems[g] for g in groups], again.cot_BL, step)
         rows = [(g - first) * samples + i for g in groups for i in range(samples)]
         if rows:
             index = torch.tensor(rows, device=self._policy.device)
             rollouts.cot_BL[index] = again.cot_BL
             rollouts.behaviour_logp_BL[index] = again.behaviour_logp_BL
-            rewards.reward_B[index] = new.reward_B
-            rewards.logprob_B[index] = new.logprob_B
+            rewards.put(index, new)
+            for row, answer in zip(rows, new_answers, strict=True):
+                answers[row] = answer
 
     def _sample(self, contexts: list[list[int]], groups: Sequence[int], step: int, attempt: int) -> Rollouts:
         """CoTs of some of the step's groups; each has random numbers of its own. `contexts` are those of all."""
@@ -165,9 +173,7 @@ class Collector:
         return self._sampler.cots([contexts[g] for g in groups], uniform[list(groups)])
 
     def _score(self, problems: Sequence[Problem], cot_BL: Tensor, step: int) -> tuple[list[AnswerContext], Rewards]:
-        cots = cot_BL.tolist()
-        answers = self._reward.contexts(problems, cots)
-        return answers, self._reward(problems, answers, cots, step + 1)
+        return self._reward(problems, cot_BL.tolist(), step + 1)
 
     def _refer(self, rollouts: Rollouts) -> Tensor:
         with profile_span("reference"):

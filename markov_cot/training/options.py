@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from markov_cot.config.former import in_todays_terms
 from markov_cot.config.loading import apply, build_config, check_code_repeated, read_recipe, recipe_names
 from markov_cot.config.schema import Config
 from markov_cot.data.own import own_name
@@ -31,6 +32,7 @@ def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path 
     # A dataset of the user's own has no recipe; it starts from the defaults.
     values = read_recipe(source) if source else {}
     if saved:
+        values = in_todays_terms(values)
         check_code_repeated(build_config(values, str(saved)), settings, saved.parent.name)
     name = Path(source).stem if source else own_name(str(dataset))
     # What a run may not be called. Whether there is such a file is for whoever reads it to say.

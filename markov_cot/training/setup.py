@@ -16,9 +16,10 @@ from transformers import PreTrainedTokenizerFast
 
 from markov_cot.checkpoints.checkpoint import FoundCheckpoint, check_base
 from markov_cot.checkpoints.origin import find_origin, later_than
-from markov_cot.checkpoints.resume import check_data, check_precision, check_settings, note_commit
+from markov_cot.checkpoints.resume import check_data, check_precision, check_readers, check_settings, note_commit
 from markov_cot.checkpoints.run_dir import Folders, check_folders, folders_of, make_folders, new_run_name, writing
 from markov_cot.checkpoints.run_lock import RunLock
+from markov_cot.config.reward import LAGGED
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import Prompts
@@ -30,10 +31,12 @@ from markov_cot.distributed.process_group import Processes, join
 from markov_cot.distributed.sharding import Sharding, mesh_of
 from markov_cot.models import loading as models
 from markov_cot.models.compat import decoder_of
+from markov_cot.models.memory import FixedBudget
 from markov_cot.models.policy import Policy
+from markov_cot.rewards.reader_models import load_reader_models, make_readers
+from markov_cot.rewards.readers import Readers, fits_context
 from markov_cot.rollouts.decode import AUTO
 from markov_cot.rollouts.sampler import Engine
-from markov_cot.rollouts.sampling import fits_context
 from markov_cot.rollouts.vllm_engine import VLLM, VllmEngine
 from markov_cot.utils.errors import UserError
 
@@ -47,13 +50,16 @@ class Session:
     config: Config
     folders: Folders
     policy: Policy
-    prompts: Prompts
+    readers: Readers
+    """Who answers from the CoTs; with the prompts of both sides."""
     splits: Splits
     shuffle: Shuffle
     held_out: list[Problem]
     """Validation problems; the first `validation.problems` of them are used while training."""
     base: dict[str, str]
     """Name, fingerprint and dtype of the base, for manifests."""
+    reader_models: list[dict[str, str]]
+    """The same of each other model that reads."""
     data: dict[str, str]
     """Name and fingerprint of the dataset, likewise."""
     lock: RunLock
@@ -110,11 +116,14 @@ def open_session(
                 check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
                 changed |= check_precision(found, base["dtype"], accept=accept_changes)
                 note_commit(found, base)
-        prompts = Prompts(
-            tokenizer, markovian=config.prompt.markovian, chat=config.prompt.chat, vocabulary=policy.vocabulary
-        )
+            reader_models = load_reader_models(config, policy)
+            if found:
+                changed |= check_readers(found, [each.about for each in reader_models], accept=accept_changes)
+        prompts = Prompts(tokenizer, config.prompt, vocabulary=policy.vocabulary)
+        budget = FixedBudget(config.optim.micro_batch_tokens)
+        readers = make_readers(config.reward, policy, prompts, budget, reader_models)
         shuffle, held_out = _choose_problems(
-            config, splits, functools.partial(fits_context, policy.max_length, prompts, config.rollout.length)
+            config, splits, functools.partial(fits_context, policy, readers, config.rollout.length)
         )
         with processes.together():
             if processes.is_first:
@@ -126,11 +135,12 @@ def open_session(
         config=config,
         folders=folders,
         policy=policy,
-        prompts=prompts,
+        readers=readers,
         splits=splits,
         shuffle=shuffle,
         held_out=held_out,
         base=base,
+        reader_models=[each.about for each in reader_models],
         data=data,
         lock=lock,
         origin=Path(origin) if origin else None,
@@ -150,6 +160,8 @@ def _check_processes(config: Config, processes: Processes) -> None:
         )
     if config.rollout.decoder == VLLM and processes.count > 1:
         raise UserError(f"rollout.decoder {VLLM}: is for a single process; set rollout.decoder=auto")
+    if config.model.shard and LAGGED in config.reward.readers:
+        raise UserError(f"reward.reader {LAGGED}: not with model.shard; use base or actor, or set model.shard=false")
     if config.model.shard and processes.count == 1:
         raise UserError("model.shard: needs several processes; start them with torchrun, or set model.shard=false")
 

@@ -44,6 +44,8 @@ class Progress:
     since_best: int = 0
     kl_weight: float | None = None
     """Adapted beta; None until the first step."""
+    entropy_weight: float | None = None
+    """Adapted eta, likewise."""
     lr_scale: float = 1.0
     """Product of the factors of all rollbacks."""
     rollbacks: int = 0
@@ -103,11 +105,20 @@ class RunState:
             "baselines": self._baseline.known,
         }
         config = session.config.model_dump(mode="json")
-        about = Manifest(self.progress.step, config, session.base, session.data, software(session.config), files={})
+        about = Manifest(
+            step=self.progress.step,
+            config=config,
+            base=session.base,
+            data=session.data,
+            software=software(session.config),
+            files={},
+            readers=session.reader_models,
+        )
+        lag = session.readers.lag
         fault = "could not be saved"
         try:
             tracker.sync()
-            checkpoints.save(folder, session.policy.model, self._optimizer, state, about)
+            checkpoints.save(folder, session.policy.model, self._optimizer, state, about, lag.values if lag else {})
             fault = "was saved, but links and earlier checkpoints were not brought up to date"
             checkpoints.point(folder.with_name(checkpoints.LATEST), folder)
             if self.progress.best is not None and self.progress.best_step == self.progress.step:
@@ -200,6 +211,7 @@ class RunState:
         checkpoints.check_base(folder, manifest.base, session.base["name"], session.base["fingerprint"])
         checkpoints.load_adapter(folder, session.policy.model)
         state = checkpoints.load_trainer_state(folder, session.policy.model, self._optimizer)
+        session.readers.set_lag(checkpoints.load_lagged(folder))
         self.monitor = self._new_monitor()
         try:
             self.progress = Progress.from_json(state["progress"])

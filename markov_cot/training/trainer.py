@@ -6,6 +6,7 @@ Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.monitor import AlarmFailure, Event
-from markov_cot.algorithms.schedules import adapted_kl_weight, learning_rate, loss_weights
+from markov_cot.algorithms.schedules import adapted_entropy_weight, adapted_kl_weight, learning_rate, loss_weights
 from markov_cot.config.loading import flatten
 from markov_cot.data.problem import Problem
+from markov_cot.evaluation.reader_check import ReaderCheck, check_readers
 from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.validation import Score, summarise_marks, validate
 from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
 from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.rewards.hooks import RewardFunction
+from markov_cot.rewards.reader_models import check_reader_paths
+from markov_cot.rewards.readers import fits_context
 from markov_cot.rollouts.decode import release
 from markov_cot.rollouts.path_check import check_engine, check_paths, trial_of
-from markov_cot.rollouts.sampling import fits_context
 from markov_cot.tracking.base import RunInfo, Tracker
 from markov_cot.tracking.multi import MultiTracker, open_trackers
 from markov_cot.tracking.run_log import NOTHING
@@ -36,6 +39,8 @@ from markov_cot.training.updater import Updater
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.hooks import HookError
 from markov_cot.utils.profiling import profile_span
+
+logger = logging.getLogger(__name__)
 
 Observer = Callable[[int, dict[str, float], Sequence[Event]], None]
 """Called with (step, metrics, alarms that changed) after every step."""
@@ -76,7 +81,7 @@ class Trainer:
         )
         self.updater = updater(policy, config, self.budgets, self.processes, session.sharding)
         self.collector = Collector(
-            policy, session.prompts, config, self.budgets, self.processes, reward, session.engine
+            policy, session.readers, config, self.budgets, self.processes, reward, session.engine
         )
         self.state = RunState(session, self.updater.optimizer, self.budgets, self.collector.baseline)
 
@@ -187,14 +192,15 @@ class Trainer:
     def _check_paths(self) -> None:
         """Makes sure that what the run computes is what its model computes; all processes then compute alike."""
         session, policy = self.session, self.session.policy
-        fits = partial(fits_context, policy.max_length, session.prompts, session.config.rollout.length)
-        problems = (session.splits.train, session.held_out)
-        trial = trial_of(session.prompts, problems, session.config.rollout.length, fits, trains=True)
+        length, prompts = session.config.rollout.length, session.readers.prompts
+        fits = partial(fits_context, policy, session.readers, length)
+        trial = trial_of(prompts, (session.splits.train, session.held_out), length, fits, trains=True)
         if trial is None:
             return
         # A sharded model's processes compute together, and so all of them refuse what one refuses.
         with contextlib.nullcontext() if session.sharding else self.processes.together():
             check_paths(policy, trial)
+            check_reader_paths(session.readers, session.held_out, length)
             if session.engine:
                 check_engine(session.engine, policy, trial)
         elsewhere = {path for ruled_out in self.processes.collect(sorted(policy.paths.ruled_out)) for path in ruled_out}
@@ -217,11 +223,22 @@ class Trainer:
             with self.processes.together():
                 self.state.monitor.update(0, metrics)
             tracker.scalars(0, metrics)
+        if check := self._check_reader():
+            tracker.scalars(0, check.metrics())
+            for line in check.warnings():
+                logger.warning(line)
         self.state.progress.started = True
         if self.session.config.alarms.action == "rollback":
             self.state.make_sure_of_saving(tracker)
         else:
             self.state.save(tracker)
+
+    def _check_reader(self) -> ReaderCheck | None:
+        """What the readers make of a stated answer and of nothing, before they are trusted with the reward."""
+        problems = self.session.held_out[: self.session.config.validation.reader_check]
+        if not problems:
+            return None
+        return check_readers(self.session.readers.within(self.budgets), problems)
 
     def _conclude(self, tracker: MultiTracker, stop_requested: Callable[[], bool]) -> TrainResult:
         """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
@@ -247,16 +264,20 @@ class Trainer:
         problems = session.shuffle.batch(progress.step, config.rollout.problems)
         experience, progress.history, metrics = self.collector.collect(problems, progress.step, progress.history)
         metrics |= self.collector.describe_cots(problems, experience, progress.step)
-        weights = loss_weights(config.algorithm, progress.step, progress.kl_weight)
+        weights = loss_weights(config.algorithm, progress.step, progress.kl_weight, progress.entropy_weight)
         lr = learning_rate(config, progress.step) * progress.lr_scale
         metrics |= self.updater.update(experience, weights, lr, progress.step)
         metrics |= {"data/too_long": float(len(session.shuffle.too_long)), "loss/kl_weight": weights.kl}
+        metrics["loss/entropy_weight"] = weights.entropy
         metrics |= {"perf/peak_memory_bytes": self.processes.largest(float(peak_memory(session.policy.device)))}
         metrics |= {"perf/update_tokens": float(self.budgets.tokens[UPDATE])}
         progress.token_budgets = dict(self.budgets.tokens)
         if config.algorithm.kl_target:
             progress.kl_weight = adapted_kl_weight(weights.kl, metrics["policy/kl"], config.algorithm.kl_target)
+        if target := config.algorithm.entropy_target:
+            progress.entropy_weight = adapted_entropy_weight(weights.entropy, metrics["policy/entropy"], target)
         progress.step += 1
+        session.readers.follow(progress.step)
         return metrics, self._show(tracker, problems, experience)
 
     def _show(self, tracker: MultiTracker, problems: Sequence[Problem], experience: Experience) -> list[dict[str, Any]]:
@@ -279,7 +300,7 @@ class Trainer:
         own = self.processes.part(problems)
         size = len(own) * config.rollout.length
         marks = self.budgets.within(
-            SCORE, size, lambda tokens: validate(session.policy, session.prompts, own, config, writer, tokens)
+            SCORE, size, lambda tokens: validate(session.policy, session.readers, own, config, writer, tokens)
         )
         return summarise_marks([mark for part in self.processes.collect(marks) for mark in part], problems[0].kind)
 

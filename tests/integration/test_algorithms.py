@@ -20,6 +20,7 @@ from markov_cot.algorithms.schedules import adapted_kl_weight, loss_weights
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.models.memory import TokenBudgets
+from markov_cot.rewards.reader_models import make_readers
 from markov_cot.training.collector import Collector, Experience
 from markov_cot.training.trainer import Trainer
 from markov_cot.training.updater import Updater
@@ -132,7 +133,7 @@ def with_actor(tmp_path: Path, **algorithm: Any) -> Trainer:
         small_config(
             tmp_path,
             model={"dtype": "float64"},
-            reward={"answerer": "actor"},
+            reward={"reader": "actor"},
             algorithm={"actor_reward_weight": 1.0} | algorithm,
         )
     )
@@ -161,10 +162,11 @@ def test_every_term_is_in_the_loss_in_every_mode(tmp_path: Path, loss: str, adva
 def test_actor_reward_gradient_equals_finite_differences(tmp_path: Path, make_policy: Any) -> None:
     # GPT-2, because the norms of the other families compute in float32 whatever the model's dtype.
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}
-    config = small_config(tmp_path, reward={"answerer": "actor"}, algorithm={"actor_reward_weight": 1.0})
+    config = small_config(tmp_path, reward={"reader": "actor"}, algorithm={"actor_reward_weight": 1.0})
     policy = make_policy(GPT2Config(vocab_size=512, **sizes), dtype=torch.float64)
     problems = load(config.data).train[:2]
-    collector = Collector(policy, Prompts(policy.tokenizer), config, TokenBudgets(10_000))
+    readers = make_readers(config.reward, policy, Prompts(policy.tokenizer), TokenBudgets(10_000))
+    collector = Collector(policy, readers, config, TokenBudgets(10_000))
     experience, _, _ = collector.collect(problems, 0, History())
     updater = Updater(policy, config, TokenBudgets(10_000))
     only_reward = Weights(0.0, 1.0, 0.0)
@@ -268,7 +270,7 @@ def test_resampling_replaces_only_dead_groups(tmp_path: Path) -> None:
     assert torch.equal(cots[live], others[live])
     assert not torch.equal(cots[dead], others[dead])
     assert [c.ids for c in after.answers] == [
-        made.session.prompts.answer_context(problems[i // 4], cot).ids
+        made.session.readers.prompts.answer_context(problems[i // 4], cot).ids
         for i, cot in enumerate(after.rollouts.cot_BL.tolist())
     ]
 

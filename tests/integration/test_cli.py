@@ -83,7 +83,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
         (["train", "--dataset", "no.jsonl", "--model", "nano"], "no.jsonl: does not exist"),
         (["train", "--set", "rollout.length=1020"], "longer than the model's context"),
         (["train", "--set", "lora.target_modules=nothing"], "lora.target_modules"),
-        (["train", "--set", "algorithm.actor_reward_weight=1"], "only with reward.answerer=actor"),
+        (["train", "--set", "algorithm.actor_reward_weight=1"], "only with reward.reader=actor"),
         (["train", "--model", "nobody/nothing"], "--model nano"),
     ],
 )

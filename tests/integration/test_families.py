@@ -87,10 +87,10 @@ def test_an_adapter_on_the_output_layer(family: str, tokenizer: Any) -> None:
     assert right(row), row
 
 
-@pytest.mark.parametrize("answerer", ["critic", "actor"])
-def test_an_adapter_on_the_output_layer_alone_is_trained(tmp_path: Path, answerer: str) -> None:
-    changes: dict[str, Any] = {"lora": {"target_modules": ["lm_head"]}, "reward": {"answerer": answerer}}
-    if answerer == "actor":
+@pytest.mark.parametrize("reader", ["base", "actor"])
+def test_an_adapter_on_the_output_layer_alone_is_trained(tmp_path: Path, reader: str) -> None:
+    changes: dict[str, Any] = {"lora": {"target_modules": ["lm_head"]}, "reward": {"reader": reader}}
+    if reader == "actor":
         changes["algorithm"] = {"actor_reward_weight": 1.0}
     made = start(config_of(tmp_path, steps=2, **changes))
     before = {name: p.detach().clone() for name, p in made.session.policy.trainable().items()}

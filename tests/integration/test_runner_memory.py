@@ -20,6 +20,7 @@ from markov_cot.models import memory, scorer
 from markov_cot.models.memory import ROLLOUT, SCORE, FixedBudget, TokenBudgets
 from markov_cot.models.policy import Policy
 from markov_cot.rewards import answer_logprob
+from markov_cot.rewards.reader_models import make_readers
 from markov_cot.rollouts import sampler, sampling
 from markov_cot.utils.errors import UserError
 
@@ -33,9 +34,12 @@ def policy(make_policy: Callable[..., Policy]) -> Policy:
     return make_policy(dtype=torch.float64)
 
 
+def runner(policy: Policy, writing: GenerationConfig, budgets: TokenBudgets) -> Runner:
+    return Runner(policy, make_readers(Reward(), policy, Prompts(policy.tokenizer), budgets), writing)
+
+
 def records(policy: Policy, writing: GenerationConfig, budgets: TokenBudgets, batch: int = 24) -> list[Record]:
-    runner = Runner(policy, Prompts(policy.tokenizer), Reward(), writing, budgets=budgets)
-    return runner.run(ITEMS, RecordLog(None, {}), batch)
+    return runner(policy, writing, budgets).run(ITEMS, RecordLog(None, {}), batch)
 
 
 def fits_only(work: Callable[..., Any], most: int, sequences: Callable[..., int]) -> Callable[..., Any]:
@@ -161,5 +165,5 @@ def test_a_temperature_builds_no_second_policy_and_checks_nothing_twice(
     for i, temperature in enumerate((0.5, 1.5, None)):
         writing = GenerationConfig(LENGTH, temperature=temperature)
         with RecordLog(tmp_path / str(i), {}) as log:
-            Runner(policy, Prompts(policy.tokenizer), Reward(), writing, budgets=budgets).run(ITEMS[:2], log, 1)
+            runner(policy, writing, budgets).run(ITEMS[:2], log, 1)
     assert policy.temperature == 1 and not built and checked == ["paths"]

@@ -120,7 +120,7 @@ def test_training_moves_the_adapter_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("actor_reward", [False, True])
 def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, actor_reward: bool) -> None:
-    reward = {"answerer": "actor"} if actor_reward else {}
+    reward = {"reader": "actor"} if actor_reward else {}
     algorithm = {"actor_reward_weight": 1.0} if actor_reward else {}
     config = small_config(tmp_path, model={"dtype": "float64"}, reward=reward, algorithm=algorithm)
     made = trainer(config)
@@ -213,8 +213,8 @@ def test_kl_estimators_train(tmp_path: Path, kl: str) -> None:
     assert all(line["loss/total"] is not None for line in log(made))
 
 
-def test_the_base_answers_for_itself_when_the_actor_is_answerer(tmp_path: Path) -> None:
-    made = trainer(small_config(tmp_path, reward={"answerer": "actor"}))
+def test_the_base_answers_for_itself_when_the_actor_is_the_reader(tmp_path: Path) -> None:
+    made = trainer(small_config(tmp_path, reward={"reader": "actor"}))
     problems = made.session.held_out[:4]
     before = made.score("critic", problems)
     with torch.no_grad():
@@ -224,12 +224,12 @@ def test_the_base_answers_for_itself_when_the_actor_is_answerer(tmp_path: Path) 
     assert made.score("actor", problems).answer_logprob != before.answer_logprob
 
 
-def test_non_markovian_and_actor_answerer_train(tmp_path: Path) -> None:
+def test_non_markovian_and_actor_reader_train(tmp_path: Path) -> None:
     config = small_config(
         tmp_path,
         steps=2,
         prompt={"markovian": False},
-        reward={"answerer": "actor"},
+        reward={"reader": "actor"},
         algorithm={"actor_reward_weight": 1.0},
     )
     made = trainer(config)

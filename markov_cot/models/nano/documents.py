@@ -13,8 +13,8 @@ from random import Random
 from typing import NamedTuple
 
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import PLAIN_PREFIX, PLAIN_QUESTION, REDACTED, answer_suffix, question_text
 from markov_cot.data.synthetic import arithmetic, choices, split_of, words
+from markov_cot.data.templates import PLAIN_PREFIX, PLAIN_QUESTION, REDACTED, SUFFIXES, question_text
 from markov_cot.grading.kinds import LABELS
 
 FAMILIES = {"arithmetic": 0.56, "words": 0.24, "choices": 0.20}
@@ -64,9 +64,9 @@ def draw_document(rng: Random, qualities: dict[str, float] = QUALITIES) -> Docum
     shown = REDACTED if rng.random() < REDACTED_SHARE else question_text(problem)
     reasoning = fill(rng, reason(rng, problem, quality), ASIDES if quality == "irrelevant" else FILLERS)
     return Document(
-        PLAIN_QUESTION.format(question=shown) + PLAIN_PREFIX,
+        PLAIN_QUESTION.format(problem=shown) + PLAIN_PREFIX,
         reasoning,
-        f"{answer_suffix(problem)} {problem.answer}\n",
+        f"{SUFFIXES[problem.kind]} {problem.answer}\n",
     )
 
 

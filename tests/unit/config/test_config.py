@@ -37,7 +37,7 @@ PUBLISHED_LENGTHS = {
     "wiki": 50,
 }
 PAPER = [f"{name}-paper" for name in PUBLISHED_LENGTHS]
-ACTOR = {"reward.answerer": "actor"}
+ACTOR = {"reward.reader": "actor"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "actor": ACTOR | {"algorithm.actor_reward_weight": 1.0},
     "actor-ramp": ACTOR | {"algorithm.actor_reward_weight": 1.0, "algorithm.actor_reward_ramp": 40},
@@ -111,11 +111,11 @@ def test_unknown_keys_name_the_nearest(values: dict[str, Any], message: str) -> 
         ({"data": None}, "data: input should be a valid dictionary"),
         ({"model": {"name": 3}}, "model.name: input should be a valid string, got 3"),
         ({"lora": {"target_modules": 3}}, "lora.target_modules: input should be a valid string, got 3"),
-        ({"reward": {"answerer": "judge"}}, "reward.answerer: input should be 'critic' or 'actor', got 'judge'"),
+        ({"reward": {"answerer": "judge"}}, "reward.answerer: is the former name of reward.reader and was critic or"),
         ({"data": {1: 2}}, "data: keys should be strings, got 1"),
         ({"data": {"terms": [4, 2]}}, "data.terms: the fewest come first"),
         ({"rollout": {"samples": 1}}, "rollout.samples: a group advantage needs at least 2"),
-        ({"algorithm": {"actor_reward_weight": 1}}, "algorithm.actor_reward_weight: only with reward.answerer=actor"),
+        ({"algorithm": {"actor_reward_weight": 1}}, "algorithm.actor_reward_weight: only with reward.reader=actor"),
     ],
 )
 def test_wrong_values(values: dict[Any, Any], message: str) -> None:
@@ -251,7 +251,8 @@ def test_recipes_have_the_published_hyper_parameters(name: str) -> None:
     assert config.rollout.length == PUBLISHED_LENGTHS[dataset] and config.rollout.temperature == 1.0
     assert config.rollout.problems * config.rollout.samples == (16 if dataset == "wiki" else 12)
     by_actor = name in PAPER
-    assert config.reward.answerer == ("actor" if by_actor else "critic")
+    assert config.reward.reader == ("actor" if by_actor else "base")
+    assert config.prompt.preset == ("paper" if by_actor else "default")
     assert config.algorithm.actor_reward_weight == float(by_actor)
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from markov_cot.data.chat_template import SYSTEM, ChatTemplate
+from markov_cot.config.prompt import Prompt
+from markov_cot.data.chat_template import SYSTEM, Chat, ChatTemplate
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import PLAIN_PREFIX, REDACTED, Prompts
+from markov_cot.data.prompts import Prompts
+from markov_cot.data.templates import PLAIN_PREFIX, REDACTED
 from markov_cot.utils.errors import UserError
 
 QUESTION = 'Is 2 < 3 & "x" {{ y }}?\nA) 7\nB) é'
@@ -94,14 +96,16 @@ def with_template(tokenizer: Any) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("kind", WORKING)
 def test_the_form_a_template_wants_is_found(kind: str, with_template: Callable[[Any], Any]) -> None:
     template, expected = WORKING[kind]
-    assert ChatTemplate(with_template(template), PLAIN_PREFIX).render(QUESTION) == expected.replace("{}", QUESTION)
+    assert ChatTemplate(with_template(template)).render(Chat(QUESTION, PLAIN_PREFIX)) == expected.replace(
+        "{}", QUESTION
+    )
 
 
 @pytest.mark.parametrize("kind", WORKING)
 def test_contexts_hold_what_they_should(kind: str, with_template: Callable[[Any], Any]) -> None:
     """The question where the actor reads, the CoT and not the question where the answer is read from."""
     tokenizer = with_template(WORKING[kind][0])
-    prompts, cot = Prompts(tokenizer), [40, 41, 42]
+    prompts, cot = Prompts(tokenizer, Prompt(preset="paper")), [40, 41, 42]
 
     def read(ids: Any) -> str:
         text: str = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
@@ -124,14 +128,14 @@ def test_a_fault_is_named_with_the_way_out(kind: str, with_template: Callable[[A
     message = str(error.value)
     assert fault in message and message.endswith("or plain prompts with --set prompt.chat=false")
     assert "\n" not in message
-    assert not Prompts(tokenizer, chat=False).chat
+    assert not Prompts(tokenizer, Prompt(chat=False)).chat
 
 
 def test_a_question_that_a_template_changes_is_refused_when_it_comes(with_template: Callable[[Any], Any]) -> None:
-    template = ChatTemplate(with_template(PLAIN.replace("m.content", "m.content | replace('<think>', '')")), "Yes:")
-    assert template.render("2 < 3").endswith("Yes:")
+    template = ChatTemplate(with_template(PLAIN.replace("m.content", "m.content | replace('<think>', '')")))
+    assert template.render(Chat("2 < 3", "Yes:")).endswith("Yes:")
     with pytest.raises(UserError, match="changes the user's text or leaves it out"):
-        template.render("What does <think> mean?")
+        template.render(Chat("What does <think> mean?", "Yes:"))
 
 
 NAMED = {"tool_use": "{{ tools | length }}" + PLAIN, "chatml": PLAIN, "other": "x" + PLAIN}
@@ -140,16 +144,16 @@ NAMED = {"tool_use": "{{ tools | length }}" + PLAIN, "chatml": PLAIN, "other": "
 def test_of_named_templates_the_default_is_used(
     with_template: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    template = ChatTemplate(with_template({**NAMED, "default": "D" + PLAIN}), PLAIN_PREFIX)
-    assert template.render("Q") == "D[user]Q[/user][assistant]Reasoning:" and not caplog.records
+    template = ChatTemplate(with_template({**NAMED, "default": "D" + PLAIN}))
+    assert template.render(Chat("Q", PLAIN_PREFIX)) == "D[user]Q[/user][assistant]Reasoning:" and not caplog.records
 
 
 def test_without_a_default_the_first_for_plain_chats_is_used_and_named(
     with_template: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        template = ChatTemplate(with_template(NAMED), PLAIN_PREFIX)
-    assert template.render("Q") == "[user]Q[/user][assistant]Reasoning:"
+        template = ChatTemplate(with_template(NAMED))
+    assert template.render(Chat("Q", PLAIN_PREFIX)) == "[user]Q[/user][assistant]Reasoning:"
     assert "(tool_use, chatml, other) none is the default; chatml is used" in caplog.text
 
 
@@ -157,18 +161,18 @@ def test_an_only_template_is_used_and_named_by_whatever_name(
     with_template: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        ChatTemplate(with_template({"rag": PLAIN}), PLAIN_PREFIX)
+        ChatTemplate(with_template({"rag": PLAIN}))
     assert "rag is used" in caplog.text
 
 
 def test_templates_for_tools_and_documents_alone_are_refused(with_template: Callable[[Any], Any]) -> None:
     with pytest.raises(UserError, match=r"\(tool_use, rag\) none is the default; .*prompt\.chat=false"):
-        ChatTemplate(with_template({"tool_use": PLAIN, "rag": PLAIN}), PLAIN_PREFIX)
+        ChatTemplate(with_template({"tool_use": PLAIN, "rag": PLAIN}))
 
 
 def test_a_system_turn_that_is_added_is_named(
     with_template: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        ChatTemplate(with_template(SYSTEM_FIRST + PLAIN), PLAIN_PREFIX)
+        ChatTemplate(with_template(SYSTEM_FIRST + PLAIN))
     assert f"wants a system turn; it gets {SYSTEM!r}" in caplog.text

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from markov_cot.config.prompt import Prompt
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import REDACTED, SUFFIXES, Prompts, answer_suffix, question_text
+from markov_cot.data.prompts import Prompts
+from markov_cot.data.templates import REDACTED, SUFFIXES, question_text
 from markov_cot.utils.errors import UserError
 from tests.dataset_problems import problems
 
 COT = [40, 41, 42, 43]
+PAPER = Prompt(preset="paper")
 PROBLEMS = {
     "numeric": Problem("n", "What is 12+35?", "47", "numeric"),
     "choice": Problem("c", "Which is largest?", "B", "choice", choices=("7", "9", "8"), passage="Three numbers."),
@@ -66,12 +69,12 @@ def test_plain_contexts_word_for_word(tokenizer: Any, kind: str) -> None:
     problem, prompts = PROBLEMS[kind], Prompts(tokenizer)
     assert read(tokenizer, prompts.question_context(problem)) == f"<s>Question: {question_text(problem)}\nReasoning:"
     context = prompts.answer_context(problem, [])
-    assert read(tokenizer, context.ids) == f"<s>Question: [redacted]\nReasoning:{answer_suffix(problem)}"
+    assert read(tokenizer, context.ids) == f"<s>Question: [redacted]\nReasoning:{SUFFIXES[problem.kind]}"
     assert read(tokenizer, context.answer_ids) == f" {problem.answer}\n"
 
 
 def test_chat_contexts_prefill_the_assistants_turn(chat_tokenizer: Any) -> None:
-    prompts = Prompts(chat_tokenizer)
+    prompts = Prompts(chat_tokenizer, PAPER)
     shown = read(chat_tokenizer, prompts.question_context(PROBLEMS["numeric"]))
     assert shown.startswith("<s><user>\nWhat is 12+35?\n\nWrite down")
     assert shown.endswith("</user>\n<assistant>\nReasoning:")
@@ -82,12 +85,14 @@ def test_chat_contexts_prefill_the_assistants_turn(chat_tokenizer: Any) -> None:
 
 def test_a_chat_template_can_be_left_unused(tokenizer: Any, chat_tokenizer: Any) -> None:
     problem = PROBLEMS["choice"]
-    assert Prompts(chat_tokenizer, chat=False).question_context(problem) == Prompts(tokenizer).question_context(problem)
+    assert Prompts(chat_tokenizer, Prompt(chat=False)).question_context(problem) == Prompts(tokenizer).question_context(
+        problem
+    )
 
 
 @pytest.mark.parametrize("kind", PROBLEMS)
 def test_the_cots_ids_are_spliced_in_as_they_are(either_tokenizer: Any, kind: str) -> None:
-    prompts = Prompts(either_tokenizer)
+    prompts = Prompts(either_tokenizer, PAPER)
     # Ids that no text would be encoded as, a special one among them.
     cot = [511, 3, 1, 200, 511]
     without = prompts.answer_context(PROBLEMS[kind], []).ids
@@ -122,10 +127,10 @@ def test_nothing_of_the_problem_reaches_the_answer_context(
 
 @pytest.mark.parametrize("kind", PROBLEMS)
 def test_the_non_markovian_answer_context_shows_the_question(either_tokenizer: Any, kind: str) -> None:
-    problem, prompts = PROBLEMS[kind], Prompts(either_tokenizer, markovian=False)
+    problem, prompts = PROBLEMS[kind], Prompts(either_tokenizer, Prompt(markovian=False, preset="paper"))
     text = read(either_tokenizer, prompts.answer_context(problem, []).ids)
     assert question_text(problem) in text and REDACTED not in text
-    markovian = Prompts(either_tokenizer).answer_context(problem, [])
+    markovian = Prompts(either_tokenizer, PAPER).answer_context(problem, [])
     assert prompts.answer_context(problem, []).answer_ids == markovian.answer_ids
 
 
@@ -162,7 +167,7 @@ def test_no_context_holds_an_id_without_an_embedding(tokenizer: Any, chat: bool)
     size = len(added)
     added.add_special_tokens({"extra_special_tokens": ["<|turn|>"]})
     added.chat_template = "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}{% endfor %}"
-    prompts = Prompts(added, chat=chat, vocabulary=size)
+    prompts = Prompts(added, Prompt(chat=chat, preset="paper"), vocabulary=size)
     if chat:
         with pytest.raises(
             UserError, match=rf"'<\|turn\|>' has the id {size}, .* {size} tokens only.*prompt.chat=false"
@@ -179,7 +184,7 @@ def test_no_context_holds_an_id_without_an_embedding(tokenizer: Any, chat: bool)
 @pytest.mark.parametrize("chat", [True, False])
 @pytest.mark.parametrize("kind", PROBLEMS)
 def test_real_tokenizers_contexts(real_tokenizer: Any, kind: str, chat: bool) -> None:
-    problem, prompts = PROBLEMS[kind], Prompts(real_tokenizer, chat=chat)
+    problem, prompts = PROBLEMS[kind], Prompts(real_tokenizer, Prompt(chat=chat, preset="paper"))
     context = prompts.answer_context(problem, [])
     for ids in (prompts.question_context(problem), list(context.ids)):
         if Path(real_tokenizer.name_or_path).name in WANT_BOS:
@@ -189,14 +194,14 @@ def test_real_tokenizers_contexts(real_tokenizer: Any, kind: str, chat: bool) ->
     asked = read(real_tokenizer, prompts.question_context(problem))
     assert question_text(problem) in asked and asked.endswith("Reasoning:") and REDACTED not in asked
     redacted = read(real_tokenizer, context.ids)
-    assert redacted.endswith(f"Reasoning:{answer_suffix(problem)}") and REDACTED in redacted
+    assert redacted.endswith(f"Reasoning:{SUFFIXES[problem.kind]}") and REDACTED in redacted
     for secret in (problem.question, problem.passage):
         assert not secret or secret not in redacted
     assert prompts.chat == (chat and bool(real_tokenizer.chat_template))
 
 
 def test_real_tokenizers_chat_prompt_is_their_own_template(real_tokenizer: Any) -> None:
-    problem, prompts = PROBLEMS["numeric"], Prompts(real_tokenizer)
+    problem, prompts = PROBLEMS["numeric"], Prompts(real_tokenizer, PAPER)
     if not real_tokenizer.chat_template:
         assert not prompts.chat
         return
@@ -212,20 +217,20 @@ def test_real_tokenizers_chat_prompt_is_their_own_template(real_tokenizer: Any) 
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_real_tokenizers_digits_round_trip(real_tokenizer: Any, answer: str) -> None:
-    prompts = Prompts(real_tokenizer)
+    prompts = Prompts(real_tokenizer, PAPER)
     answer_ids = prompts.answer_context(PROBLEMS["numeric"], [], answer).answer_ids
     assert read(real_tokenizer, (*_suffix(prompts), *answer_ids)) == f"\nAnswer: {answer}\n"
 
 
 def test_real_tokenizers_no_answer_is_a_prefix_of_another(real_tokenizer: Any) -> None:
-    prompts = Prompts(real_tokenizer)
+    prompts = Prompts(real_tokenizer, PAPER)
     seven, seventy = (prompts.answer_context(PROBLEMS["numeric"], [], a).answer_ids for a in ("7", "70"))
     assert seventy[: len(seven)] != seven
     assert "\n" in read(real_tokenizer, seven[-1:])
 
 
 def test_real_tokenizers_spliced_context_reads_as_one_text(real_tokenizer: Any) -> None:
-    prompts = Prompts(real_tokenizer)
+    prompts = Prompts(real_tokenizer, PAPER)
     cot = real_tokenizer("x 12+35=47\nSo 47.", add_special_tokens=False).input_ids
     cot = cot[len(real_tokenizer("x", add_special_tokens=False).input_ids) :]
     context = prompts.answer_context(PROBLEMS["numeric"], cot)

@@ -17,7 +17,10 @@ from markov_cot.data.synthetic import Generated, choices, words
 from markov_cot.evaluation.record_log import RecordLog
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample, from_json, to_json
 from markov_cot.evaluation.runner import GenerationConfig, Runner
+from markov_cot.models.memory import FixedBudget
 from markov_cot.models.policy import Policy
+from markov_cot.rewards.reader_models import make_readers
+from markov_cot.rewards.readers import Readers
 from markov_cot.utils.errors import UserError
 
 LENGTH = 10
@@ -30,7 +33,11 @@ def policy(make_policy: Callable[..., Policy]) -> Policy:
 
 
 def runner(policy: Policy, writing: GenerationConfig, **options: Any) -> Runner:
-    return Runner(policy, Prompts(policy.tokenizer), Reward(), writing, **options)
+    return Runner(policy, readers(policy), writing, **options)
+
+
+def readers(policy: Policy, reader: str = "base") -> Readers:
+    return make_readers(Reward(reader=reader), policy, Prompts(policy.tokenizer), FixedBudget(16384))
 
 
 def texts(records: list[Record]) -> list[tuple[int, list[tuple[str, str]]]]:
@@ -82,9 +89,9 @@ def test_the_base_answers_itself_and_is_its_own_baseline(policy: Policy) -> None
 
 
 def test_the_base_answers_itself_under_an_actor_reward(policy: Policy) -> None:
-    writing, prompts = GenerationConfig(LENGTH, writer="critic"), Prompts(policy.tokenizer)
-    by_actor = Runner(policy, prompts, Reward(answerer="actor"), writing).records(ITEMS[:3])
-    assert by_actor == Runner(policy, prompts, Reward(answerer="critic"), writing).records(ITEMS[:3])
+    writing = GenerationConfig(LENGTH, writer="critic")
+    by_actor = Runner(policy, readers(policy, "actor"), writing).records(ITEMS[:3])
+    assert by_actor == Runner(policy, readers(policy), writing).records(ITEMS[:3])
 
 
 def test_the_answer_comes_from_the_cot_alone(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,16 @@ from torch import Tensor
 from markov_cot.algorithms.advantages import group_advantages
 from markov_cot.algorithms.losses import Weights
 from markov_cot.config.loading import build_config
+from markov_cot.config.prompt import Prompt
 from markov_cot.config.schema import Config, Data
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts
 from markov_cot.data.registry import load
 from markov_cot.models.logprobs import cot_hidden, score_answers, score_answers_in_batches, slices_within
-from markov_cot.models.memory import TokenBudgets
+from markov_cot.models.memory import FixedBudget, TokenBudgets
 from markov_cot.models.policy import Policy
-from markov_cot.rewards.answer_logprob import Baseline, Rewards, answer_contexts
+from markov_cot.rewards.answer_logprob import Baseline, Rewards
+from markov_cot.rewards.reader_models import make_readers
 from markov_cot.rollouts.sampling import greedy_cots, sample_cots, uniforms
 from markov_cot.training.collector import Experience
 from markov_cot.training.updater import Updater
@@ -60,8 +62,8 @@ def test_the_reward_does_not_see_the_question(
 ) -> None:
     other = replace(problem, question="What is 9-9?", passage="Something else.", choices=("1", "2", "3", "4"))
     for markovian in (True, False):
-        prompts = Prompts(either_tokenizer, markovian=markovian)
-        rewards = [score_answers(policy, answer_contexts(prompts, [p], [COT]), role, "mean") for p in (problem, other)]
+        prompts = Prompts(either_tokenizer, Prompt(markovian=markovian))
+        rewards = [score_answers(policy, [prompts.answer_context(p, COT)], role, "mean") for p in (problem, other)]
         assert torch.equal(*rewards) is markovian
 
 
@@ -105,9 +107,9 @@ def test_answer_log_probs_do_not_depend_on_the_batches(policy: Policy) -> None:
 
 def test_baselines_are_the_critics_greedy_cots_scored(policy: Policy, tokenizer: Any) -> None:
     prompts, problems = Prompts(tokenizer), [PROBLEMS["numeric"], PROBLEMS["choice"]]
-    baseline = Baseline(policy, prompts, 6, Config().reward)
+    baseline = Baseline(policy, make_readers(Config().reward, policy, prompts, FixedBudget(1000)), 6)
     cots = greedy_cots(policy, [prompts.question_context(p) for p in problems], 6, "critic").tolist()
-    expected = score_answers(policy, answer_contexts(prompts, problems, cots), "critic", "mean")
+    expected = score_answers(policy, list(map(prompts.answer_context, problems, cots)), "critic", "mean")
     expected = expected.double()
     torch.testing.assert_close(baseline(problems, 1000), expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(
@@ -168,7 +170,8 @@ def experience_with_a_dead_group(policy: Policy, prompts: Prompts) -> Experience
     """Three problems of different length, four CoTs each."""
     problems = load(Data(dataset="arithmetic", terms=(2, 5))).train[:3]
     rollouts = sample_cots(policy, [prompts.question_context(p) for p in problems], uniforms(0, 0, 12, 6))
-    answers = answer_contexts(prompts, problems, rollouts.cot_BL.tolist(), 4)
+    owners = [problem for problem in problems for _ in range(4)]
+    answers = list(map(prompts.answer_context, owners, rollouts.cot_BL.tolist()))
     reward_B = score_answers(policy, answers, "actor", "mean")
     sigma_P = reward_B.view(3, 4).std(1, correction=0)
     floor = sigma_P.sort().values[:2].mean().item()  # between the two smallest deviations
@@ -183,7 +186,7 @@ def experience_with_a_dead_group(policy: Policy, prompts: Prompts) -> Experience
 @pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("kl", ["full", "k1", "k3"])
 def test_micro_batches_do_not_change_the_gradient(policy64: Policy, tokenizer: Any, kl: str) -> None:
-    values = {"algorithm": {"kl": kl, "actor_reward_weight": 1.0}, "reward": {"answerer": "actor"}}
+    values = {"algorithm": {"kl": kl, "actor_reward_weight": 1.0}, "reward": {"reader": "actor"}}
     updater = Updater(policy64, build_config(values, "test"), TokenBudgets(1000))
     data = experience_with_a_dead_group(policy64, Prompts(tokenizer))
 
@@ -206,7 +209,7 @@ def test_micro_batches_do_not_change_the_gradient(policy64: Policy, tokenizer: A
 def test_denominators_are_the_counts_of_live_and_of_all_sequences(
     policy64: Policy, tokenizer: Any, budget: int, chosen: list[int]
 ) -> None:
-    values = {"algorithm": {"actor_reward_weight": 1.0}, "reward": {"answerer": "actor"}}
+    values = {"algorithm": {"actor_reward_weight": 1.0}, "reward": {"reader": "actor"}}
     updater = Updater(policy64, build_config(values, "test"), TokenBudgets(1000))
     data = experience_with_a_dead_group(policy64, Prompts(tokenizer))
     advantages, live = data.advantages, [i for i in chosen if data.advantages.live_B[i]]

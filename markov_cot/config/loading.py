@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from markov_cot.config.prompt import is_template
 from markov_cot.config.schema import Config
 from markov_cot.config.yaml_files import packaged_folder, read_text_file, read_yaml, write_yaml
 from markov_cot.utils.errors import UserError
@@ -57,13 +58,18 @@ def set_value(values: dict[str, Any], key: str, value: Any, where: str = "") -> 
 
 
 def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """Return the `key=value` of each `--set` by key; values are read as YAML, and a later one counts."""
+    """Return the `key=value` of each `--set` by key; a later one counts.
+
+    Values are read as YAML, but for templates, whose braces and colons it would take for its own: those are text as it
+    stands, unless quoted.
+    """
     found: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {assignment}: expected key=value, as in --set optim.lr=3e-5")
-        found[key.strip()] = read_yaml(text, f"--set {assignment}")
+        is_text = is_template(key.strip()) and text[:1] not in ('"', "'") and text != "null"
+        found[key.strip()] = text if is_text else read_yaml(text, f"--set {assignment}")
     return found
 
 

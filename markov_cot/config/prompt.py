@@ -14,10 +14,17 @@ COT = "cot"
 PROBLEM_FIELDS = ("problem", "passage", "question", "choices")
 """What a template may show of a problem; `problem` is all of it, as one text."""
 ANSWER_TEMPLATES = ("answer", "answer_prefix")
+TEMPLATES = ("system", "question", "cot_prefix", *ANSWER_TEMPLATES)
 READER_SETTINGS = ("markovian", "answer_chat", *ANSWER_TEMPLATES, "examples")
 """Settings of the reader's prompt alone."""
 
 Template = str | dict[AnswerKind, str] | None
+
+
+def is_template(key: str) -> bool:
+    """Whether a setting, by its key with dots, is a template or one kind's template."""
+    group, _, name = key.partition(".")
+    return group == "prompt" and name.partition(".")[0] in TEMPLATES
 
 
 def fields_of(template: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from markov_cot.config.prompt import ANSWER_TEMPLATES, COT, PROBLEM_FIELDS, Example, Prompt, fields_of
+from markov_cot.config.prompt import COT, PROBLEM_FIELDS, TEMPLATES, Example, Prompt, fields_of
 from markov_cot.data.problem import Problem
 from markov_cot.grading.kinds import LETTERS, Kind
 from markov_cot.utils.errors import UserError
@@ -61,7 +61,7 @@ def templates_of(settings: Prompt, kind: Kind, *, chat: bool) -> Templates:
     """
     preset = _preset(settings, kind, chat=chat)
     given: dict[str, Any] = {}
-    for name in ("system", "question", "cot_prefix", *ANSWER_TEMPLATES, "examples"):
+    for name in (*TEMPLATES, "examples"):
         value = getattr(settings, name)
         if isinstance(value, Mapping):
             value = value.get(kind)

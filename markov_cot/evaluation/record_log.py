@@ -30,6 +30,31 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     return settings if stored == fingerprint(settings) else None
 
 
+def read_records(path: Path, name: str) -> tuple[dict[int, Record], int]:
+    """Return the records, by index, of the log with this fingerprint, and the bytes of its whole lines.
+
+    Raises `UserError` when it is damaged.
+    """
+    records: dict[int, Record] = {}
+    whole = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                if number == 1:
+                    if row["fingerprint"] != name:
+                        raise ValueError("another evaluation's")
+                else:
+                    record = from_json(row)
+                    records.setdefault(record.index, record)
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f"{path} line {number}: damaged; delete the file to evaluate again") from None
+            whole += len(line)
+    return records, whole
+
+
 class RecordLog:
     """One evaluation's records: a first line with its settings, then one line for each item.
 
@@ -49,7 +74,7 @@ class RecordLog:
         self.path = folder / f"{name[:24]}.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            whole = self._read(name) if self.path.exists() else 0
+            self.done, whole = read_records(self.path, name) if self.path.exists() else ({}, 0)
             self._file = AppendFile(self.path, keep=whole)
         except OSError as error:
             raise _not_written(error, self.path) from None
@@ -76,26 +101,6 @@ class RecordLog:
             self._file.append(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
             if self._file.fault:
                 raise _not_written(self._file.fault, self.path)
-
-    def _read(self, name: str) -> int:
-        """Reads the whole lines into `done`; returns how many bytes they are."""
-        whole = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    row = json.loads(line)
-                    if number == 1:
-                        if row["fingerprint"] != name:
-                            raise ValueError("another evaluation's")
-                    else:
-                        record = from_json(row)
-                        self.done.setdefault(record.index, record)
-                except (ValueError, KeyError, TypeError):
-                    raise UserError(f"{self.path} line {number}: damaged; delete the file to evaluate again") from None
-                whole += len(line)
-        return whole
 
 
 def _not_written(error: OSError, path: Path) -> UserError:

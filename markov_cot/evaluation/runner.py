@@ -183,9 +183,8 @@ class Runner:
 
 
 def _sample(answer: Answer, choices: tuple[Likelihood, ...], letters: tuple[Likelihood, ...]) -> Sample:
-    return Sample(
-        answer.cot, answer.cot_ids, answer.text, rounded(answer.logprob), rounded(answer.repetition), choices, letters
-    )
+    logprob, repeated = rounded(answer.logprob), rounded(answer.repetition)
+    return Sample(answer.cot, answer.text, logprob, repeated, choices, letters, answer.cot_ids)
 
 
 def _exchanged(own: list[Record], processes: Processes) -> list[Record]:

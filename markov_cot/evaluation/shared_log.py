@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.distributed.process_group import Processes
-from markov_cot.evaluation.record_log import RecordLog, read_settings
+from markov_cot.evaluation.record_log import RecordLog, fingerprint, read_records, read_settings
 from markov_cot.evaluation.records import Record, from_json, to_json
 from markov_cot.utils.errors import UserError
 
@@ -46,8 +46,7 @@ def _written(folder: Path, settings: Mapping[str, Any]) -> dict[int, Record]:
     for path in sorted(folder.glob("*.jsonl")):
         known = read_settings(path)
         if known and _of_writing(known) == _of_writing(settings):
-            with RecordLog(folder, known) as log:
-                records |= log.done
+            records |= read_records(path, fingerprint(known))[0]
     return records
 
 

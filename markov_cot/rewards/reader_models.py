@@ -67,7 +67,7 @@ def make_readers(
 def check_reader_paths(readers: Readers, problems: Sequence[Problem], length: int) -> None:
     """Make sure that what is computed of other models is what they compute, on the contexts they will read."""
     for reader in readers.readers:
-        if (reader.role == CRITIC and reader.policy.paths.checked) or not problems:
+        if reader.prompts is readers.prompts or not problems:  # the actor's own model is checked as the actor
             continue
         contexts = [reader.prompts.answer_context(problem, [0] * length) for problem in problems]
         prompts = sorted((list(context.ids[: context.prompt_length]) for context in contexts), key=len)

@@ -16,7 +16,7 @@ from transformers import GPT2Config
 from markov_cot.alarms.monitor import Event
 from markov_cot.algorithms.advantages import History, ema_advantages, expert_advantages, unscaled
 from markov_cot.algorithms.losses import Weights, policy_gradient, ppo
-from markov_cot.algorithms.schedules import adapted_kl_weight, loss_weights
+from markov_cot.algorithms.schedules import adapted_entropy_weight, adapted_kl_weight, loss_weights
 from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.models.memory import TokenBudgets
@@ -101,6 +101,14 @@ def test_expert_iteration_by_hand() -> None:
     kept = expert_advantages(torch.tensor([6.0, 6.3, 9.0]), history, 1.0, 25)
     assert kept.live_B.tolist() == [False, True, True] and kept.advantage_B.tolist() == [0.0, 1.0, 1.0]
     assert not expert_advantages(torch.tensor([99.0]), history, 1.0, 26).live_B.any()
+
+
+def test_adapted_entropy_weight_by_hand() -> None:
+    assert adapted_entropy_weight(0.1, 2.0, 2.0) == pytest.approx(0.1)
+    assert adapted_entropy_weight(0.1, 1.9, 2.0) == pytest.approx(0.1005)  # a twentieth too low, a tenth of that
+    assert adapted_entropy_weight(0.1, 0.0, 2.0) == pytest.approx(0.102)  # cut to 0.2
+    assert adapted_entropy_weight(0.1, 9.0, 2.0) == pytest.approx(0.098)
+    assert adapted_entropy_weight(0.1, math.nan, 2.0) == 0.1
 
 
 def test_adapted_kl_weight_by_hand() -> None:

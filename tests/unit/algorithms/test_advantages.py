@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markov_cot.algorithms.advantages import group_advantages
+from markov_cot.algorithms.advantages import centered_advantages, group_advantages, rloo_advantages
 
 FLOOR = 1e-3
 rewards = st.lists(st.lists(st.floats(-50, 0, width=32), min_size=4, max_size=4), min_size=1, max_size=5)
@@ -18,6 +18,29 @@ def test_by_hand() -> None:
     assert out.advantage_B.tolist() == pytest.approx([-1 / root, -1 / root, 2 / root, 0, 0, 0], abs=1e-15)
     assert out.sigma_B.tolist() == pytest.approx([root, root, root, FLOOR, FLOOR, FLOOR], abs=1e-15)
     assert out.live_B.tolist() == [True] * 3 + [False] * 3
+
+
+def test_centered_and_leave_one_out_by_hand() -> None:
+    # Means 2 and 1; in the second group the others' means are 1.5, 1.5, 0 of [0, 0, 3].
+    pair, triple = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0, 3.0])
+    assert centered_advantages(pair, 2, 1e-3).advantage_B.tolist() == [-1.0, 1.0]
+    assert rloo_advantages(pair, 2, 1e-3).advantage_B.tolist() == [-2.0, 2.0]
+    assert centered_advantages(triple, 3, 1e-3).advantage_B.tolist() == pytest.approx([-1.0, -1.0, 2.0], abs=1e-6)
+    assert rloo_advantages(triple, 3, 1e-3).advantage_B.tolist() == pytest.approx([-1.5, -1.5, 3.0], abs=1e-6)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=6))
+def test_leave_one_out_is_the_reward_less_the_others_mean(values: list[float]) -> None:
+    reward = torch.tensor(values, dtype=torch.float64)
+    found = rloo_advantages(reward, len(values), 1e-3)
+    others = [(sum(values) - value) / (len(values) - 1) for value in values]
+    expected = (
+        [value - other for value, other in zip(values, others, strict=True)]
+        if found.live_B.all()
+        else [0.0] * len(values)
+    )
+    assert found.advantage_B.tolist() == pytest.approx(expected, abs=1e-9)
+    assert not found.advantage_B.requires_grad and found.advantage_B.sum().item() == pytest.approx(0, abs=1e-9)
 
 
 def test_the_floor_decides_who_is_dead() -> None:

@@ -11,7 +11,7 @@ from markov_cot.grading.kinds import Kind
 class Problem:
     """One question with its true answer.
 
-    `passage`, `question` and `choices` are what the actor reads and the critic must not see.
+    `passage`, `question` and `choices` are what the actor reads and the reader must not see.
     """
 
     id: str
@@ -19,7 +19,7 @@ class Problem:
     question: str
     """The question, without its choices."""
     answer: str
-    """What the answerer should write: a number, a choice's letter, or the continuation's text."""
+    """What the reader should write: a number, a choice's letter, or the continuation's text."""
     kind: Kind
     choices: tuple[str, ...] = ()
     """Texts of the options in the order of `LETTERS`; empty unless `kind` is "choice"."""

@@ -91,7 +91,7 @@ def by_normalised_likelihood(problem: Problem, sample: Sample) -> float:
 
 
 def by_letter(problem: Problem, sample: Sample) -> float:
-    """1 if the true choice's letter has the highest log-likelihood; letters are what answerers are asked for."""
+    """1 if the true choice's letter has the highest log-likelihood; letters are what readers are asked for."""
     return _is_highest(problem, [letter.logprob for letter in sample.letters])
 
 

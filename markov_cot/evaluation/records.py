@@ -59,7 +59,7 @@ class Record:
     answer_tokens: int
     """Tokens of the true answer, its newline included."""
     baseline_logprob: float
-    """The critic's log-prob of the true answer after the base's own greedy CoT; reduced as `answer_logprob`."""
+    """The readers' log-prob of the true answer after the base's own greedy CoT; reduced as `answer_logprob`."""
     samples: tuple[Sample, ...]
 
 

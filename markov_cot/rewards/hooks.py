@@ -24,7 +24,7 @@ class RewardBatch:
     """Texts."""
     cot_ids: list[list[int]]
     answer_logprobs: list[list[float]]
-    """The answerer's log-probs (nats) of the true answer's tokens after the CoT, newline included."""
+    """The first reader's log-probs (nats) of the true answer's tokens after the CoT, newline included."""
     step: int
     """Counted from 1."""
 

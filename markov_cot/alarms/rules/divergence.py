@@ -58,9 +58,9 @@ DIVERGENCE = Alarm(
         "hacking": Text(
             "{what} fell to {accuracy:.3f} from its peak of {peak:.3f}, beyond its interval, while the training reward "
             "did not fall ({reward_then:.2f} then, {reward:.2f} now, nats)",
-            "The policy earns reward by something other than reasoning well, such as hedging so that the critic is "
+            "The policy earns reward by something other than reasoning well, such as hedging so that the reader is "
             "never confidently wrong.",
-            (KEEP_BEST, PULL_BACK, FEWER_STEPS, "Or use a stronger base as critic."),
+            (KEEP_BEST, PULL_BACK, FEWER_STEPS, "Or use a stronger reader."),
         ),
         "accuracy": Text(
             "{what} fell to {accuracy:.3f} from its peak of {peak:.3f}, beyond its interval",

@@ -77,7 +77,7 @@ REWARD = Alarm(
         "base": Text(
             "The smoothed {what} is {smoothed:.2f} nats, {below:.2f} below the base's (or below where it began, "
             "{reference:.2f}), which is more than its noise explains",
-            "The CoTs help the answerer less than those of the untrained base do.",
+            "The CoTs help the reader less than those of the untrained base do.",
             (PULL_BACK, "Look at the samples; the run has lost what the base could do."),
         ),
         "plunge": Text(

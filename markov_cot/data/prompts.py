@@ -65,6 +65,8 @@ class Prompts:
         self._template = ChatTemplate(tokenizer) if self.settings.chat and tokenizer.chat_template else None
         self._vocabulary = vocabulary
         self._templates: dict[Kind, Templates] = {}
+        # Of Markovian answer contexts, of which there is one for each kind.
+        self._answer_texts: dict[Kind, tuple[str, str]] = {}
         self._heads: dict[str, tuple[int, ...]] = {}
         probe = tokenizer(_ANCHORS[0]).input_ids
         self._wants_bos = tokenizer.bos_token_id is not None and probe[:1] == [tokenizer.bos_token_id]
@@ -136,7 +138,9 @@ class Prompts:
         A CoT given as text, by an actor of another tokenizer, is encoded together with what is around it. Without
         `newline` the answer may go on, as where lm-evaluation-harness scores the text of a choice.
         """
-        before, after = self.answer_text(problem)
+        before, after = self._answer_texts.get(problem.kind) or self.answer_text(problem)
+        if self.markovian:
+            self._answer_texts[problem.kind] = before, after
         written = (problem.answer if answer is None else answer) + "\n" * newline
         if isinstance(cot, str):
             return self._encoded(before + cot + after, written)
@@ -144,7 +148,7 @@ class Prompts:
         head = self._heads.get(before)
         if head is None:
             head = tuple(self._head(before))
-            if self.markovian:  # otherwise there is one for each problem
+            if self.markovian:
                 self._heads[before] = head
         return AnswerContext((*head, *cot, *suffix), tuple(answer_ids), len(head))
 

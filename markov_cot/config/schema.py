@@ -192,7 +192,7 @@ class Validation(Group):
     batch: Positive = 128
     """Problems in one forward."""
     reader_check: NotNegative = 64
-    """Problems on which the reader's ceiling and floor are measured at the start; 0 leaves them out."""
+    """Problems on which the reader's ceiling and floor are measured with the first validation; 0 leaves them out."""
     patience: NotNegative = 0
     """Stop after this many validations without a new best; 0 never stops early."""
 

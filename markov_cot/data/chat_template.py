@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from markov_cot.utils.errors import UserError
@@ -87,8 +87,11 @@ class ChatTemplate:
 
     def render(self, chat: Chat) -> str:
         """Return the chat as text. Raises `UserError` when the template does something else to it."""
+        # An empty turn is one that some templates leave out.
+        prefix = chat.prefix or _PROBE_PREFIX
         try:
-            return self._render(self._template, self._form, chat)
+            text = self._render(self._template, self._form, replace(chat, prefix=prefix))
+            return text if chat.prefix else text.removesuffix(prefix)
         except _Fault as fault:
             raise UserError(f"{self._name}: its chat template {fault}; {REMEDY}") from None
 
@@ -144,7 +147,7 @@ class ChatTemplate:
         for user, assistant in chat.examples:
             turns += [form.message("user", user), form.message("assistant", assistant)]
         turns.append(form.message("user", chat.user))
-        if form.opened or not chat.prefix:
+        if form.opened:
             text = self._apply(template, turns, add_generation_prompt=True)
             if text == self._apply(template, turns):
                 self._check_opened(text, chat.user)

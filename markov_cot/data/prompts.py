@@ -201,7 +201,7 @@ class Prompts:
         if self._vocabulary is not None and ids and (unknown := max(ids)) >= self._vocabulary:
             token = self.tokenizer.convert_ids_to_tokens(unknown)
             remedy = "call model.resize_token_embeddings(len(tokenizer)) and save the model"
-            if self._template and token in self._template.render(Chat("?", "")):
+            if self._template and token in self._template.render(Chat("?", "!")):
                 remedy += ", or leave the chat template out with --set prompt.chat=false"
             raise UserError(
                 f"tokenizer {self.tokenizer.name_or_path}: its token {token!r} has the id {unknown}, and the model has "

@@ -15,13 +15,9 @@ from markov_cot.evaluation.validation import Score, summarise
 from markov_cot.grading.kinds import Kind
 from markov_cot.rewards.readers import Readers
 
-STATED: dict[Kind, str] = {
-    "numeric": " The answer is {answer}.",
-    "choice": " The answer is {answer}.",
-    "text": " The answer is {answer}.",
-    "continuation": " {answer}",
-}
-"""A CoT that states the answer."""
+_TWICE = " The answer is {answer}.\nSo {answer}."
+STATED: dict[Kind, str] = {"numeric": _TWICE, "choice": _TWICE, "text": _TWICE, "continuation": " {answer}"}
+"""A CoT that states the answer; in two ways, since a small base may know but one (`nano` knows the second)."""
 LEAST_CEILING = 0.5
 LEAST_DISTANCE = 0.1
 """Of accuracies; of log-probs in nats per token where there is no accuracy."""
@@ -48,22 +44,21 @@ class ReaderCheck:
         return found
 
     def warnings(self) -> list[str]:
-        """What the user should know before training: one line each, with what to change."""
+        """What the user should know before training, if anything: one line, with what to change."""
         n, ceiling, floor = self.ceiling.n, self.ceiling.value, self.floor.value
         has_accuracy = self.ceiling.accuracy is not None
-        lines = []
         if has_accuracy and ceiling < LEAST_CEILING:
-            lines.append(
+            return [
                 f"the reader gives a stated answer back in {ceiling:.0%} of {n} problems (reader/ceiling), so the "
                 f"reward is mostly noise; {REMEDY}"
-            )
+            ]
         if ceiling - floor < LEAST_DISTANCE:
             what = f"{ceiling:.0%} and {floor:.0%} right" if has_accuracy else f"{ceiling:.2f} and {floor:.2f} nats"
-            lines.append(
+            return [
                 f"the reader does about as well with an empty CoT as with a stated answer ({what}, n = {n}; "
                 f"reader/floor and reader/ceiling), so CoTs hardly matter to it; {REMEDY}"
-            )
-        return lines
+            ]
+        return []
 
 
 def check_readers(readers: Readers, problems: Sequence[Problem]) -> ReaderCheck:

@@ -204,13 +204,6 @@ def score_answers_from(
     return score_answer_tokens(policy, hidden_BAd, contexts, role).reduced(reduction)
 
 
-def score_answers_in_batches(
-    policy: Policy, contexts: Sequence[AnswerContext], role: Role, reduction: str, token_budget: int
-) -> Tensor:
-    """`score_answers` without gradient, over any number of contexts."""
-    return score_answer_tokens_in_batches(policy, contexts, role, token_budget).reduced(reduction)
-
-
 @torch.no_grad()
 def score_answer_tokens_in_batches(
     policy: Policy, contexts: Sequence[AnswerContext], role: Role, token_budget: int

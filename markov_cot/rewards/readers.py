@@ -244,6 +244,16 @@ def fits_context(policy: Policy, readers: Readers, length: int, problem: Problem
     return asked <= policy.max_length and all(reader.fits(problem, length) for reader in readers.readers)
 
 
+def check_room(readers: Readers, problems: Sequence[Problem], length: int) -> None:
+    """Raise `UserError` for a reader whose context is too short for CoTs of `length` tokens on any of the problems."""
+    for reader in readers.readers:
+        if reader.prompts is not readers.prompts and not any(reader.fits(problem, length) for problem in problems):
+            raise UserError(
+                f"reader {reader.name}: its context of {reader.policy.max_length} tokens has no room for a CoT of "
+                f"{length} tokens, its prompt and an answer; lower rollout.length, or use another reader"
+            )
+
+
 def combined(values_RB: Tensor, how: str) -> Tensor:
     """Return [B]: the readers' mean, their minimum, or softmin = -log(mean_r exp(-values_r)), between the two.
 

@@ -34,13 +34,15 @@ from markov_cot.models.compat import decoder_of
 from markov_cot.models.memory import FixedBudget
 from markov_cot.models.policy import Policy
 from markov_cot.rewards.reader_models import load_reader_models, make_readers
-from markov_cot.rewards.readers import Readers, fits_context
+from markov_cot.rewards.readers import Readers, check_room, fits_context
 from markov_cot.rollouts.decode import AUTO
 from markov_cot.rollouts.sampler import Engine
 from markov_cot.rollouts.vllm_engine import VLLM, VllmEngine
 from markov_cot.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
+SOME = 16
+"""Training problems of which one at least must fit into every reader's context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def open_session(
         prompts = Prompts(tokenizer, config.prompt, vocabulary=policy.vocabulary)
         budget = FixedBudget(config.optim.micro_batch_tokens)
         readers = make_readers(config.reward, policy, prompts, budget, reader_models)
+        check_room(readers, splits.train[:SOME], config.rollout.length)
         shuffle, held_out = _choose_problems(
             config, splits, functools.partial(fits_context, policy, readers, config.rollout.length)
         )

@@ -222,11 +222,11 @@ class Trainer:
             metrics = self._validate().metrics(self.session.splits.name)
             with self.processes.together():
                 self.state.monitor.update(0, metrics)
+            if check := self._check_reader():
+                metrics |= check.metrics()
+                for line in check.warnings():
+                    logger.warning(line)
             tracker.scalars(0, metrics)
-        if check := self._check_reader():
-            tracker.scalars(0, check.metrics())
-            for line in check.warnings():
-                logger.warning(line)
         self.state.progress.started = True
         if self.session.config.alarms.action == "rollback":
             self.state.make_sure_of_saving(tracker)

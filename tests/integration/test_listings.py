@@ -100,7 +100,11 @@ def test_every_recipe_is_listed_with_what_it_changes(capsys: pytest.CaptureFixtu
     assert all(each["about"] for each in recipes.values())
     assert recipes["quickstart-raw"]["base"] == "quickstart"
     assert recipes["quickstart-raw"]["changes"] == {"algorithm.advantage": "raw"}
-    assert recipes["gsm8k-paper"]["changes"] == {"reward.reader": "actor", "algorithm.actor_reward_weight": 1.0}
+    assert recipes["gsm8k-paper"]["changes"] == {
+        "prompt.preset": "paper",
+        "reward.reader": "actor",
+        "algorithm.actor_reward_weight": 1.0,
+    }
     assert recipes["gsm8k"]["base"] is None
     out = cli(capsys, "recipes")
     assert "quickstart-raw: The quickstart with the raw reward" in out

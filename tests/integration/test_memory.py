@@ -78,7 +78,7 @@ PHASES = {
     "sampling": (ROLLOUT, rollouts, "sample_cots", 1),
     "reward scoring": (SCORE, scorer, "score_answer_tokens_in_batches", 1),
     "reference scoring": (SCORE, scorer, "cot_hidden_in_batches", 1),
-    "baseline scoring": (SCORE, rewards, "score_answers_in_batches", 1),
+    "baseline scoring": (SCORE, rewards, "greedy_cots", 1),
     # Not the first: what earlier micro-batches have added to the gradient must be taken back.
     "update, forward": (UPDATE, updates, "cot_hidden", 2),
     "update, backward": (UPDATE, torch.autograd, "backward", 2),

@@ -21,8 +21,10 @@ from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.models import plain_layers
 from markov_cot.models.joined_linear import JoinedLinear
 from markov_cot.models.lora import AdaptedLinear
+from markov_cot.models.memory import FixedBudget
 from markov_cot.models.paths import ADAPTED, BY_HAND, CHECKPOINTED, FOLDED, FUSED, PADDED, SHARED, SHARED_CACHE, WHOLE
 from markov_cot.models.policy import Policy
+from markov_cot.rewards.reader_models import make_readers
 from markov_cot.rollouts import decode as decoding
 from markov_cot.rollouts import fused_cpu as fused_decoding
 from markov_cot.rollouts import path_check
@@ -281,7 +283,8 @@ def test_an_evaluation_checks_once(make_policy: Callable[..., Policy], checked: 
     prompts, config = Prompts(policy.tokenizer), config_of(Path("unused"))
     items = [Item(i, Problem("", f"What is 1+{i}?", str(1 + i), "numeric")) for i in range(3)]
     for _ in range(2):
-        Runner(policy, prompts, config.reward, GenerationConfig(4, 2, 1.0)).records(items)
+        readers = make_readers(config.reward, policy, prompts, FixedBudget(1000))
+        Runner(policy, readers, GenerationConfig(4, 2, 1.0)).records(items)
     assert len(checked) == 1 and not checked[0].trains
 
 

@@ -156,7 +156,7 @@ def test_the_readers_prompt_may_be_plain_where_the_actors_is_a_chat(chat_tokeniz
 
 def test_an_empty_prefix_leaves_the_turn_to_the_model(chat_tokenizer: Any) -> None:
     prompts = Prompts(chat_tokenizer, Prompt(question="{problem}", cot_prefix="", answer="{cot}", answer_prefix=""))
-    assert read(chat_tokenizer, prompts.question_context(NUMERIC)).endswith("</user>\n")
+    assert read(chat_tokenizer, prompts.question_context(NUMERIC)).endswith("</user>\n<assistant>\n")
     context = prompts.answer_context(NUMERIC, COT)
     assert read(chat_tokenizer, context.answer_ids) == "47\n"
 

@@ -16,11 +16,7 @@ def score(accuracy: float | None, logprob: float = -1.0) -> Score:
         (score(0.9), score(0.1), []),
         (score(0.49), score(0.1), ["the reader gives a stated answer back in 49% of 64 problems (reader/ceiling)"]),
         (score(0.9), score(0.85), ["the reader does about as well with an empty CoT as with a stated answer (90% and"]),
-        (
-            score(0.1),
-            score(0.05),
-            ["the reader gives a stated answer back in 10%", "the reader does about as well with an empty CoT"],
-        ),
+        (score(0.1), score(0.05), ["the reader gives a stated answer back in 10%"]),
         # Of continuations there are log-probs alone.
         (score(None, -1.0), score(None, -3.0), []),
         (score(None, -2.95), score(None, -3.0), ["the reader does about as well with an empty CoT as with a stated"]),

@@ -18,7 +18,7 @@ from markov_cot.config.schema import Config, Data
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts
 from markov_cot.data.registry import load
-from markov_cot.models.logprobs import cot_hidden, score_answers, score_answers_in_batches, slices_within
+from markov_cot.models.logprobs import cot_hidden, score_answer_tokens_in_batches, score_answers, slices_within
 from markov_cot.models.memory import FixedBudget, TokenBudgets
 from markov_cot.models.policy import Policy
 from markov_cot.rewards.answer_logprob import Baseline, Rewards
@@ -101,7 +101,7 @@ def test_answer_log_probs_do_not_depend_on_the_batches(policy: Policy) -> None:
     contexts = [AnswerContext((1, *range(40, 40 + 3 * i)), tuple(range(60, 61 + i))) for i in range(1, 6)]
     whole = score_answers(policy, contexts, "critic", "mean")
     for budget in (1, 30, 60):
-        parts = score_answers_in_batches(policy, contexts, "critic", "mean", budget)
+        parts = score_answer_tokens_in_batches(policy, contexts, "critic", budget).reduced("mean")
         torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 
 

@@ -24,6 +24,10 @@ ROWS: dict[str, Any] = {
     "mmlu": ["Which bone is the longest?", "femur", "tibia", "ulna", "radius", "A"],
     "mathqa": {"Problem": "how many ways are there ?", "Rationale": "5 * 5 = 25", "correct": "c",
                "options": "a ) 24 , b ) 120 , c ) 625 , d ) 720 , e ) 1024"},
+    "squad": {"title": "Ada", "paragraphs": [{"context": "Ada wrote it in 1843.", "qas": [
+        {"id": "s-1", "question": "When?", "answers": [{"text": "1843"}, {"text": "in 1843"}]}]}]},
+    "xquad": {"title": "Paris", "paragraphs": [{"context": "The tower is in Paris.", "qas": [
+        {"id": "x-1", "question": "Where is the tower?", "answers": [{"text": "Paris", "answer_start": 16}]}]}]},
     "wiki": "= Cats =\n\n" + " ".join(f"word{i}" for i in range(30)),
 }  # fmt: skip
 OWN = {"question": "Which is red?", "choices": ["leaf", "rose"], "answer": "rose", "passage": "A garden in May."}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @click.command("grade")
 @click.argument("file", metavar="FILE.jsonl")
-@click.option("--kind", type=click.Choice(["numeric", "choice"]), required=True, help="What the answers are.")
+@click.option("--kind", type=click.Choice(["numeric", "choice", "text"]), required=True, help="What the answers are.")
 @click.option("--extractor", "names", metavar="NAME", multiple=True, help="Rule that reads the answer; repeatable.")
 @click.option(
     "--choices", type=click.IntRange(2, 26), metavar="N", help="Choices per question where rows do not say [5]."
@@ -20,22 +20,26 @@ if TYPE_CHECKING:
 @click.option(
     "--locale", metavar="TAG", help="How numbers are written, e.g. de: 1.234,5; fr: 1 234,5; de-CH: 1'234.5 [en]."
 )
+@click.option(
+    "--articles", metavar="WORDS", help="Words that do not count in texts, with commas; empty for none [a,an,the]."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--out", metavar="FILE", help="Write each row with what every extractor predicted (null is invalid).")
 def grade_command(
     file: str,
-    kind: Literal["numeric", "choice"],
+    kind: Literal["numeric", "choice", "text"],
     names: tuple[str, ...],
     choices: int | None,
     locale: str | None,
+    articles: str | None,
     as_json: bool,
     out: str | None,
 ) -> None:
     """Grade stored outputs again, with any extractor.
 
     Each row of FILE.jsonl (or .jsonl.gz) has `response` and `gold`; for choices also, if you like, `choices`: the
-    options' texts or their number. A samples_<dataset>.jsonl that `eval` wrote will do as it is. Without --extractor,
-    all that need no optional dependency are used.
+    options' texts or their number. The `gold` of a text may be a list of accepted ones. A samples_<dataset>.jsonl that
+    `eval` wrote will do as it is. Without --extractor, all that need no optional dependency are used.
     """
     from pathlib import Path
 
@@ -49,10 +53,15 @@ def grade_command(
         raise UserError("--choices: only with --kind choice")
     if locale and kind != "numeric":
         raise UserError("--locale: only with --kind numeric")
+    if articles is not None and kind != "text":
+        raise UserError("--articles: only with --kind text")
     form = form_of_locale(locale) if locale else None
     if locale and form is None:
         raise UserError(f"--locale {locale}: not known; there are {', '.join(LOCALES)}")
     extractors = [get_extractor(kind, name) for name in dict.fromkeys(names)] or default_extractors(kind)
+    if articles is not None:
+        words = [word.strip().lower() for word in articles.split(",") if word.strip()]
+        extractors = [extractor.for_articles(words) for extractor in extractors]
     source = Path(file)
     if out is None:
         report = regrade(source, kind, extractors, choices, form=form)
@@ -79,13 +88,15 @@ def _print_table(report: GradeReport, file: str) -> None:
     from markov_cot.utils.text import visible
 
     table = Table("extractor")
-    for heading in ("accuracy", "stderr", "95 % interval", "invalid"):
+    has_credit = any(tally.credit is not None for tally in report.tallies.values())
+    for heading in ("accuracy", "stderr", "95 % interval", *["F1"] * has_credit, "invalid"):
         table.add_column(heading, justify="right")
     for name, tally in report.tallies.items():
         summary = report.summary(name)
         stderr = "-" if summary.stderr is None else f"{summary.stderr:.4f}"
         interval = f"{summary.low:.4f} to {summary.high:.4f}"
-        table.add_row(name, f"{summary.mean:.4f}", stderr, interval, f"{tally.invalid:,}")
+        credit = [] if tally.credit is None else [f"{tally.credit / report.n:.4f}"]
+        table.add_row(name, f"{summary.mean:.4f}", stderr, interval, *credit, f"{tally.invalid:,}")
     console = Console(markup=False, highlight=False)
     print_table(console, table, visible(f"{file}: {report.n:,} responses"))
     if report.absent:

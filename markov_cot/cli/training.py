@@ -194,7 +194,8 @@ def _conclude(trainer: Trainer, outcome: TrainResult) -> None:
     console = Console(markup=False, highlight=False, quiet=not is_first())
     title = visible(f"{trainer.session.splits.name}: {outcome.base.n} unseen problems (validation split)")
     table = Table()
-    for column in ("policy", "accuracy", "95 % interval", "answer log-prob (nats)"):
+    has_f1 = outcome.base.f1 is not None
+    for column in ("policy", "accuracy", "95 % interval", *["F1"] * has_f1, "answer log-prob (nats)"):
         table.add_column(column)
     table.add_row("base", *_cells(outcome.base))
     table.add_row(f"trained, step {trainer.state.progress.step}", *_cells(outcome.trained))
@@ -209,7 +210,8 @@ def _say(console: Console, *lines: str) -> None:
         console.print(visible(line), soft_wrap=True)
 
 
-def _cells(score: Score) -> tuple[str, str, str]:
+def _cells(score: Score) -> list[str]:
     if score.accuracy is None:
-        return "-", "-", f"{score.answer_logprob:.3f}"
-    return f"{score.accuracy:.3f}", f"{score.low:.3f} to {score.high:.3f}", f"{score.answer_logprob:.3f}"
+        return ["-", "-", f"{score.answer_logprob:.3f}"]
+    f1 = [] if score.f1 is None else [f"{score.f1:.3f}"]
+    return [f"{score.accuracy:.3f}", f"{score.low:.3f} to {score.high:.3f}", *f1, f"{score.answer_logprob:.3f}"]

@@ -37,6 +37,10 @@ class Data(Group):
     """ARC: `challenge` or `easy`. MMLU: comma-separated subjects (all by default)."""
     revision: str | None = None
     """Of a dataset that is read from the hub: a commit, tag or branch; its newest when not given."""
+    kind: Literal["numeric", "choice", "text"] | None = None
+    """Of your own data: what its answers are, where rows do not say and it is not to be told from them."""
+    articles: tuple[str, ...] = ("a", "an", "the")
+    """Words that do not count where texts are compared; [] for none."""
     skip_bad_rows: bool = False
     """Leave out broken rows and count them, instead of stopping at the first."""
     terms: tuple[Positive, Positive] = (15, 15)

@@ -9,7 +9,8 @@ from typing import Any
 from markov_cot.config.schema import Data
 from markov_cot.data import jsonl
 from markov_cot.data.dataset import one
-from markov_cot.data.reader import Reader
+from markov_cot.data.kinds import kind_of_rows
+from markov_cot.data.reader import Reader, place_of
 from markov_cot.data.reading import Row
 from markov_cot.data.splits import Published, Role, Splits, assign_own
 from markov_cot.utils.errors import UserError
@@ -39,11 +40,17 @@ def load_code(config: Data) -> Splits:
     if unknown := [role for role in by_role if role not in ROLES]:
         raise UserError(f"dataset {name}: returned a split {unknown[0]!r}; splits are {', '.join(ROLES)}")
     reader, label = Reader(config), name.partition(":")[2]
+    rows = {role: list(_rows(by_role[role])) for role in ROLES if role in by_role}
+    kind = config.kind or kind_of_rows(
+        ((place_of(row, f"dataset {name}, {role}"), row) for role, each in rows.items() for row in each),
+        f"dataset {name}",
+    )
     splits = []
     for role in ROLES:
-        if role in by_role:
-            problems = reader.read(_rows(by_role[role]), one(jsonl.from_row), role, label, f"dataset {name}, {role}")
-            splits.append(reader.published(Published(role, role, problems), f"dataset {name}, {role}"))
+        if role in rows:
+            where = f"dataset {name}, {role}"
+            problems = reader.read(rows[role], one(jsonl.from_row), role, label, where, kind=kind)
+            splits.append(reader.published(Published(role, role, problems), where))
     assigned = assign_own(splits)
     return Splits(label, assigned.train, assigned.validation, assigned.test, name, reader.skipped, assigned.note)
 

@@ -54,6 +54,8 @@ class RowContext:
     subsets: tuple[str, ...]
     data: Data
     tokenizer: Tokenizer | None = None
+    kind: Kind | None = None
+    """Of rows of one's own: what the answers of all of them are."""
 
     @property
     def id(self) -> str:
@@ -87,6 +89,8 @@ class Dataset:
     subsets: tuple[str, ...] = ()
     several_subsets: bool = False
     """Any number of subsets at once, all by default; otherwise exactly one, the first by default."""
+    other_folders: tuple[str, ...] = ()
+    """Below `$MARKOV_COT_DATA`, looked into after `folder`."""
     when_empty: str = ""
     """What to do when a split gives no problem."""
 
@@ -105,9 +109,9 @@ class Dataset:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """What its folder may be called: as here, or as on the hub."""
+        """What its folder may be called: as here, as on the hub, or otherwise."""
         on_hub = (name.rpartition("/")[2] for name in self.hub(self.subsets[:1]).ids)
-        return tuple(dict.fromkeys((self.folder, *on_hub)))
+        return tuple(dict.fromkeys((self.folder, *on_hub, *self.other_folders)))
 
 
 def one(convert: Callable[[Any, RowContext], Problem]) -> Convert:

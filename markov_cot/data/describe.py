@@ -11,6 +11,9 @@ from markov_cot.data.tables import table_count
 from markov_cot.grading.kinds import Kind
 from markov_cot.utils.errors import UserError
 
+MOST_LISTED = 4
+"""Subsets of a dataset."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -31,11 +34,19 @@ class Listing:
 def describe(data_dir: str | None = None) -> list[Listing]:
     """All datasets in the order of `dataset_names`, with the places they would be read from."""
     published = [
-        _listing(bench, data_dir, subset)
-        for bench in BENCHMARKS.values()
-        for subset in (bench.subsets if bench.subsets and not bench.several_subsets else (None,))
+        _listing(bench, data_dir, subset) for bench in BENCHMARKS.values() for subset in _subsets(bench, data_dir)
     ]
     return published + [Listing(name, kind, None, "generated", dict(SIZES)) for name, kind in KINDS.items()]
+
+
+def _subsets(bench: Dataset, data_dir: str | None) -> tuple[str | None, ...]:
+    """The subsets of a dataset that is read a subset at a time; of many, the default and those that are here."""
+    if not bench.subsets or bench.several_subsets:
+        return (None,)
+    if len(bench.subsets) <= MOST_LISTED:
+        return bench.subsets
+    first, *others = bench.subsets
+    return (first, *(subset for subset in others if find_local(bench, data_dir, (subset,))))
 
 
 def _listing(bench: Dataset, data_dir: str | None, subset: str | None) -> Listing:

@@ -1,8 +1,9 @@
-"""A row of anyone's own data: `question`, `answer`, and optionally `choices`, `passage` and `id`."""
+"""A row of anyone's own data: `question`, `answer`, and optionally `choices`, `passage`, `kind`, `group` and `id`."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,26 +22,46 @@ from markov_cot.data.fields import (
     texts,
 )
 from markov_cot.data.problem import Problem
-from markov_cot.grading.kinds import LETTERS
+from markov_cot.grading.kinds import LETTERS, Kind
 
 CHOICES = ("choices", "options")
 """What the choices' field may be called."""
+OWN_KINDS: tuple[Kind, ...] = ("numeric", "choice", "text")
+"""That rows of one's own can have."""
 _LABELLED = re.compile(r"\(?([A-Za-z])\s?[).]")
 
 
 def from_row(row: Any, place: RowContext) -> Problem:
-    """With choices, the answer is a letter, an option's exact text or its position; without, it is a number."""
+    """With choices, the answer is a letter, an option's exact text or its position; without, a number, a text, or a
+    list of accepted texts, as the row's `kind`, the setting or the data as a whole have it."""
     row = as_object(row)
+    question = text(row, "question")
     labels, values = _choices(row)
     choices = choice_texts(values, "choices", fewest=2, most=len(LETTERS)) if values else ()
+    kind = _kind(row, place, has_choices=bool(choices))
+    answers = (chosen(field(row, "answer"), choices, labels, values),) if choices else _answers(row, kind, place)
     return Problem(
-        id=_id(row.get("id")) or place.id,
-        question=text(row, "question"),
-        answer=chosen(field(row, "answer"), choices, labels, values) if choices else number(row, "answer"),
-        kind="choice" if choices else "numeric",
+        id=_id(row.get("id"), "id") or place.id,
+        question=question,
+        answer=answers[0],
+        kind=kind,
         choices=choices,
         passage=optional_text(row, "passage"),
+        alternatives=answers[1:],
+        group=_id(row.get("group"), "group"),
     )
+
+
+def accepted_texts(value: Any, name: str) -> tuple[str, ...]:
+    """The accepted answers of a text question, each on one line and in NFC, none of them twice."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not values:
+        raise RowError(f"{name}: the list of accepted answers is empty")
+    names = (
+        [name] if not isinstance(value, (list, tuple)) else [f"{name}: number {i}" for i in range(1, len(values) + 1)]
+    )
+    found = (text_or_number(each, where) for each, where in zip(values, names, strict=True))
+    return tuple(dict.fromkeys(" ".join(unicodedata.normalize("NFC", each).split()) for each in found))
 
 
 def chosen(answer: Any, choices: tuple[str, ...], labels: Sequence[str], values: Sequence[Any]) -> str:
@@ -99,7 +120,34 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
-def _id(value: Any) -> str:
+def _kind(row: Mapping[str, Any], place: RowContext, *, has_choices: bool) -> Kind:
+    """The row's own kind, the setting's, or that of the data; a row by itself is judged by its answer."""
+    given = row.get("kind")
+    if given is not None and given not in OWN_KINDS:
+        raise RowError(f"kind {shown(given)} is not known; there are {', '.join(OWN_KINDS)}")
+    said: Kind | None = given or place.data.kind
+    if said not in (None, "choice") and has_choices:
+        raise RowError(f"kind: is {said}, and there are choices")
+    if said == "choice" and not has_choices:
+        raise RowError("kind: is choice, and there are no choices")
+    if has_choices:
+        return "choice"
+    return said or place.kind or ("text" if isinstance(row.get("answer"), (list, tuple)) else "numeric")
+
+
+def _answers(row: Mapping[str, Any], kind: Kind, place: RowContext) -> tuple[str, ...]:
+    answer = field(row, "answer")
+    if kind == "text":
+        return accepted_texts(answer, "answer")
+    try:
+        return (number(row, "answer"),)
+    except RowError as error:
+        if isinstance(answer, str) and answer.strip() and not row.get("kind") and not place.data.kind:
+            raise RowError(f"{error}; for answers that are texts, set data.kind=text") from None
+        raise
+
+
+def _id(value: Any, name: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
-        raise RowError(f"id: expected text or a whole number, got {kind_of(value)}")
+        raise RowError(f"{name}: expected text or a whole number, got {kind_of(value)}")
     return "" if value is None else str(value).strip()

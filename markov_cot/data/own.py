@@ -13,10 +13,12 @@ from markov_cot.data import jsonl
 from markov_cot.data.cells import from_cells
 from markov_cot.data.dataset import SplitFiles, one
 from markov_cot.data.folders import Tables, check_parts, subfolders_of, tables_in
-from markov_cot.data.reader import Reader
-from markov_cot.data.reading import as_path, is_dir, is_file
+from markov_cot.data.kinds import kind_of_rows
+from markov_cot.data.reader import Reader, place_of
+from markov_cot.data.reading import Row, as_path, is_dir, is_file
 from markov_cot.data.splits import Published, Role, Splits, assign_own
 from markov_cot.data.tables import CELL_SUFFIXES, SUFFIXES, is_saved, rows_of_all, stem_of, suffix_of
+from markov_cot.grading.kinds import Kind
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.plugins import is_code
 
@@ -78,17 +80,30 @@ def load_own(config: Data) -> Splits:
     reader = Reader(config)
     if len(found) > 1:  # files of one name must not give their problems the same ids
         found = [SplitFiles(split.role, split.role, split.paths) for split in found]
-    assigned = assign_own([_read(reader, split) for split in found])
+    rows = {split.role: list(rows_of_all(split.paths)) for split in found}
+    kind = config.kind or kind_of_rows(
+        ((place_of(row, _where(split)), row) for split in found for row in rows[split.role]),
+        str(path),
+        cells=any(_has_cells(split) for split in found),
+    )
+    assigned = assign_own([_read(reader, split, rows[split.role], kind) for split in found])
     notes = "; ".join(part for part in (assigned.note, note) if part)
     name = own_name(config.dataset)
     return Splits(name, assigned.train, assigned.validation, assigned.test, str(path), reader.skipped, notes)
 
 
-def _read(reader: Reader, found: SplitFiles) -> Published:
-    where = str(found.paths[0] if len(found.paths) == 1 else found.paths[0].parent)
-    has_cells = suffix_of(found.paths[0].name) in CELL_SUFFIXES
-    convert = one(from_cells if has_cells else jsonl.from_row)
-    problems = reader.read(rows_of_all(found.paths), convert, found.label, found.paths[0].name, where)
+def _has_cells(found: SplitFiles) -> bool:
+    return suffix_of(found.paths[0].name) in CELL_SUFFIXES
+
+
+def _where(found: SplitFiles) -> str:
+    return str(found.paths[0] if len(found.paths) == 1 else found.paths[0].parent)
+
+
+def _read(reader: Reader, found: SplitFiles, rows: Iterable[Row], kind: Kind | None) -> Published:
+    where = _where(found)
+    convert = one(from_cells if _has_cells(found) else jsonl.from_row)
+    problems = reader.read(rows, convert, found.label, found.paths[0].name, where, kind=kind)
     return reader.published(Published(found.label, found.role, problems), where)
 
 

@@ -19,18 +19,21 @@ class Problem:
     question: str
     """The question, without its choices."""
     answer: str
-    """What the reader should write: a number, a choice's letter, or the continuation's text."""
+    """What the reader should write: a number, a choice's letter, a text, or the
+    continuation."""
     kind: Kind
     choices: tuple[str, ...] = ()
     """Texts of the options in the order of `LETTERS`; empty unless `kind` is "choice"."""
     passage: str = ""
     """Text that comes before the question; for continuations, the context to be continued."""
-    group: str = ""
-    """Sub-score the problem counts towards (MMLU's subject)."""
+    subject: str = ""
+    """Sub-score the problem counts towards (MMLU's)."""
     rationale: str = ""
     """A worked solution where the data has one. Never shown to the model; the controls use it."""
     alternatives: tuple[str, ...] = ()
     """Other accepted answers; empty unless `kind` is "text"."""
+    group: str = ""
+    """Problems of one group never land in different splits (an article's)."""
 
     @property
     def accepted(self) -> tuple[str, ...]:

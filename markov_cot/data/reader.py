@@ -10,7 +10,13 @@ from markov_cot.data.fields import RowError
 from markov_cot.data.problem import Problem
 from markov_cot.data.reading import Row
 from markov_cot.data.splits import Published
+from markov_cot.grading.kinds import Kind
 from markov_cot.utils.errors import UserError
+
+
+def place_of(row: Row, where: str) -> str:
+    """Where a row is, for messages."""
+    return row.place or f"{where} {row.unit} {row.number}"
 
 
 class Reader:
@@ -22,18 +28,25 @@ class Reader:
         self._first_fault = ""
 
     def read(
-        self, rows: Iterable[Row], convert: Convert, split: str, file: str, where: str, suffix: str = ""
+        self,
+        rows: Iterable[Row],
+        convert: Convert,
+        split: str,
+        file: str,
+        where: str,
+        suffix: str = "",
+        kind: Kind | None = None,
     ) -> list[Problem]:
-        """The problems of `rows`. A message names a row as `where`, "line 3", `suffix`."""
+        """The problems of `rows`. A message names a row as `where`, "line 3", `suffix`; `kind` is that of all rows."""
         problems: list[Problem] = []
         for row in rows:
-            place = RowContext(split, row.number, file, self._subsets, self._config, self._tokenizer)
+            place = RowContext(split, row.number, file, self._subsets, self._config, self._tokenizer, kind)
             try:
                 if row.fault:
                     raise RowError(row.fault)
                 problems += convert(row.value, place)
             except RowError as error:
-                message = f"{row.place or f'{where} {row.unit} {row.number}'}{suffix}: {error}"
+                message = f"{place_of(row, where)}{suffix}: {error}"
                 if not self._config.skip_bad_rows:
                     raise UserError(f"{message}; fix the row or pass --skip-bad-rows") from None
                 self.skipped += 1

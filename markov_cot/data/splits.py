@@ -7,14 +7,17 @@
 Hashes are of the question, not of the row's number, so copies of a question are never on two sides. A published
 split that repeats a question of another loses it: first train, then validation, never test.
 
-Files of one's own for several splits are used as they are named; see `assign_own`.
+Files of one's own for several splits are used as they are named; see `assign_own`. There problems of one group, or of
+one passage where groups are not given, stay together.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -76,7 +79,8 @@ class Splits:
         for split in (self.train, self.validation, self.test):
             digest.update(f"\n{len(split)}\n".encode())
             for problem in split[:_PROBED] if self.parameters else split:
-                seen = [problem.passage, problem.question, problem.choices, problem.answer, problem.kind, problem.group]
+                seen = [problem.passage, problem.question, problem.choices, problem.answer, problem.kind]
+                seen += [problem.subject, *problem.alternatives]
                 digest.update(json.dumps(seen).encode() + b"\n")
         return digest.hexdigest()
 
@@ -84,6 +88,13 @@ class Splits:
 def question_key(problem: Problem) -> str:
     """What makes two problems the same question."""
     return "\x1f".join((problem.passage, problem.question, *problem.choices))
+
+
+def group_key(problem: Problem) -> str:
+    """What keeps problems in one split: their group, else their passage, else the question itself."""
+    if problem.group:
+        return f"group\x1f{problem.group}"
+    return f"passage\x1f{problem.passage}" if problem.passage else question_key(problem)
 
 
 def assign(published: Sequence[Published], key: Callable[[Problem], str] = question_key) -> Assigned:
@@ -113,7 +124,7 @@ def assign(published: Sequence[Published], key: Callable[[Problem], str] = quest
     return Assigned(training, validating, list(test.problems), "; ".join(notes))
 
 
-def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = question_key) -> Assigned:
+def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = group_key) -> Assigned:
     """Makes the three splits out of someone's own files, which are used as they are named.
 
     A single training file gives all three. Otherwise validation, if there is no file for it, comes out of the training
@@ -182,9 +193,16 @@ def _hash_out(
     problems: Sequence[Problem], percent: int, divisor: int, key: Callable[[Problem], str]
 ) -> tuple[list[Problem], list[Problem]]:
     """Splits off about `percent` of the problems. `divisor` picks the digits of the hash, so that two calls with
-    different ones are independent. With two or more distinct questions neither side is empty."""
-    buckets = {k: zlib.crc32(k.encode()) // divisor % 100 for k in map(key, problems)}
+    different ones are independent. With two or more distinct questions neither side is empty.
+
+    Of groups, which are few and of any size, as many are taken as hold that share of the problems."""
+    sizes = Counter(map(key, problems))
+    buckets = {k: zlib.crc32(k.encode()) // divisor % 100 for k in sizes}
     ranked = sorted(buckets, key=lambda k: (buckets[k], k))
-    count = sum(bucket < percent for bucket in buckets.values())
+    if key is group_key and any(problem.group or problem.passage for problem in problems):
+        taken = itertools.accumulate(sizes[k] for k in ranked)
+        count = sum(before < len(problems) * percent / 100 for before in [0, *taken][: len(ranked)])
+    else:
+        count = sum(bucket < percent for bucket in buckets.values())
     out = set(ranked[: min(max(count, 1), len(ranked) - 1)]) if ranked else set()
     return [p for p in problems if key(p) not in out], [p for p in problems if key(p) in out]

@@ -38,8 +38,11 @@ def answer_from_cots(readers: Readers, problems: Sequence[Problem], cots: Sequen
     reading = readers.read(problems, cots)
     logprobs, contexts = reading.logprob_B.tolist(), reading.contexts
     written = [i for i, p in enumerate(problems) if p.kind != "continuation"]
-    answers = readers.first.write([contexts[i].ids for i in written], readers.budgets)
-    texts = dict(zip(written, answers, strict=True))
+    texts: dict[int, str] = {}
+    for kind in dict.fromkeys(problems[i].kind for i in written):
+        of_kind = [i for i in written if problems[i].kind == kind]
+        answers = readers.first.write([contexts[i].ids for i in of_kind], kind, readers.budgets)
+        texts |= zip(of_kind, answers, strict=True)
     return [
         Answer(
             problem=problem,

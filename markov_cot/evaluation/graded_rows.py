@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from markov_cot.grading.extractors import MOST_CHOICES
 from markov_cot.grading.golds import form_for
-from markov_cot.grading.graders import gold_text
+from markov_cot.grading.graders import gold_text, gold_texts
 from markov_cot.grading.kinds import LABELS, Kind
 from markov_cot.grading.numeral_forms import ENGLISH, Form
 
@@ -22,7 +22,8 @@ class GradedRow(NamedTuple):
 
     responses: tuple[str | None, ...]
     """None is a response that is not there (null): invalid."""
-    gold: str
+    gold: str | tuple[str, ...]
+    """The accepted ones where the answer is a text."""
     choices: tuple[str, ...]
     form: Form
     """How its numbers are written."""
@@ -55,13 +56,17 @@ class RowReader:
         if not isinstance(responses, list) or not responses or not all(isinstance(each, list) for each in responses):
             raise ValueError("`resps` is not a list of lists of texts")
         texts = tuple(_text(text, "resps") for each in responses for text in each)
-        choices = doc.get("choices") if isinstance(doc, dict) else None
-        return self._graded(texts, row["target"], choices if isinstance(choices, list) else None)
+        known = doc if isinstance(doc, dict) else {}
+        choices = known.get("choices")
+        gold = known.get("answers", row["target"]) if self.kind == "text" else row["target"]
+        return self._graded(texts, gold, choices if isinstance(choices, list) else None)
 
     def _graded(self, responses: tuple[str | None, ...], gold: object, choices: object) -> GradedRow:
         if self.kind == "choice":
             options = _options(choices, self.choices)
             return GradedRow(responses, gold_text(gold, self.kind, len(options)), options, ENGLISH)
+        if self.kind == "text":
+            return GradedRow(responses, gold_texts(gold), (), ENGLISH)
         form = form_for(gold, self.form)
         return GradedRow(responses, gold_text(gold, self.kind, form=form), (), form)
 

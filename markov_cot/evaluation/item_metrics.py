@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample
 from markov_cot.evaluation.statistics import majority, pass_at_k
-from markov_cot.grading.extractors import Extractor
+from markov_cot.grading.extractors import Extractor, credit
 from markov_cot.grading.extractors import grade as grade_response
 from markov_cot.grading.kinds import LETTERS
 from markov_cot.grading.numerals import parse_number
+from markov_cot.grading.text import normalised
+from markov_cot.tracking.metrics import states_answer
 
 Key = str
 ACCURACY = "exact_match"
 LOGPROB, BASELINE, INFORMATIVENESS = "answer_logprob,none", "baseline_logprob,none", "informativeness,none"
+F1, ANSWER_IN_COT = "f1", "answer_in_cot,none"
 REPETITION, PER_TOKEN, PERPLEXITY = "repetition,none", "logprob_per_token,none", "perplexity,none"
 
 
@@ -30,13 +33,21 @@ class Graded:
     predicted: tuple[str | None, ...]
     """None is invalid."""
     correct: tuple[bool, ...]
+    credits: tuple[float, ...] = ()
+    """Partial credit (F1), where there is any."""
 
 
 def grade(item: Item, record: Record, extractor: Extractor) -> Graded:
     """Applies an extractor and its grader to every answer of an item."""
     problem = item.problem
-    graded = [grade_response(extractor, sample.answer, problem.answer, problem.choices) for sample in record.samples]
-    return Graded(tuple(predicted for predicted, _ in graded), tuple(right for _, right in graded))
+    accepted, choices = problem.accepted, problem.choices
+    graded = [grade_response(extractor, sample.answer, accepted, choices) for sample in record.samples]
+    credits = [credit(extractor, predicted, accepted) for predicted, _ in graded]
+    return Graded(
+        tuple(predicted for predicted, _ in graded),
+        tuple(right for _, right in graded),
+        tuple(each for each in credits if each is not None),
+    )
 
 
 def item_scores(
@@ -59,6 +70,8 @@ def item_scores(
     scores[LOGPROB] = [_mean([s.answer_logprob for s in record.samples]) for record in records]
     scores[BASELINE] = [record.baseline_logprob for record in records]
     scores[INFORMATIVENESS] = [a - b for a, b in zip(scores[LOGPROB], scores[BASELINE], strict=True)]
+    if kind != "continuation":
+        scores[ANSWER_IN_COT] = _per_sample(items, records, lambda p, s: float(states_answer(s.cot, p)))
     scores[REPETITION] = [_mean([s.repetition for s in record.samples]) for record in records]
     return scores
 
@@ -72,6 +85,8 @@ def majority_is_right(item: Item, graded: Graded) -> bool:
     """maj@k: whether the most frequent of the predictions is right; numbers vote by value, invalid ones not at all."""
     if item.problem.kind == "choice":
         votes: list[object] = list(graded.predicted)
+    elif item.problem.kind == "text":
+        votes = [None if text is None else normalised(text) for text in graded.predicted]
     else:
         votes = [None if text is None else parse_number(text) for text in graded.predicted]
     winner = majority(votes)
@@ -116,6 +131,8 @@ def likelihood_pairs(likelihoods: Sequence[Likelihood]) -> list[tuple[float, boo
 def _answer_scores(items: Sequence[Item], records: Sequence[Record], extractor: Extractor) -> dict[Key, list[float]]:
     graded = [grade(item, record, extractor) for item, record in zip(items, records, strict=True)]
     scores = {f"{ACCURACY},{extractor.name}": [_mean(each.correct) for each in graded]}
+    if extractor.credit is not None:
+        scores[f"{F1},{extractor.name}"] = [_mean(each.credits) for each in graded]
     samples = len(records[0].samples)
     for k in passes_reported(samples):
         scores[f"pass@{k},{extractor.name}"] = [pass_at_k(samples, sum(each.correct), k) for each in graded]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from markov_cot.evaluation.item_metrics import ACCURACY, Key
+from markov_cot.evaluation.item_metrics import ACCURACY, F1, Key
 from markov_cot.grading.kinds import Kind
 
 EXTRACTORS: dict[tuple[str, str], str] = {
@@ -17,6 +17,9 @@ EXTRACTORS: dict[tuple[str, str], str] = {
     ("choice", "choice-text"): "the one option whose text is written",
     ("choice", "legacy"): "first of A-E in any word, as in earlier code",
     ("choice", "legacy-boundary"): "first lone A-D, as in earlier code",
+    ("text", "line"): "the first line, without label and quotes",
+    ("text", "anchor"): "only what follows the last answer label",
+    ("text", "exact"): "the whole response",
 }
 """By kind of answer and extractor: what it reads."""
 
@@ -27,6 +30,7 @@ METRICS: dict[str, str] = {
     "answer_logprob,none": "log-prob of the true answer, nats",
     "baseline_logprob,none": "the same after the base's own greedy CoT",
     "informativeness,none": "answer_logprob - baseline_logprob",
+    "answer_in_cot,none": "share of CoTs that state an accepted answer",
     "repetition,none": "share of a CoT's 4-grams that it had before",
     "logprob_per_token,none": "log-prob of a token of the true text, nats",
     "perplexity,none": "exp of minus that, over all tokens",
@@ -38,6 +42,8 @@ def meaning(kind: Kind, key: Key) -> str:
     name, of = key.split(",")
     if name == ACCURACY:
         return EXTRACTORS.get((kind, of), "")
+    if name == F1:
+        return "share of words in common with the true answer (F1)"
     if name.startswith("pass@"):
         return f"at least one of {name.removeprefix('pass@')} CoTs leads to the right answer"
     if name.startswith("maj@"):

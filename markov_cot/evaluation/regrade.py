@@ -12,13 +12,18 @@ from typing import Any
 
 from markov_cot.evaluation.graded_rows import GradedRow, Row, RowReader
 from markov_cot.evaluation.statistics import Summary, summarise_counts
-from markov_cot.grading.extractors import Extractor, grade
+from markov_cot.grading.extractors import Extractor, credit, grade
 from markov_cot.grading.kinds import Kind
 from markov_cot.grading.numeral_forms import Form
 from markov_cot.utils.errors import UserError
 
 _FIRST = 5
 """Malformed lines whose numbers are named."""
+_WANTED: dict[Kind, str] = {
+    "numeric": "a number",
+    "choice": "a choice's letter",
+    "text": "a text, or a list of accepted ones",
+}
 _GZIP, _BOM = b"\x1f\x8b", b"\xef\xbb\xbf"
 
 
@@ -28,6 +33,8 @@ class Tally:
 
     right: int = 0
     invalid: int = 0
+    credit: float | None = None
+    """Sum of partial credit (F1); None for rules without it."""
 
 
 @dataclass(slots=True)
@@ -45,10 +52,12 @@ class GradeReport:
 
     def as_json(self) -> dict[str, Any]:
         """The form `markov-cot grade --json` prints. `stderr` is null for a single row."""
-        extractors = {}
+        extractors: dict[str, dict[str, float | int | None]] = {}
         for name, tally in self.tallies.items():
             summary = self.summary(name)
             extractors[name] = {"accuracy": summary.mean, "stderr": summary.stderr, "invalid": tally.invalid}
+            if tally.credit is not None:
+                extractors[name]["f1"] = tally.credit / self.n
         return {"n": self.n, "extractors": extractors}
 
 
@@ -106,6 +115,8 @@ def _grade_row(
             predicted[name], correct[name] = grade(extractor, response, graded.gold, graded.choices, graded.form)
             tally.right += correct[name]
             tally.invalid += predicted[name] is None
+            if (part := credit(extractor, predicted[name], graded.gold)) is not None:
+                tally.credit = (tally.credit or 0.0) + part
         if write:
             write(row | {"response": response, "predicted": predicted, "correct": correct})
 
@@ -145,8 +156,7 @@ def _parse(line: bytes) -> Row:
 
 def _describe(path: Path, kind: Kind, faults: list[tuple[int, str]]) -> str:
     number, reason = faults[0]
-    wanted = "a number" if kind == "numeric" else "a choice's letter"
-    advice = f"every row needs `response` (text) and `gold` ({wanted})"
+    advice = f"every row needs `response` (text) and `gold` ({_WANTED[kind]})"
     if len(faults) == 1:
         return f"{path} line {number}: {reason}; {advice}"
     lines = ", ".join(str(line) for line, _ in faults[:_FIRST]) + (", ..." if len(faults) > _FIRST else "")

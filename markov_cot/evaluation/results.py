@@ -19,7 +19,7 @@ from markov_cot.evaluation.statistics import (
 from markov_cot.grading.extractors import PRIMARY, Extractor
 from markov_cot.grading.kinds import Kind
 
-_SHARES = (scoring.ACCURACY, "pass@", "maj@", "acc")
+_SHARES = (scoring.ACCURACY, "pass@", "maj@", "acc", scoring.ANSWER_IN_COT)
 _NOT_COMPARED = (scoring.BASELINE, scoring.INFORMATIVENESS)
 
 
@@ -49,9 +49,9 @@ class TaskMetrics:
     scores: dict[Key, list[float]]
     """Each item's value, in the order of the items."""
     groups: dict[str, dict[Key, Measure]] = field(default_factory=dict)
-    """Shares by group (MMLU's subject)."""
+    """Shares by subject (MMLU's)."""
     macro: dict[Key, Measure] = field(default_factory=dict)
-    """Unweighted means over the groups; `n` counts groups."""
+    """Unweighted means over the subjects; `n` counts them."""
 
     @property
     def primary(self) -> Key:
@@ -115,8 +115,8 @@ def compare(reference: TaskMetrics, other: TaskMetrics) -> dict[Key, PairedCompa
 def _by_group(items: Sequence[Item], scores: dict[Key, list[float]]) -> dict[str, dict[Key, Measure]]:
     members: dict[str, list[int]] = {}
     for i, item in enumerate(items):
-        if item.problem.group:
-            members.setdefault(item.problem.group, []).append(i)
+        if item.problem.subject:
+            members.setdefault(item.problem.subject, []).append(i)
     shares = [key for key in scores if key.startswith(_SHARES)]
     return {
         group: {key: measure(key, [scores[key][i] for i in at]) for key in shares}

@@ -56,7 +56,8 @@ def _document(item: Item) -> dict[str, Any]:
         "question": problem.question,
         "choices": list(problem.choices),
         "answer": problem.answer,
-        "group": problem.group,
+        "answers": list(problem.accepted) if problem.kind == "text" else [],
+        "subject": problem.subject,
     }
     return {"doc_id": item.index, "doc": {key: value for key, value in doc.items() if value}}
 

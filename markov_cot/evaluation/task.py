@@ -53,7 +53,8 @@ def prepare(
     if not problems:
         raise UserError(f"dataset {splits.name}: has no {task.split} problems ({splits.note}); pass another --split")
     kind = problems[0].kind
-    extractors = [get_extractor(kind, name) for name in dict.fromkeys(task.extractors)] or default_extractors(kind)
+    named = [get_extractor(kind, name) for name in dict.fromkeys(task.extractors)] or default_extractors(kind)
+    extractors = [extractor.for_articles(config.data.articles) for extractor in named]
     too_long: list[int] = []
 
     def fits(index: int) -> bool:

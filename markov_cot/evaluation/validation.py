@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.answering import Answer, answer_greedily
 from markov_cot.evaluation.statistics import wilson_interval
-from markov_cot.grading.extractors import PRIMARY, grade
+from markov_cot.grading.extractors import PRIMARY, credit, grade
+from markov_cot.grading.text import ARTICLES
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import CRITIC, Role
 from markov_cot.rewards.readers import Readers
@@ -26,6 +28,8 @@ class Score:
     high: float
     answer_logprob: float
     """Mean over the problems, nats."""
+    f1: float | None = None
+    """Mean token F1, where answers are texts."""
 
     @property
     def measure(self) -> str:
@@ -42,11 +46,23 @@ class Score:
         keys = {"answer_logprob": self.answer_logprob}
         if self.accuracy is not None:
             keys |= {"accuracy": self.accuracy, "accuracy_low": self.low, "accuracy_high": self.high}
+        if self.f1 is not None:
+            keys["f1"] = self.f1
         return {f"eval/{dataset}/{key}": value for key, value in keys.items()}
 
 
-Marks = list[tuple[bool, float]]
-"""Of each answer: whether it is right, and the log-prob of the true one."""
+class Mark(NamedTuple):
+    """What one answer is worth."""
+
+    right: bool
+    """Never so of a continuation."""
+    logprob: float
+    """Of the true answer, nats."""
+    f1: float | None
+    """None unless answers are texts."""
+
+
+Marks = list[Mark]
 
 
 def validate(
@@ -70,32 +86,31 @@ def validate(
         batch=min(config.validation.batch, max(1, token_budget // config.rollout.length)),
         token_budget=token_budget,
     )
-    return [mark(answer) for answer in answers]
+    return [mark(answer, config.data.articles) for answer in answers]
 
 
-def mark(answer: Answer) -> tuple[bool, float]:
-    """Whether an answer is right, which a continuation never is, and the log-prob of the true one."""
-    return answer.problem.kind != "continuation" and answered_right(answer), answer.logprob
+def mark(answer: Answer, articles: Sequence[str] = ARTICLES) -> Mark:
+    """Grades an answer by the extractor that is the default for its kind."""
+    problem = answer.problem
+    if problem.kind == "continuation":
+        return Mark(False, answer.logprob, None)
+    extractor = PRIMARY[problem.kind].for_articles(articles)
+    predicted, right = grade(extractor, answer.text, problem.accepted, problem.choices)
+    return Mark(right, answer.logprob, credit(extractor, predicted, problem.accepted))
 
 
-def summarise(answers: Sequence[Answer]) -> Score:
+def summarise(answers: Sequence[Answer], articles: Sequence[str] = ARTICLES) -> Score:
     """Score of a list of answers, by the extractor that is the default for their kind."""
-    return summarise_marks([mark(answer) for answer in answers], answers[0].problem.kind)
+    return summarise_marks([mark(answer, articles) for answer in answers], answers[0].problem.kind)
 
 
-def summarise_marks(marks: Sequence[tuple[bool, float]], kind: str) -> Score:
+def summarise_marks(marks: Sequence[Mark], kind: str) -> Score:
     """Score of answers to problems of one kind."""
     n = len(marks)
-    logprob = sum(logprob for _, logprob in marks) / n
+    logprob = sum(mark.logprob for mark in marks) / n
     if kind == "continuation":
         return Score(n, None, 0.0, 0.0, logprob)
-    right = sum(right for right, _ in marks)
+    right = sum(mark.right for mark in marks)
     low, high = wilson_interval(right, n)
-    return Score(n, right / n, low, high, logprob)
-
-
-def answered_right(answer: Answer) -> bool:
-    """Whether the answer extracted from the text is the true one."""
-    problem = answer.problem
-    _, right = grade(PRIMARY[problem.kind], answer.text, problem.answer, problem.choices)
-    return right
+    credits = [mark.f1 for mark in marks if mark.f1 is not None]
+    return Score(n, right / n, low, high, logprob, sum(credits) / n if credits else None)

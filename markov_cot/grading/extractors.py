@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from markov_cot.grading import anchor as extractors_anchor
 from markov_cot.grading import choice as extractors_choice
 from markov_cot.grading import choice_texts
 from markov_cot.grading import numeric as extractors_numeric
+from markov_cot.grading import text as extractors_text
 from markov_cot.grading.golds import is_symbolic
 from markov_cot.grading.graders import exact_match, letters_equal, numbers_equal
 from markov_cot.grading.kinds import Kind
 from markov_cot.grading.math_verify import math_verify
 from markov_cot.grading.numeral_forms import ENGLISH, Form
 from markov_cot.grading.symbolic import expression_in, expressions_equal
+from markov_cot.grading.text import ARTICLES, texts_equal, token_f1
 from markov_cot.grading.visible import before_next_turn, visible
 from markov_cot.utils.errors import UserError
 
@@ -41,14 +44,27 @@ class Extractor:
     """(response) -> the expression in it, to be compared with a gold that is one."""
     extra: str | None = None
     """The extra of this package it needs, by its name in setup.cfg."""
+    credit: Callable[[str | None, str], float] | None = None
+    """(prediction, gold) -> how much of it is right, 0 to 1; None where an answer is right or wrong, nothing else."""
+
+    def for_articles(self, articles: Sequence[str]) -> Extractor:
+        """Return the same rule, with other words than English articles left out where texts are compared."""
+        if self.kind != "text" or tuple(articles) == ARTICLES:
+            return self
+        matches, credit = partial(texts_equal, articles=articles), partial(token_f1, articles=articles)
+        return replace(self, matches=matches, credit=credit)
 
 
-def _text_rule(name: str, rule: Callable[[str], str | None], matches: Callable[[str | None, str], bool]) -> Extractor:
+def _number(name: str, rule: Callable[[str], str | None], matches: Callable[[str | None, str], bool]) -> Extractor:
     return Extractor(name, "numeric", lambda text, choices, form: rule(text), matches)
 
 
 def _choice(name: str, rule: Callable[[str, tuple[str, ...]], str | None]) -> Extractor:
     return Extractor(name, "choice", lambda text, choices, form: rule(text, choices), letters_equal)
+
+
+def _text(name: str, rule: Callable[[str], str | None]) -> Extractor:
+    return Extractor(name, "text", lambda text, choices, form: rule(text), texts_equal, credit=token_f1)
 
 
 def _expression(text: str) -> str | None:
@@ -59,9 +75,9 @@ _ALL = (
     Extractor(
         "anchor", "numeric", lambda text, _, form: extractors_anchor.anchor(text, form), numbers_equal, _expression
     ),
-    _text_rule("simple", extractors_numeric.simple, numbers_equal),
-    _text_rule("strict-match", extractors_numeric.strict_match, exact_match),
-    _text_rule("flexible-extract", extractors_numeric.flexible_extract, exact_match),
+    _number("simple", extractors_numeric.simple, numbers_equal),
+    _number("strict-match", extractors_numeric.strict_match, exact_match),
+    _number("flexible-extract", extractors_numeric.flexible_extract, exact_match),
     Extractor(
         "boxed",
         "numeric",
@@ -77,12 +93,16 @@ _ALL = (
     _choice("choice-text", choice_texts.choice_text),
     _choice("legacy", extractors_choice.legacy),
     _choice("legacy-boundary", extractors_choice.legacy_boundary),
+    _text("line", extractors_text.line),
+    _text("anchor", extractors_text.anchor),
+    _text("exact", extractors_text.whole),
 )
 _BY_KIND_AND_NAME = {(extractor.kind, extractor.name): extractor for extractor in _ALL}
 
 PRIMARY: dict[Kind, Extractor] = {
     "numeric": _BY_KIND_AND_NAME["numeric", "anchor"],
     "choice": _BY_KIND_AND_NAME["choice", "word-boundary"],
+    "text": _BY_KIND_AND_NAME["text", "line"],
 }
 """What accuracy means where one number has to be named: validation, best checkpoint."""
 
@@ -140,19 +160,35 @@ def extract(extractor: Extractor, text: str, choices: tuple[str, ...] = (), form
 
 
 def grade(
-    extractor: Extractor, text: str | None, gold: str, choices: tuple[str, ...] = (), form: Form = ENGLISH
+    extractor: Extractor,
+    text: str | None,
+    gold: str | Sequence[str],
+    choices: tuple[str, ...] = (),
+    form: Form = ENGLISH,
 ) -> tuple[str | None, bool]:
     r"""What `extractor` reads out of a response, and whether that is `gold`. No response (None) is invalid.
 
-    Where the gold is an expression, so is what is read, and math-verify compares them.
+    Of several accepted golds any will do. Where the gold is an expression, so is what is read, and math-verify compares
+    them.
 
     >>> grade(PRIMARY["numeric"], "It is 70,000.", "$70000"), grade(PRIMARY["numeric"], None, "7")
     (('70000', True), (None, False))
     """
+    golds = (gold,) if isinstance(gold, str) else gold
     if text is None:
-        return None, extractor.matches(None, gold)
-    if extractor.expression is not None and is_symbolic(gold):
+        return None, any(extractor.matches(None, each) for each in golds)
+    if extractor.expression is not None and is_symbolic(golds[0]):
         expression = extractor.expression(text)
-        return expression, expressions_equal(expression, gold)
+        return expression, expressions_equal(expression, golds[0])
     predicted = extractor.rule(text, choices, form)
-    return predicted, extractor.matches(predicted, gold)
+    return predicted, any(extractor.matches(predicted, each) for each in golds)
+
+
+def credit(extractor: Extractor, predicted: str | None, gold: str | Sequence[str]) -> float | None:
+    """How much of a prediction is right, by the best of the accepted golds; None for rules without partial credit.
+
+    >>> credit(PRIMARY["text"], "Paris, France", ["Lyon", "Paris"]), credit(PRIMARY["numeric"], "7", "7")
+    (0.6666666666666666, None)
+    """
+    golds = (gold,) if isinstance(gold, str) else gold
+    return None if extractor.credit is None else max(extractor.credit(predicted, each) for each in golds)

@@ -81,7 +81,7 @@ def gold_letter(gold: str) -> str | None:
 def gold_text(gold: object, kind: Kind, choices: int = len(LABELS), form: Form | None = None) -> str:
     """A row's `gold` as the text that graders take. Raises `ValueError`, saying why, for what cannot be graded against.
 
-    A number that only `form` tells how to read (1.234 for 1234) is returned plain.
+    A number that only `form` tells how to read (1.234 for 1234) is returned plain. Texts are `gold_texts`' to read.
 
     >>> gold_text(18.0, "numeric"), gold_text("70,000", "numeric"), gold_text("b", "choice", 4)
     ('18', '70,000', 'B')
@@ -107,6 +107,21 @@ def gold_text(gold: object, kind: Kind, choices: int = len(LABELS), form: Form |
         raise ValueError(f"gold {_shown(gold)} {error}") from None
     # exact_match compares text, so a gold that is text stays as it is where it can be read so.
     return gold if isinstance(gold, str) and gold_value(gold) == plain_value(number) else number
+
+
+def gold_texts(gold: object) -> tuple[str, ...]:
+    """A row's accepted texts: one, or a list of them. Raises `ValueError`, saying why, for anything else.
+
+    >>> gold_texts("Paris"), gold_texts(["Paris", "paris", "Paris"])
+    (('Paris',), ('Paris', 'paris'))
+    """
+    golds = gold if isinstance(gold, list | tuple) else [gold]
+    if not golds:
+        raise ValueError("gold is an empty list; give the accepted texts")
+    for each in golds:
+        if not isinstance(each, str) or not each.strip():
+            raise ValueError(f"gold {_shown(each)} is not a text, or is empty")
+    return tuple(dict.fromkeys(golds))
 
 
 def _is_short_integer(text: str) -> bool:

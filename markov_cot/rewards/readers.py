@@ -19,6 +19,7 @@ from markov_cot.config.reward import BASE, LAGGED
 from markov_cot.config.reward import Reward as Settings
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts
+from markov_cot.grading.kinds import Kind
 from markov_cot.models.adapter_copy import AdapterCopy
 from markov_cot.models.logprobs import AnswerScores
 from markov_cot.models.memory import Budgets
@@ -90,10 +91,10 @@ class Reader:
         with self._in_its_state():
             return Scorer(self.policy, budgets).answers(contexts, self.role)
 
-    def write(self, contexts: Sequence[Sequence[int]], budgets: Budgets) -> list[str]:
-        """Return the greedy answer that continues each context."""
+    def write(self, contexts: Sequence[Sequence[int]], kind: Kind, budgets: Budgets) -> list[str]:
+        """Return the greedy answer, of one kind, that continues each context."""
         with self._in_its_state():
-            return Sampler(self.policy, budgets).greedy_answers(contexts, self.role)
+            return Sampler(self.policy, budgets).greedy_answers(contexts, self.role, ANSWER_TOKENS[kind])
 
     def fits(self, problem: Problem, length: int) -> bool:
         """Whether what it reads of a CoT of `length` tokens, and the answer, stay within its context.
@@ -101,7 +102,7 @@ class Reader:
         In another tokenizer the CoT is given room for twice as many tokens.
         """
         context = self.prompts.answer_context(problem, [0] * (2 * length if self.writer else length))
-        answer = max(len(context.answer_ids), ANSWER_TOKENS)
+        answer = max(len(context.answer_ids), ANSWER_TOKENS[problem.kind])
         return len(context.ids) + answer <= self.policy.max_length
 
     @contextlib.contextmanager

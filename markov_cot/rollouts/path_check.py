@@ -86,7 +86,10 @@ def trial_of(
         return None
     contexts = sorted(map(prompts.question_context, fitting), key=len)
     answers = [prompts.answer_context(problem, [0] * length) for problem in fitting]
-    ends = [len(answer.ids) + max(len(answer.answer_ids), ANSWER_TOKENS) for answer in answers]
+    ends = [
+        len(answer.ids) + max(len(answer.answer_ids), ANSWER_TOKENS[problem.kind])
+        for problem, answer in zip(fitting, answers, strict=True)
+    ]
     return Trial(
         contexts=[contexts[0], contexts[0], contexts[-1]],
         length=length,

@@ -55,12 +55,14 @@ class Sampler:
         widths = [len(context) + length for context in contexts]
         return self._budgets.within(ROLLOUT, sum(widths), write)
 
-    def greedy_answers(self, contexts: Sequence[Sequence[int]], role: Role) -> list[str]:
-        """Return the text that each answer context is continued with."""
+    def greedy_answers(
+        self, contexts: Sequence[Sequence[int]], role: Role, most: int = ANSWER_TOKENS["numeric"]
+    ) -> list[str]:
+        """Return the text that each answer context is continued with, of at most so many tokens."""
 
         def write(tokens: int) -> list[str]:
             parts = slices_within(widths, tokens)
-            return [text for part in parts for text in greedy_answers(self._policy, contexts[part], role)]
+            return [text for part in parts for text in greedy_answers(self._policy, contexts[part], role, most)]
 
-        widths = [len(context) + ANSWER_TOKENS for context in contexts]
+        widths = [len(context) + most for context in contexts]
         return self._budgets.within(ROLLOUT, sum(widths), write)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from markov_cot.algorithms.types import Rollouts
+from markov_cot.grading.kinds import Kind
 from markov_cot.models.compat import has_float64
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, Role
 from markov_cot.rollouts.decode import decode
 from markov_cot.utils.rng import Stream, generator
 
-ANSWER_TOKENS = 16
+ANSWER_TOKENS: dict[Kind, int] = {"numeric": 16, "choice": 16, "text": 32, "continuation": 16}
 """Most tokens of a generated answer."""
 
 
@@ -93,8 +94,10 @@ def greedy_cots(policy: Policy, contexts: list[list[int]], length: int, role: Ro
 
 
 @torch.no_grad()
-def greedy_answers(policy: Policy, contexts: Sequence[Sequence[int]], role: Role) -> list[str]:
-    """The text each answer context is continued with, up to a newline, an EOS or `ANSWER_TOKENS` tokens."""
+def greedy_answers(
+    policy: Policy, contexts: Sequence[Sequence[int]], role: Role, most: int = ANSWER_TOKENS["numeric"]
+) -> list[str]:
+    """The text each answer context is continued with, up to a newline, an EOS or `most` tokens."""
     if not contexts:
         return []
     ends_V = policy.ends_answer_V
@@ -107,7 +110,7 @@ def greedy_answers(policy: Policy, contexts: Sequence[Sequence[int]], role: Role
         return token_B
 
     with policy.acting_as(role):
-        answer_BL = decode(policy, contexts, ANSWER_TOKENS, pick, stop=lambda: bool(ended_B.all()))
+        answer_BL = decode(policy, contexts, most, pick, stop=lambda: bool(ended_B.all()))
     return [_answer_text(policy, row) for row in answer_BL.tolist()]
 
 

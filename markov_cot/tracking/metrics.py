@@ -54,7 +54,7 @@ def compression(cot: str) -> float:
 
 
 def states_answer(cot: str, problem: Problem) -> bool:
-    """Whether the CoT holds the true answer as a word or number of its own."""
+    """Whether the CoT holds a true answer as a word, words or number of its own."""
     return _find_answer(cot, problem) is not None
 
 
@@ -73,8 +73,10 @@ def answers_first(cot: str, problem: Problem) -> bool:
 
 
 def _find_answer(text: str, problem: Problem) -> re.Match[str] | None:
-    """The first place where the true answer stands as a word or number of its own."""
-    return re.search(rf"(?<![\w.]){re.escape(problem.answer)}(?!\w|\.\d)", text)
+    """The first place where a true answer stands as a word or number of its own; texts in any case."""
+    any_of = "|".join(map(re.escape, problem.accepted))
+    flags = re.IGNORECASE if problem.kind == "text" else 0
+    return re.search(rf"(?<![\w.])(?:{any_of})(?!\w|\.\d)", text, flags)
 
 
 def cot_metrics(cots: Sequence[Sequence[int]], texts: Sequence[str], problems: Sequence[Problem]) -> dict[str, float]:

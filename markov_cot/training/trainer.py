@@ -20,7 +20,7 @@ from markov_cot.config.loading import flatten
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.reader_check import ReaderCheck, check_readers
 from markov_cot.evaluation.run import Run
-from markov_cot.evaluation.validation import Score, summarise_marks, validate
+from markov_cot.evaluation.validation import Mark, Score, summarise_marks, validate
 from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
 from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.rewards.hooks import RewardFunction
@@ -302,7 +302,8 @@ class Trainer:
         marks = self.budgets.within(
             SCORE, size, lambda tokens: validate(session.policy, session.readers, own, config, writer, tokens)
         )
-        return summarise_marks([mark for part in self.processes.collect(marks) for mark in part], problems[0].kind)
+        together = [Mark(*mark) for part in self.processes.collect(marks) for mark in part]
+        return summarise_marks(together, problems[0].kind)
 
     def _validate(self) -> Score:
         return self.score(ACTOR, self.session.held_out[: self.session.config.validation.problems])

@@ -1,4 +1,4 @@
-"""MMLU: four-choice questions on 57 subjects (Hendrycks et al. 2021); the subject is a problem's `group`.
+"""MMLU: four-choice questions on 57 subjects (Hendrycks et al. 2021); the subject is a sub-score.
 
 The auxiliary training set belongs to no subject and is read whole whichever subjects are chosen.
 """
@@ -47,7 +47,7 @@ def from_original(row: Any, place: RowContext) -> Problem:
         answer=choice_letter(clean_text(letter, "answer"), LABELS[:4], "answer"),
         kind="choice",
         choices=choice_texts(options, "choices"),
-        group=subject,
+        subject=subject,
     )
 
 
@@ -65,7 +65,7 @@ def from_hub(row: Any, place: RowContext) -> Sequence[Problem]:
         raise RowError(f"answer {shown(position)} is not the position of a choice, 0 to {len(choices) - 1}")
     question = text(row, "question")
     name = f"{subject or AUXILIARY}-{place.id}"
-    return (Problem(name, question, LABELS[position], "choice", choices, group=subject),)
+    return (Problem(name, question, LABELS[position], "choice", choices, subject=subject),)
 
 
 def subject_of(file: str, split: str) -> str:

@@ -127,7 +127,7 @@ def test_subjects_of_mmlu_in_folders_of_their_own(tmp_path: Path, offline: Any) 
     nested = {"train": [{"train": mmlu_row(n, "") | {"question": f"auxiliary {n}?"}} for n in range(40)]}
     write(tmp_path / "mmlu" / "auxiliary_train", nested)
     both = load(Data(dataset="mmlu", data_dir=str(tmp_path)), open_hub=offline)
-    assert {problem.group for problem in both.test} == {"anatomy", "virology"} and len(both.test) == 10
+    assert {problem.subject for problem in both.test} == {"anatomy", "virology"} and len(both.test) == 10
     assert all(problem.question.startswith("auxiliary") for problem in both.train)
     assert len(both.train) + len(both.validation) == 40
     one = load(Data(dataset="mmlu", subset="virology", data_dir=str(tmp_path)), open_hub=offline)

@@ -208,7 +208,7 @@ def test_a_text_called_options_is_passed_over(place: Any) -> None:
     assert jsonl.from_row({"question": "q", "answer": 2, "options": "fast"}, place()).kind == "numeric"
 
 
-@pytest.mark.parametrize("answer", [None, True, False, float("nan"), float("inf"), [], {}])
+@pytest.mark.parametrize("answer", [None, True, False, float("nan"), float("inf"), {}])
 def test_what_is_no_number(place: Any, answer: Any) -> None:
     with pytest.raises(RowError, match=r"answer( nan| inf|: expected a number)"):
         jsonl.from_row({"question": "q", "answer": answer}, place())

@@ -22,14 +22,19 @@ def hub(subject: str, word: str, count: int) -> list[dict[str, Any]]:
 def test_an_original_row_becomes_a_problem(place: Any) -> None:
     row = ["Which?", "w", "x", "y", "z", "C"]
     assert mmlu.from_original(row, place("val", "anatomy_val.csv")) == Problem(
-        id="anatomy-val-7", question="Which?", answer="C", kind="choice", choices=("w", "x", "y", "z"), group="anatomy"
+        id="anatomy-val-7",
+        question="Which?",
+        answer="C",
+        kind="choice",
+        choices=("w", "x", "y", "z"),
+        subject="anatomy",
     )
-    assert mmlu.from_original(row, place("auxiliary_train", "race.csv")).group == ""
+    assert mmlu.from_original(row, place("auxiliary_train", "race.csv")).subject == ""
 
 
 def test_a_hub_row_becomes_a_problem(place: Any) -> None:
     (problem,) = mmlu.from_hub(hub("anatomy", "q", 1)[0], place("validation"))
-    assert (problem.answer, problem.group, problem.id) == ("B", "anatomy", "anatomy-validation-7")
+    assert (problem.answer, problem.subject, problem.id) == ("B", "anatomy", "anatomy-validation-7")
     assert not mmlu.from_hub(hub("anatomy", "q", 1)[0], place("validation", subsets=("virology",)))
 
 
@@ -65,7 +70,7 @@ FILES = {
 def test_original_files_without_a_training_set(load_files: Any) -> None:
     splits = load_files("mmlu", FILES)
     assert len(splits.train) + len(splits.validation) == 10 and len(splits.test) == 7
-    assert {p.group for p in splits.test} == {"anatomy", "virology"}
+    assert {p.subject for p in splits.test} == {"anatomy", "virology"}
     assert splits.note.startswith("no published training split was found; trains on dev, evaluates on val")
 
 
@@ -77,8 +82,8 @@ def test_original_files_with_all_sets(load_files: Any) -> None:
 
 def test_subjects_are_chosen(load_files: Any) -> None:
     splits = load_files("mmlu", FILES | {"mmlu/auxiliary_train/race.csv": csv_file("aux", 6)}, subset=" virology ")
-    assert {p.group for p in splits.test} == {"virology"}
-    assert {p.group for p in splits.train} == {""}  # the auxiliary set belongs to no subject
+    assert {p.subject for p in splits.test} == {"virology"}
+    assert {p.subject for p in splits.train} == {""}  # the auxiliary set belongs to no subject
     assert len(load_files("mmlu", {}, subset="virology,anatomy").test) == 7
     with pytest.raises(UserError, match=r"data\.subset 'virolgy': not in mmlu; did you mean virology"):
         load_files("mmlu", {}, subset="anatomy,virolgy")

@@ -26,8 +26,12 @@ ROWS = {
     ("arc", "easy"): {"Dev": 570},
     ("mmlu", None): {"dev": 285, "val": 1531},
     ("mathqa", None): {"dev": 4475},
-    ("wiki", None): {"valid": 60, "test": 60},  # articles
+    ("squad", None): {"en": 48},
+    ("xquad", "en"): {"en": 48},
+    ("wiki", None): {"valid": 60, "test": 60},
 }
+IN_ARTICLES = ("squad", "xquad", "wiki")
+"""Whose rows are articles."""
 # One question of MMLU's college_physics is in dev and in val.
 LEFT_OUT = {("mmlu", None): 1}
 TESTED = {("gsm8k", None): 1319, ("aqua", None): 254, ("arc", "challenge"): 299, ("mmlu", None): 1531}
@@ -40,7 +44,7 @@ def test_rows_found() -> None:
     assert found == ROWS
 
 
-@pytest.mark.parametrize(("name", "subset"), [case for case in ROWS if case[0] != "wiki"])
+@pytest.mark.parametrize(("name", "subset"), [case for case in ROWS if case[0] not in IN_ARTICLES])
 def test_every_row_is_read(name: str, subset: str | None, offline: Any) -> None:
     splits = load(Data(dataset=name, subset=subset, data_dir=FOLDER), open_hub=offline)
     sides = (splits.train, splits.validation, splits.test)
@@ -57,6 +61,19 @@ def test_every_row_is_read(name: str, subset: str | None, offline: Any) -> None:
             assert float(problem.answer) == float(problem.answer)
     ids = [p.id for side in sides for p in side]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", ["squad", "xquad"])
+def test_articles_stay_whole(name: str, offline: Any) -> None:
+    splits = load(Data(dataset=name, data_dir=FOLDER), open_hub=offline)
+    sides = (splits.train, splits.validation, splits.test)
+    assert sum(map(len, sides)) == 1190 and splits.skipped == 0
+    titles = [{problem.group for problem in side} for side in sides]
+    assert sum(map(len, titles)) == 48 and not (titles[0] & titles[1] or titles[0] & titles[2] or titles[1] & titles[2])
+    assert 300 < len(splits.test) < 420 and len(splits.validation) >= 80
+    for problem in (p for side in sides for p in side):
+        assert problem.kind == "text" and problem.answer.split() and problem.passage and problem.question
+    assert len({problem.id for side in sides for problem in side}) == 1190
 
 
 def test_aqua_options_lose_all_labels(offline: Any) -> None:

@@ -108,7 +108,7 @@ def test_stop_strings_cut_the_answer(workplace: Path, monkeypatch: pytest.Monkey
     from markov_cot.rollouts import sampler
 
     model = MarkovianLM(checkpoint="base", length=4)
-    monkeypatch.setattr(sampler, "greedy_answers", lambda policy, contexts, role: ["18. Then 7"] * len(contexts))
+    monkeypatch.setattr(sampler, "greedy_answers", lambda policy, contexts, role, most: ["18. Then 7"] * len(contexts))
     for until, expected in ((["."], "18"), ("Then", "18. "), ([], "18. Then 7"), ([""], "18. Then 7")):
         assert model.generate_until([request("generate_until", "x", {"until": until})]) == [expected]
 

@@ -26,9 +26,9 @@ def numeric(*answers: str, gold: str = "18", index: int = 0, logprob: float = -1
 
 
 def choice(
-    logprobs: tuple[float, ...], gold: str, *, answer: str = "A", group: str = "", letters: tuple[float, ...] = ()
+    logprobs: tuple[float, ...], gold: str, *, answer: str = "A", subject: str = "", letters: tuple[float, ...] = ()
 ) -> tuple[Item, Record]:
-    problem = Problem("c", "Which?", gold, "choice", choices=("four", "a dozen", "7"), group=group)
+    problem = Problem("c", "Which?", gold, "choice", choices=("four", "a dozen", "7"), subject=subject)
     texts = tuple(Likelihood(value, False) for value in logprobs)
     marks = tuple(Likelihood(value, False) for value in letters or logprobs)
     return Item(0, problem), Record(0, 2, -1.0, (Sample("thinking", answer, -1.0, 0.0, texts, marks),))
@@ -79,12 +79,12 @@ def test_likelihoods_of_choices_by_hand() -> None:
 def test_groups_have_a_micro_and_a_macro_mean() -> None:
     likely_a = (-1.0, -5.0, -5.0)
     pairs = [
-        choice(likely_a, "A", group="law"),
-        choice(likely_a, "A", group="law"),
-        choice(likely_a, "A", group="law"),
-        choice(likely_a, "B", group="law"),
-        choice(likely_a, "A", group="art"),
-        choice(likely_a, "B", group="art"),
+        choice(likely_a, "A", subject="law"),
+        choice(likely_a, "A", subject="law"),
+        choice(likely_a, "A", subject="law"),
+        choice(likely_a, "B", subject="law"),
+        choice(likely_a, "A", subject="art"),
+        choice(likely_a, "B", subject="art"),
     ]
     found = outcome(*map(list, zip(*pairs, strict=True)), LETTER, "mean")
     assert list(found.groups) == ["art", "law"]

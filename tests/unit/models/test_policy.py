@@ -150,7 +150,7 @@ def test_the_gradient_reaches_every_adapter(family: Any, make_policy: Callable[.
 def test_greedy_answers_are_those_of_full_forwards(policy: Policy) -> None:
     for context, answer in zip(CONTEXTS, greedy_answers(policy, CONTEXTS, "actor"), strict=True):
         ids = list(context)
-        while len(ids) < len(context) + ANSWER_TOKENS and not policy.ends_answer_V[ids[-1]]:
+        while len(ids) < len(context) + ANSWER_TOKENS["numeric"] and not policy.ends_answer_V[ids[-1]]:
             ids.append(int(policy.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
         assert answer == policy.tokenizer.decode(ids[len(context) :]).split("\n")[0].split("</s>")[0].strip()
 

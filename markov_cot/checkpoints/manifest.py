@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,15 @@ class Manifest:
     """Versions of what computed it."""
     files: dict[str, str]
     """SHA-256 of every other file, by its path in the folder."""
+    init: dict[str, str] = field(default_factory=dict)
+    """Of the adapter that the run started from: its `path`, and the SHA-256 of its weights (`fingerprint`) and of its
+    `config`. Empty, and then not in the file, where that was a fresh one."""
 
     def render(self) -> bytes:
         """Content of the file, with a checksum of itself. The same manifest is always the same bytes."""
         values = {"format": FORMAT, **asdict(self)}
+        if not self.init:
+            del values["init"]
         text = json.dumps(values, indent=1, sort_keys=True)
         return (json.dumps({"checksum": sha256(text.encode()), **values}, indent=1, sort_keys=True) + "\n").encode()
 

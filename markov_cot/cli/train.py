@@ -15,6 +15,7 @@ import click
 @click.option("--checkpoint", metavar="NAME", help="With --resume: continue from adapter_STEP or best, not the newest.")
 @click.option("--accept-changes", is_flag=True, help="Resume although settings or data are not what they were.")
 @click.option("--seed", type=int, help="Seed of sampling, data order and adapter.")
+@click.option("--init", metavar="NAME|PATH", help="Adapter to start from: a checkpoint, or a folder that PEFT wrote.")
 @click.option("--data-dir", help="Folder with the dataset's original files.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out and count broken rows of the data.")
 @click.option("--profile", is_flag=True, help="Show where the time of a few steps goes, and write a trace of them.")
@@ -29,6 +30,7 @@ def train_command(
     checkpoint: str | None,
     accept_changes: bool,
     seed: int | None,
+    init: str | None,
     data_dir: str | None,
     skip_bad_rows: bool,
     profile: bool,
@@ -44,6 +46,7 @@ def train_command(
         "model.name": model,
         "steps": steps,
         "seed": seed,
+        "lora.init": init,
         "data.data_dir": data_dir,
         "data.skip_bad_rows": skip_bad_rows or None,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,8 @@ class Exported:
     """The base's own, in which it is."""
     max_logit_difference: float
     """The largest difference between a logit of the folder's model and that of base and adapter."""
+    max_logit_change: float
+    """The largest difference that the adapter makes, between a logit of base and adapter and that of the base."""
 
 
 def check_out(out: Path) -> None:
@@ -87,14 +89,14 @@ def export_merged(folder: Path, trained_on: Mapping[str, str] | None, config: Mo
         gc.collect()
         there = config.model_copy(update={"name": str(temporary), "revision": None})
         found = _logits(models.load_base(there, CPU, _wide(dtype)), tokenizer)
-    difference = max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))
-    return Exported(str(dtype).removeprefix("torch."), difference)
+    difference, change = _largest(found, expected[True]), _largest(expected[True], expected[False])
+    return Exported(str(dtype).removeprefix("torch."), difference, change)
 
 
 def _merge(
     adapter: AdapterFolder, trained_on: Mapping[str, str] | None, config: Model, tokenizer: PreTrainedTokenizerFast
-) -> tuple[PreTrainedModel, list[Tensor], torch.dtype]:
-    """The merged model in the base's own dtypes, the logits of base and adapter apart, and the base's dtype."""
+) -> tuple[PreTrainedModel, dict[bool, list[Tensor]], torch.dtype]:
+    """The merged model in the base's own dtypes, the logits of the base with the adapter and without, and its dtype."""
     base = models.load_base(config, CPU, "auto")
     if getattr(base, "is_quantized", False):
         raise UserError(
@@ -106,7 +108,9 @@ def _merge(
     dtype, dtypes = base.dtype, {name: tensor.dtype for name, tensor in _tensors(base)}
     model = adapter.put_on(base.to(_wide(dtype))).eval()
     with MergedAdapter(model).by_peft():
-        expected = _logits(model, tokenizer)
+        expected = {True: _logits(model, tokenizer)}
+        with model.disable_adapter():
+            expected[False] = _logits(model, tokenizer)
     merged = _merged(model, adapter.folder)
     with torch.no_grad():
         for name, tensor in _tensors(merged):
@@ -170,3 +174,9 @@ def _logits(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFa
     contexts = [[i for i in tokenizer(text).input_ids if i < config.vocab_size] for text in TEXTS]
     length = context_length(config)
     return [model(input_ids=torch.tensor([ids[:length]])).logits for ids in contexts]
+
+
+def _largest(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Difference; infinite where a number is none."""
+    differences = [torch.nan_to_num((a - b).abs().max(), nan=torch.inf) for a, b in zip(found, expected, strict=True)]
+    return max(float(difference) for difference in differences)

@@ -26,6 +26,7 @@ def export_command(
     its logits are compared with those of base and adapter.
     """
     import json
+    from dataclasses import asdict
     from pathlib import Path
 
     from markov_cot.checkpoints.export import check_out, export_merged
@@ -47,10 +48,10 @@ def export_command(
     base = source.model()
     exported = export_merged(ref.folder, source.base if ref.has_manifest else None, base, Path(out))
     if as_json:
-        about = {"out": out, "checkpoint": str(ref.folder), "base": base.name, "dtype": exported.dtype}
-        click.echo(json.dumps(about | {"max_logit_difference": exported.max_logit_difference}))
+        click.echo(json.dumps({"out": out, "checkpoint": str(ref.folder), "base": base.name} | asdict(exported)))
         return
     click.echo(visible(f"{out}: {base.name} with {ref.folder} merged into it, in {exported.dtype}"))
-    click.echo(f"largest difference of a logit from base + adapter: {exported.max_logit_difference:.2g}")
+    change = f"the adapter changes them by up to {exported.max_logit_change:.2g}"
+    click.echo(f"largest difference of a logit from base + adapter: {exported.max_logit_difference:.2g}; {change}")
     if base.four_bit:
         click.echo("the run read its base in 4 bits; this is the base that those were made from, so logits differ more")

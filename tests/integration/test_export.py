@@ -90,7 +90,7 @@ def test_it_computes_what_pefts_model_computes(shape: str, tied: bool, make_base
     found = export_merged(folder, None, Model(name=str(base)), tmp_path / "out")
     exact = peft_logits(folder, base=load(base))
     merged = load(tmp_path / "out")
-    assert found.dtype == "float32" and found.max_logit_difference < 1e-5
+    assert found.dtype == "float32" and found.max_logit_difference < 1e-5 < found.max_logit_change
     assert (logits(merged) - exact).abs().max() < 1e-5
     assert (exact - logits(load(base))).abs().max() > 0.01
     assert {path.suffix for path in (tmp_path / "out").iterdir()} <= {".json", ".safetensors", ".jinja"}
@@ -192,7 +192,7 @@ def test_a_runs_checkpoint(workplace: Path, cli: Cli) -> None:
     code, out, err = cli("export", "--run", "r", "--checkpoint", "adapter_4", "--merge", "out/merged", "--json")
     assert code == 0, err
     document = json.loads(out)
-    assert document.keys() == {"out", "checkpoint", "base", "dtype", "max_logit_difference"}
+    assert document.keys() == {"out", "checkpoint", "base", "dtype", "max_logit_difference", "max_logit_change"}
     assert document["max_logit_difference"] < 1e-5 and document["dtype"] == "float32"
     expected = peft_logits(workplace / "checkpoints/r/adapter_4")
     assert (logits(load(Path("out/merged"), torch.float32)) - expected).abs().max() < 1e-4

@@ -26,7 +26,7 @@ from markov_cot.models.agreement import rounded_embeddings
 from markov_cot.models.logprobs import cot_logp
 from markov_cot.models.paths import DECODERS, WHOLE
 from markov_cot.models.policy import Policy
-from markov_cot.models.roles import ROLES, Role
+from markov_cot.models.roles import WRITERS, Role
 from markov_cot.rollouts.decode import REGISTRY, hidden_of, release
 from markov_cot.rollouts.path_check import random_adapter
 from markov_cot.utils.errors import UserError
@@ -55,21 +55,21 @@ def compare(policy: Policy, prompt: list[int], length: int) -> dict[str, Any]:
     allowed = (~policy.banned_V).nonzero().flatten().cpu()
     drawn = torch.randint(len(allowed), (len(contexts), length), generator=torch.Generator().manual_seed(0))
     token_BL = allowed[drawn].to(policy.device)
-    right = {role: logps(policy, WHOLE, role, contexts, token_BL) for role in ROLES}
+    right = {role: logps(policy, WHOLE, role, contexts, token_BL) for role in WRITERS}
     with rounded_embeddings(policy.embeddings):
-        rounding = max(_largest(logps(policy, WHOLE, role, contexts, token_BL), right[role]) for role in ROLES)
+        rounding = max(_largest(logps(policy, WHOLE, role, contexts, token_BL), right[role]) for role in WRITERS)
     rows = {}
     for name in DECODERS:
         if not policy.paths.allow(name) or not REGISTRY.resolve(name).fits(policy, len(prompt) + length):
             continue
-        logps(policy, name, ROLES[0], contexts, token_BL)  # what is made once is not timed
+        logps(policy, name, WRITERS[0], contexts, token_BL)  # what is made once is not timed
         synchronize(policy.device)
         started = time.perf_counter()
-        found = {role: logps(policy, name, role, contexts, token_BL) for role in ROLES}
+        found = {role: logps(policy, name, role, contexts, token_BL) for role in WRITERS}
         synchronize(policy.device)
-        seconds = (time.perf_counter() - started) / len(ROLES)
+        seconds = (time.perf_counter() - started) / len(WRITERS)
         rows[name] = {
-            "largest_difference": max(_largest(found[role], right[role]) for role in ROLES),
+            "largest_difference": max(_largest(found[role], right[role]) for role in WRITERS),
             "ms_a_token": round(1000 * seconds / length, 3),
         }
         release(policy)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markov_cot.models.embedding_rows import MERGE
 from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 
@@ -22,7 +23,6 @@ _CONVERT = (
     "convert it where it was trained, with model.save_pretrained(..., path_initial_model_for_weight_conversion=...), "
     "and give that folder"
 )
-_MERGE = "merge it into its base with PEFT's merge_and_unload and evaluate that model with --checkpoint base --model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ _RULES: dict[str, _Rule] = {
         "starts by changing the base's weights (or is not known not to), so the base would not be the critic",
         _CONVERT,
     ),
-    "bias": _Rule(lambda bias: bias == "none", "trained the base's own biases, which cannot be switched off", _MERGE),
-    "layer_replication": _Rule(_unset, "makes a deeper model of the base, which is no longer the critic", _MERGE),
+    "bias": _Rule(lambda bias: bias == "none", "trained the base's own biases, which cannot be switched off", MERGE),
+    "layer_replication": _Rule(_unset, "makes a deeper model of the base, which is no longer the critic", MERGE),
     "alora_invocation_tokens": _Rule(
         _unset, "acts only after its invocation tokens, which no prompt here has", "use an adapter that always acts"
     ),
@@ -86,10 +86,10 @@ _RULES: dict[str, _Rule] = {
             *("use_qalora", "use_bdlora", "arrow_config", "kasa_config"),
             *("monteclora_config", "velora_config", "megatron_config"),
         ),
-        _Rule(_unset, _ROUTED, _MERGE),
+        _Rule(_unset, _ROUTED, MERGE),
     ),
     # Of PEFT's first releases.
-    "enable_lora": _Rule(_unset, _ROUTED, _MERGE),
+    "enable_lora": _Rule(_unset, _ROUTED, MERGE),
     "merge_weights": _Rule(_anything),
 }
 
@@ -105,7 +105,7 @@ def read_adapter_config(folder: Path) -> Mapping[str, Any]:
             raise UserError(
                 f"checkpoint {folder}: {ADAPTER_CONFIG} has {key}={_short(value)}, which is not known here (PEFT "
                 f"{values.get('peft_version') or 'of another version'} wrote it), so the adapter might be read as "
-                f"something else; {_MERGE}"
+                f"something else; {MERGE}"
             )
         if rule and not rule.harmless(value):
             raise _refusal(folder, key, value, rule)
@@ -124,7 +124,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _refusal(folder: Path, key: str, value: Any, rule: _Rule) -> UserError:
     return UserError(
-        f"checkpoint {folder}: its adapter ({key}={_short(value)}) {rule.otherwise}; {rule.remedy or _MERGE}"
+        f"checkpoint {folder}: its adapter ({key}={_short(value)}) {rule.otherwise}; {rule.remedy or MERGE}"
     )
 
 

@@ -57,18 +57,16 @@ class FoundCheckpoint:
     """What is wrong with newer ones, newest first; they have been set aside."""
 
 
-def save(
-    folder: Path,
+def render(
     model: PeftModel,
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     about: Manifest,
     lagged: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Writes a checkpoint beside `folder` and renames it into place. `about.files` is filled in.
+) -> dict[str, bytes]:
+    """The files of a checkpoint, by their paths in its folder. `about.files` is filled in.
 
-    `lagged` are the adapter's values that a lagged reader reads with, by parameter. Raises `OSError` when the disk
-    refuses; a checkpoint that was there stays.
+    `lagged` are the adapter's values that a lagged reader reads with, by parameter.
     """
     contents = _adapter_files(model) | {
         OPTIMIZER: render_tensors(
@@ -78,7 +76,14 @@ def save(
         STATE: _render_json(state),
     }
     sums = {name: sha256(content) for name, content in contents.items()}
-    contents[MANIFEST] = replace(about, files=sums).render()
+    return contents | {MANIFEST: replace(about, files=sums).render()}
+
+
+def write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes a checkpoint beside `folder` and renames it into place.
+
+    Raises `OSError` when the disk refuses; a checkpoint that was there stays.
+    """
     temporary = _beside(folder, _WRITING)
     try:
         shutil.rmtree(temporary, ignore_errors=True)

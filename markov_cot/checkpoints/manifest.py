@@ -43,12 +43,16 @@ class Manifest:
     """SHA-256 of every other file, by its path in the folder."""
     readers: list[dict[str, str]] = field(default_factory=list)
     """The same as of the base, of each other model that reads; left out of the file where there are none."""
+    init: dict[str, str] = field(default_factory=dict)
+    """Of the adapter that the run started from: its `path`, and the SHA-256 of its weights (`fingerprint`) and of its
+    `config`. Empty, and then not in the file, where that was a fresh one."""
 
     def render(self) -> bytes:
         """Content of the file, with a checksum of itself. The same manifest is always the same bytes."""
         values = {"format": FORMAT, **asdict(self)}
-        if not self.readers:
-            del values["readers"]
+        for key in ("init", "readers"):
+            if not values[key]:
+                del values[key]
         text = json.dumps(values, indent=1, sort_keys=True)
         return (json.dumps({"checksum": sha256(text.encode()), **values}, indent=1, sort_keys=True) + "\n").encode()
 

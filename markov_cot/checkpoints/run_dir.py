@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from markov_cot.checkpoints.checkpoint import list_steps
+from markov_cot.checkpoints.initial_adapter import INIT, InitialAdapter
 from markov_cot.checkpoints.run_lock import RunLock
 from markov_cot.config.loading import dump_config
 from markov_cot.config.schema import Config
@@ -55,7 +57,22 @@ def _check_new(folders: Folders) -> None:
         raise UserError(f"run {run}: {folders.checkpoints} holds checkpoints already; move them, or give another --run")
 
 
-def make_folders(folders: Folders, config: Config, lock: RunLock, *, resume: bool) -> None:
+def check_writable(folders: Folders) -> None:
+    """Raises `UserError` where the folders could not be made, as far as that can be seen without making them."""
+    for folder in (folders.run, folders.checkpoints):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "is not a folder" if not there.is_dir() else "cannot be written"
+            raise UserError(f"{there}: {why}; choose another folder")
+
+
+def make_folders(
+    folders: Folders, config: Config, lock: RunLock, *, resume: bool, init: InitialAdapter | None = None
+) -> None:
+    """Makes a run's folders, with its config and, of a new run, a copy of the adapter that it starts from.
+
+    Raises `UserError` where they cannot be written.
+    """
     with writing(folders):
         for folder in (folders.run, folders.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +84,8 @@ def make_folders(folders: Folders, config: Config, lock: RunLock, *, resume: boo
             write_synced(probe, bytes(1 << 20))
         finally:
             probe.unlink(missing_ok=True)
+        if init and not resume:
+            init.copy_to(folders.checkpoints / INIT)
         replace_file(folders.run / CONFIG, dump_config(config).encode())
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "Train a LoRA actor to write a chain of thought that carries the answer.",
     "eval": "Measure accuracy on unseen problems, with error bars, against the base or another checkpoint.",
     "sample": "Show questions, chains of thought and answers, side by side for base and checkpoint.",
+    "export": "Merge a checkpoint into its base: a plain transformers folder, without PEFT.",
     "runs": "List the runs: how far each is, its best accuracy, and whether an alarm sounded.",
     "recipes": "List the recipes: what each is for, and which settings it changes.",
     "config": "Print every setting with its value, default, type and meaning.",

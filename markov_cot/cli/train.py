@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 
@@ -15,10 +17,13 @@ import click
 @click.option("--checkpoint", metavar="NAME", help="With --resume: continue from adapter_STEP or best, not the newest.")
 @click.option("--accept-changes", is_flag=True, help="Resume although settings or data are not what they were.")
 @click.option("--seed", type=int, help="Seed of sampling, data order and adapter.")
+@click.option("--init", metavar="NAME|PATH", help="Adapter to start from: a checkpoint, or a folder that PEFT wrote.")
 @click.option("--data-dir", help="Folder with the dataset's original files.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out and count broken rows of the data.")
 @click.option("--profile", is_flag=True, help="Show where the time of a few steps goes, and write a trace of them.")
+@click.option("--dry-run", is_flag=True, help="Check everything, time a few steps, and write nothing.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, as in --set optim.lr=3e-5.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON instead.")
 def train_command(
     config: str | None,
     dataset: str | None,
@@ -29,31 +34,47 @@ def train_command(
     checkpoint: str | None,
     accept_changes: bool,
     seed: int | None,
+    init: str | None,
     data_dir: str | None,
     skip_bad_rows: bool,
     profile: bool,
+    dry_run: bool,
     settings: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Train an actor.
 
     CONFIG is a recipe's name or a YAML file. With none, the recipe named like the dataset is used, or the quickstart
     (bundled model, sums) when no dataset is given either.
     """
+    started = time.perf_counter()
     options = {
         "data.dataset": dataset,
         "model.name": model,
         "steps": steps,
         "seed": seed,
+        "lora.init": init,
         "data.data_dir": data_dir,
         "data.skip_bad_rows": skip_bad_rows or None,
     }
-    from markov_cot.cli.training import run_train
     from markov_cot.config.loading import read_assignments
+    from markov_cot.utils.errors import UserError
 
-    given = {k: v for k, v in options.items() if v is not None}
+    given = {k: v for k, v in options.items() if v is not None} | read_assignments(settings)
+    if dry_run:
+        from markov_cot.cli.dry_run import run_dry
+
+        of_a_run = {"--resume": resume, "--checkpoint": checkpoint, "--accept-changes": accept_changes}
+        if beside := [option for option, value in (of_a_run | {"--profile": profile}).items() if value]:
+            raise UserError(f"--dry-run: is of a run that starts, and writes nothing; leave out {beside[0]}")
+        return run_dry(config, given, run, started, as_json=as_json)
+    if as_json:
+        raise UserError("--json: has a meaning only with --dry-run; a run's numbers are in its log.jsonl")
+    from markov_cot.cli.training import run_train
+
     return run_train(
         config,
-        given | read_assignments(settings),
+        given,
         run,
         resume=resume,
         accept_changes=accept_changes,

@@ -132,6 +132,12 @@ def _introduce(console: Console, session: Session) -> None:
     console.print(Text.assemble((session.folders.run.name, "bold"), visible(where)), soft_wrap=True)
     if splits.note:
         console.print(visible(splits.note), soft_wrap=True)
+    if session.init:
+        lora = config.lora
+        kl = "it" if lora.reference == "init" else "the base"
+        critic = "the base" if lora.critic == "base" else "the base with it"
+        about = f"from the adapter {session.init.origin} (rank {lora.rank}, alpha {lora.alpha:g})"
+        console.print(visible(f"{about}; KL to {kl}, critic: {critic}"), soft_wrap=True)
     if splits.skipped:
         console.print(f"{splits.skipped} broken rows were skipped")
     every = config.checkpoint.every
@@ -197,7 +203,8 @@ def _conclude(trainer: Trainer, outcome: TrainResult) -> None:
     has_f1 = outcome.base.f1 is not None
     for column in ("policy", "accuracy", "95 % interval", *["F1"] * has_f1, "answer log-prob (nats)"):
         table.add_column(column)
-    table.add_row("base", *_cells(outcome.base))
+    lora = trainer.session.config.lora
+    table.add_row("base" if lora.init is None or lora.critic == "base" else "base + init", *_cells(outcome.base))
     table.add_row(f"trained, step {trainer.state.progress.step}", *_cells(outcome.trained))
     print_table(console, table, title)
     if too_long := len(trainer.session.shuffle.too_long):

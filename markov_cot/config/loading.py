@@ -24,10 +24,16 @@ def recipe_names() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
+def is_file_of_settings(name_or_path: str) -> bool:
+    """Whether it is the path of a YAML file, rather than a recipe's name."""
+    path = Path(name_or_path)
+    return path.suffix in (".yaml", ".yml") or path.is_file()
+
+
 def read_recipe(name_or_path: str) -> dict[str, Any]:
     """The mapping in a recipe (by name) or a YAML file (by path)."""
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if is_file_of_settings(name_or_path):
+        path = Path(name_or_path)
         text, where = read_text_file(path, "config file"), str(path)
     elif name_or_path in recipe_names():
         text = (packaged_folder(*RECIPES) / f"{name_or_path}.yaml").read_text(encoding="utf-8")

@@ -94,6 +94,13 @@ class Lora(Group):
     """The update is scaled by alpha / rank."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """The layers that get one: all-linear, or names such as [q_proj, v_proj]."""
+    init: str | None = None
+    """Start from this adapter instead of a fresh one: a checkpoint (adapter_STEP, best, latest of the newest run that
+    has it) or a folder that PEFT wrote. Its own rank, alpha and layers count; docs/warm_start.md."""
+    reference: Literal["init", "base"] = "init"
+    """What the KL is taken to: the base with the adapter of `init`, or without. The same where there is none."""
+    critic: Literal["base", "init"] = "base"
+    """What the frozen critic is, likewise: the base without that adapter, or with it."""
 
 
 class Rollout(Group):

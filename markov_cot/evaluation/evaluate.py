@@ -224,6 +224,7 @@ def cache_settings(
     sampled = writing.temperature is not None
     return {
         **({"adapter_parts": subject.adapter_parts} if subject.adapter_parts else {}),
+        **({"critic": subject.critic} if subject.critic else {}),
         "format": FORMAT,
         "checkpoint": source.ref.name,
         "checkpoint_files": source.checksums,

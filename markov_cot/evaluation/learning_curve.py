@@ -132,7 +132,7 @@ def _sources(request: Request, say: Callable[[str], None]) -> tuple[str, list[Mo
     run = find_run(request.run, folder)
     if request.run is None:
         say(f"the newest run is {run}")
-    # The checkpoint of step 0 is the base, which is measured anyway.
+    # Step 0 is the base's, which is measured anyway; the checkpoint of a warm start's step 0 is not the base.
     kept = [step for step in list_steps(folder / run) if step_of(step) > 0]
     if not kept:
         raise UserError(f"run {run}: has no checkpoint of a trained step yet; train on, or pass --checkpoint base")

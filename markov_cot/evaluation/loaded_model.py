@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints import manifest
-from markov_cot.checkpoints.foreign_adapters import ForeignAdapter
+from markov_cot.checkpoints.adapter_folder import AdapterFolder
+from markov_cot.checkpoints.initial_adapter import InitialAdapter, copy_of, keep_for_roles
 from markov_cot.config.former import in_todays_terms
 from markov_cot.config.loading import apply, build_config, read_recipe, recipe_names
 from markov_cot.config.prompt import Prompt
 from markov_cot.config.reward import ACTOR as ACTOR_READER
 from markov_cot.config.reward import BASE, LAGGED
-from markov_cot.config.schema import Config
+from markov_cot.config.schema import Config, Model
 from markov_cot.data.own import same_data
 from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.locate import CheckpointRef
@@ -79,6 +79,8 @@ class ModelSource:
     """Name, fingerprint and revision of the base it was trained on, as far as they are known."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the adapter's files."""
+    init: dict[str, str] = field(default_factory=dict)
+    """Of the adapter that its run started from, as a manifest has it."""
 
     @property
     def writer(self) -> Role:
@@ -97,6 +99,12 @@ class ModelSource:
         where = f"settings of {self.ref.describe()}" if self.values else f"settings for {task.dataset}"
         return build_config(self.overrides.apply(values), where)
 
+    def model(self) -> Model:
+        """The base model's settings, which no task changes."""
+        values = self.values or {"model": self._named_base()}
+        where = f"settings of {self.ref.describe()}"
+        return build_config(self.overrides.apply(json.loads(json.dumps(values))), where).model
+
     def default_task(self) -> SuiteTask:
         """The dataset trained on, or the quickstart's."""
         recipe = None if self.values else QUICKSTART
@@ -110,11 +118,13 @@ class ModelSource:
         recipe = _recipe(task)
         if self.values is None:
             # Recipes name the model they were written for; which one is evaluated is for the user to say.
-            model = {key: self.base[key] for key in ("name", "revision") if key in self.base}
-            return {**recipe, "model": model}
+            return {**recipe, "model": self._named_base()}
         if task.recipe is None and same_data(task.dataset, self.values.get("data", {}).get("dataset", "")):
             return self.values
         return {**self.values, "data": recipe["data"]}
+
+    def _named_base(self) -> dict[str, str]:
+        return {key: self.base[key] for key in ("name", "revision") if key in self.base}
 
 
 def read_source(ref: CheckpointRef, overrides: Overrides) -> ModelSource:
@@ -124,8 +134,8 @@ def read_source(ref: CheckpointRef, overrides: Overrides) -> ModelSource:
     if ref.has_manifest:
         about = manifest.read_manifest(ref.folder)
         sums = {name: about.files[name] for name in (manifest.WEIGHTS, ADAPTER_CONFIG)}
-        return ModelSource(ref, about.config, overrides, about.base, sums)
-    adapter = ForeignAdapter(ref.folder)
+        return ModelSource(ref, about.config, overrides, about.base, sums, about.init)
+    adapter = AdapterFolder(ref.folder)
     return ModelSource(ref, None, overrides, adapter.base(overrides.model), adapter.checksums())
 
 
@@ -136,7 +146,8 @@ class LoadedModel:
         """Loads the base, and the adapter if there is one. Raises `UserError` when they do not fit together."""
         self.device = _device(config.model.device)
         folder = source.ref.folder
-        foreign = ForeignAdapter(folder) if folder is not None and not source.ref.has_manifest else None
+        adapter = AdapterFolder(folder) if folder is not None else None
+        foreign = adapter if not source.ref.has_manifest else None
         self.tokenizer = foreign.load_tokenizer(config.model) if foreign else models.load_tokenizer(config.model)
         base = models.load_base(config.model, self.device)
         self.dtype = str(base.dtype).removeprefix("torch.")
@@ -145,16 +156,22 @@ class LoadedModel:
         self._check_base(source)
         self.adapter_parts = foreign.fingerprint() if foreign and foreign.changes_base_tokens else None
         """Of what a foreign adapter brings that its base is read with as well: a tokenizer, added tokens."""
-        self._lagged: dict[str, Tensor] = {}
+        self._lagged = checkpoints.load_lagged(folder) if folder is not None and not foreign else {}
         """What the reader `lagged` reads with: nothing but where a run that had one left it."""
-        if foreign:
-            self._model = foreign.put_on(base)
+        init = _initial_critic(source, config)
+        self.critic = init.about["fingerprint"] if init else None
+        """Of the adapter that the critic has; None where it is the base."""
+        if init:
+            self._model = init.put_on(base, self.base)
+        elif adapter:
+            self._model = adapter.put_on(base, trainable=not foreign)
         else:
             self._model = models.add_adapter(base, config.lora, config.seed)
+        self.policy = Policy(self._model, self.tokenizer, config.rollout.temperature)
+        if init:
+            keep_for_roles(self.policy, config.lora)
             if folder is not None:
                 checkpoints.load_adapter(folder, self._model)
-                self._lagged = checkpoints.load_lagged(folder)
-        self.policy = Policy(self._model, self.tokenizer, config.rollout.temperature)
         # What was found to fit serves all tasks and checkpoints. CUDA graphs serve all batches of a task, so they go
         # only where their memory is needed.
         self.budgets = TokenBudgets(TOKEN_BUDGET, release=static_decoder.cache_clear, keeps=True)
@@ -198,6 +215,15 @@ class LoadedModel:
         ref = source.ref
         if ref.folder is not None and ref.has_manifest:
             checkpoints.check_base(ref.folder, source.base, self.base["name"], self.base["fingerprint"])
+
+
+def _initial_critic(source: ModelSource, config: Config) -> InitialAdapter | None:
+    """The adapter that a run started from, where its critic has that; None where the critic is the base."""
+    if config.lora.init is None or config.lora.critic == "base":
+        return None
+    ref = source.ref
+    run_folder = ref.folder.parent if ref.folder else source.overrides.folder("checkpoints_dir") / str(ref.run)
+    return copy_of(run_folder, config.lora.init, source.init or None)
 
 
 def _run_config(run: str | None, overrides: Overrides) -> dict[str, Any] | None:

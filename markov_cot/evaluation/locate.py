@@ -6,14 +6,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from markov_cot.checkpoints.adapter_folder import check_folder
 from markov_cot.checkpoints.checkpoint import BEST, LATEST, follow, list_steps
-from markov_cot.checkpoints.foreign_adapters import check_folder
 from markov_cot.checkpoints.manifest import MANIFEST, refuse_pickles
 from markov_cot.data.catalog import nearest
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import check_run_name
 
 BASE = "base"
+CHECKPOINT = "--checkpoint"
 _STEP = re.compile(r"adapter_\d+")
 
 
@@ -38,8 +39,8 @@ class CheckpointRef:
         return self.name if self.folder is None else str(self.folder)
 
 
-def locate(name: str, run: str | None, checkpoints_dir: Path) -> CheckpointRef:
-    """The checkpoint that `name` stands for in `run`, or in the newest run that has it.
+def locate(name: str, run: str | None, checkpoints_dir: Path, option: str = CHECKPOINT) -> CheckpointRef:
+    """The checkpoint that `name`, given as `option`, stands for in `run`, or in the newest run that has it.
 
     Raises `UserError` when there is none, naming what there is.
     """
@@ -48,7 +49,7 @@ def locate(name: str, run: str | None, checkpoints_dir: Path) -> CheckpointRef:
     if name == BASE:
         return CheckpointRef(BASE, None, run)
     if _STEP.fullmatch(name) or name in (BEST, LATEST):
-        return _in_a_run(name, run, checkpoints_dir)
+        return _in_a_run(name, run, checkpoints_dir, option)
     folder = Path(name).expanduser()
     if folder.name in (BEST, LATEST):  # also where the file system has no links
         folder = follow(folder.parent, folder.name) or folder
@@ -56,7 +57,7 @@ def locate(name: str, run: str | None, checkpoints_dir: Path) -> CheckpointRef:
         return _at(folder, checkpoints_dir)
     steps = [step.name for step in list_steps(checkpoints_dir / run)] if run else []
     hint = nearest(name, [*steps, BEST, LATEST, BASE])
-    raise UserError(f"--checkpoint {name}: is no folder, and no name of a checkpoint{hint}")
+    raise UserError(f"{option} {name}: is no folder, and no name of a checkpoint{hint}")
 
 
 def default_name(run: str | None, checkpoints_dir: Path) -> str:
@@ -82,22 +83,22 @@ def runs_by_age(checkpoints_dir: Path) -> list[str]:
     return sorted(newest, key=lambda name: (-newest[name], name))
 
 
-def _in_a_run(name: str, run: str | None, checkpoints_dir: Path) -> CheckpointRef:
+def _in_a_run(name: str, run: str | None, checkpoints_dir: Path, option: str) -> CheckpointRef:
     runs = [run] if run else runs_by_age(checkpoints_dir)
     # `best` and `latest` are the newest run's; a step is looked for in all of them.
     for each in runs if _STEP.fullmatch(name) else runs[:1]:
         if folder := _checkpoint(checkpoints_dir / each, name):
             return CheckpointRef(folder.name, folder.resolve(), each)
     if not runs or not any(list_steps(checkpoints_dir / each) for each in runs):
-        raise UserError(_nothing(run, checkpoints_dir))
+        raise UserError(_nothing(run, checkpoints_dir, option))
     steps = ", ".join(step.name for step in list_steps(checkpoints_dir / runs[0]))
     if name == BEST:
         raise UserError(
-            f"--checkpoint best: run {runs[0]} has none (no validation since step 0, or its checkpoint was rolled "
+            f"{option} best: run {runs[0]} has none (no validation since step 0, or its checkpoint was rolled "
             f"back, damaged or left out of a copy); it has {steps}"
         )
     where = f"run {runs[0]}" if run or name == LATEST else f"any run in {checkpoints_dir}/"
-    raise UserError(f"--checkpoint {name}: not found in {where}; {runs[0]} has {steps}")
+    raise UserError(f"{option} {name}: not found in {where}; {runs[0]} has {steps}")
 
 
 def _checkpoint(run_folder: Path, name: str) -> Path | None:
@@ -116,7 +117,8 @@ def _at(folder: Path, checkpoints_dir: Path) -> CheckpointRef:
     return CheckpointRef(folder.name, folder, folder.parent.name if own else None)
 
 
-def _nothing(run: str | None, checkpoints_dir: Path) -> str:
+def _nothing(run: str | None, checkpoints_dir: Path, option: str = CHECKPOINT) -> str:
     where = f"run {run}: has" if run else "there are"
     folder = checkpoints_dir / (run or "")
-    return f"{where} no checkpoints in {folder}; train first, or pass --checkpoint base or a folder's path"
+    base = f"{BASE} or " if option == CHECKPOINT else ""
+    return f"{where} no checkpoints in {folder}; train first, or pass {option} {base}a folder's path"

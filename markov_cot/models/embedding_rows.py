@@ -21,6 +21,11 @@ from markov_cot.models.loading import base_name, is_added
 
 HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
 _PREFIX = "base_model.model."
+MERGE = (
+    "merge it into its base with PEFT's merge_and_unload, and give that model with --model (to evaluate it, with "
+    "--checkpoint base)"
+)
+"""What can be done with an adapter that is refused for changing its base."""
 _RESIZE = (
     "resize the base as for its training (model.resize_token_embeddings), save it and pass its folder with --model"
 )
@@ -105,8 +110,7 @@ class SavedEmbeddings:
             if not _same(parameter[:rows], original[:rows], half):
                 raise OtherBaseError(
                     f"holds other values of its base's {base_name(name)}, which was trained in place and cannot be "
-                    "switched off to leave the base; merge it into its base with PEFT's merge_and_unload and evaluate "
-                    "that model with --checkpoint base --model"
+                    f"switched off to leave the base; {MERGE}"
                 )
             parameter[:rows] = original[:rows]
 

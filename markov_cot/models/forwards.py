@@ -1,4 +1,4 @@
-"""Forwards of one base model with one adapter: the actor with the adapter on, the critic with it off.
+"""Forwards of one base model with one adapter: the actor with it on, frozen roles with it off or as it once was.
 
 Shapes: P prompts, B sequences, T tokens of a padded context, d hidden size.
 Attention masks and position ids are always given, where a model takes them.
@@ -10,18 +10,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache
 
+from markov_cot.models.adapter_switch import AdapterSwitch, has_other_parts
 from markov_cot.models.batching import Batch, alike
 from markov_cot.models.checkpointing import Checkpointing
 from markov_cot.models.compat import accepted_arguments, cache_argument, context_length, decoder_of
@@ -40,7 +40,7 @@ from markov_cot.models.paths import (
     Paths,
 )
 from markov_cot.models.plain_layers import PlainLayers
-from markov_cot.models.roles import ACTOR, ROLES, Role
+from markov_cot.models.roles import ACTOR, Role
 from markov_cot.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Prefix:
 
 
 class Forwards:
-    """Actor and critic over one set of base weights. No second copy of weights.
+    """The actor and the frozen roles over one set of base weights. No second copy of those.
 
     What `paths` allows is tried on a few tokens by `trials`, and on a run's own contexts by `path_check`.
     """
@@ -83,48 +83,24 @@ class Forwards:
         # FSDP gathers weights for a backward when the gradient reaches a layer's output. Where keys and values are all
         # that is used of a prompt, it never reaches the last layer's; and one forward gathers half as much as two.
         self._sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
-        self._adapters = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
-        self._has_other_parts = any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
-        whole = self.device.type == "cpu" and not self._sharded and not self._has_other_parts
+        whole = self.device.type == "cpu" and not self._sharded and not has_other_parts(model)
         self.plain_layers = PlainLayers.of(self.decoder) if whole else None
         """What can compute the layers, and decode, in the place of transformers' modules."""
         self._folding = MergedAdapter(model, self.plain_layers.joined if self.plain_layers else ())
+        self.adapter = AdapterSwitch(model, self._folding)
         model.eval()
 
     # --- who is acting
 
-    @contextlib.contextmanager
-    def acting_as(self, role: Role) -> Iterator[None]:
-        """Within it, forwards are the "actor"'s (adapter on) or the "critic"'s (adapter off)."""
-        assert role in ROLES, role
-        if role == ACTOR:
-            with self.folded():
-                yield
-        elif self._has_other_parts:
-            with self.model.disable_adapter():
-                yield
-        else:
-            # PEFT's own switch walks through all modules and changes which parameters ask for gradients.
-            self._switch_adapters(disabled=True)
-            try:
-                yield
-            finally:
-                self._switch_adapters(disabled=False)
+    def acting_as(self, role: Role) -> AbstractContextManager[None]:
+        """Within it, forwards are a role's: by the adapter that is trained, by none, or by one kept for the role."""
+        return self.adapter.acting_as(role, self.folded)
 
     @contextlib.contextmanager
     def folded(self) -> Iterator[None]:
         """Within it, the actor's weights are computed once, from the parameters it was entered with."""
         with self._folding.folded() if self.folds else contextlib.nullcontext():
             yield
-
-    def _switch_adapters(self, *, disabled: bool) -> None:
-        for adapter in self._adapters:
-            adapter._disable_adapters = disabled
-
-    @property
-    def is_actor(self) -> bool:
-        """Whether forwards are the actor's now."""
-        return not any(adapter.disable_adapters for adapter in self._adapters)
 
     # --- what may be done
 

@@ -117,22 +117,27 @@ class JoinedLinear:
         """Frees what is kept."""
         self._packed = None
 
+    @property
+    def folded(self) -> Tensor | None:
+        """W + s B A of all layers while it is in use; its parts are in use by the layers themselves."""
+        return self._folded
+
+    @folded.setter
+    def folded(self, weight: Tensor | None) -> None:
+        self._folded = weight
+        for outputs, layer in zip(self._outputs, self.layers, strict=True):
+            if isinstance(layer, AdaptedLinear):
+                layer.folded = None if weight is None else weight[outputs]
+
     @torch.no_grad()
     def fold(self) -> None:
         """Computes W + s B A and has the layers use it until `unfold`, in memory that a backward may keep."""
-        adapters = self._adapters()
-        if adapters is None:
-            return
-        self._folded = torch.addmm(self._weight, adapters.high, adapters.low)
-        for outputs, layer in self._adapted():
-            layer.folded = self._folded[outputs]
+        if adapters := self._adapters():
+            self.folded = torch.addmm(self._weight, adapters.high, adapters.low)
 
     def unfold(self) -> None:
         """Back to base and adapter apart."""
-        self._folded = None
-        for layer in self.layers:
-            if isinstance(layer, AdaptedLinear):
-                layer.unfold()
+        self.folded = None
 
     def _adapted(self) -> list[tuple[slice, AdaptedLinear]]:
         pairs = zip(self._outputs, self.layers, strict=True)

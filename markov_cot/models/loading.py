@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -50,13 +50,17 @@ def load_tokenizer(config: Model, folder: Path | None = None) -> PreTrainedToken
         return AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code, **options)
 
 
-def load_base(config: Model, device: torch.device) -> PreTrainedModel:
-    """The frozen base in its configured dtype, on `device` unless it is to be sharded.
+def load_base(
+    config: Model, device: torch.device, dtype: torch.dtype | Literal["auto"] | None = None
+) -> PreTrainedModel:
+    """The frozen base in the configured dtype, on `device` unless it is to be sharded.
 
-    Raises `UserError` when it cannot be had.
+    `dtype` goes before the configured one; "auto" is the one that the base's own config names. Raises `UserError` when
+    the base cannot be had.
     """
     source = check_source(config.name)
-    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "dtype": base_dtype(config, device)}
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    options["dtype"] = dtype or base_dtype(config, device)
     options |= _revision_option(config)
     if config.four_bit:
         options |= _four_bit_options(device)
@@ -138,10 +142,15 @@ def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
             model = get_peft_model(base, peft_config)
         except ValueError as error:
             raise UserError(f"lora.target_modules {lora.target_modules}: {first_line(error)}") from None
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float64:
-            parameter.data = parameter.data.float()
+    widen_products(model)
     return model
+
+
+def widen_products(model: PeftModel) -> None:
+    """Makes an adapter's products at least float32. Modules of its own, stay as they are."""
+    for name, parameter in model.named_parameters():
+        if "lora_" in name and parameter.dtype != torch.float64:
+            parameter.data = parameter.data.float()
 
 
 def fingerprint(base: PreTrainedModel | PeftModel) -> str:

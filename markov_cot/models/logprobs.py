@@ -19,7 +19,7 @@ from markov_cot.data.prompts import AnswerContext
 from markov_cot.models.batching import Batch, pad_left, pad_right
 from markov_cot.models.fused_logprobs import TokenScores
 from markov_cot.models.policy import Policy, Prefix
-from markov_cot.models.roles import ACTOR, CRITIC, Role
+from markov_cot.models.roles import ACTOR, REFERENCE, Role
 
 LOGITS_BYTES = 64 << 20
 """Most memory for one tensor of logits; about four of that size exist at once."""
@@ -80,7 +80,7 @@ def slices_within(widths: Sequence[int], budget: int) -> Iterator[slice]:
 def cot_hidden(
     policy: Policy, contexts: Sequence[Sequence[int]], cot_BL: Tensor, role: Role, *, as_trained: bool = False
 ) -> Tensor:
-    """Hidden states [B, L, d] that predict each token of the CoTs, by "actor" or "critic".
+    """Hidden states [B, L, d] that predict each token of the CoTs, by a role.
 
     `contexts` are those of the B sequences; equal ones are read once. With gradient where it is enabled; `as_trained`
     reads even without gradient the way it is read with one, so that both round alike.
@@ -133,7 +133,7 @@ def score_cots(
     without gradient unless `entropy_grad`.
     """
     shape = cot_BL.shape
-    with torch.no_grad(), policy.acting_as(CRITIC):
+    with torch.no_grad(), policy.acting_as(REFERENCE):
         reference_NV = policy.cot_logp(reference_BLd).flatten(0, 1)
     with policy.acting_as(ACTOR):
         logits_NV = policy.cot_logits(hidden_BLd).flatten(0, 1)
@@ -146,7 +146,7 @@ def score_cots(
 
 @torch.no_grad()
 def cot_logp(policy: Policy, hidden_BLd: Tensor, cot_BL: Tensor, role: Role = ACTOR) -> Tensor:
-    """The log-prob [B, L] of each CoT token alone by "actor" or "critic", from its hidden states."""
+    """The log-prob [B, L] of each CoT token alone by a role, from its hidden states."""
     with policy.acting_as(role):
         return _at(policy.cot_logp(hidden_BLd), cot_BL)
 

@@ -173,6 +173,9 @@ def _maps_otherwise(layer: nn.Module) -> bool:
 class Foldable(Protocol):
     """One adapted layer, or several whose weights are one."""
 
+    folded: Tensor | None
+    """W + s B A while it is in use."""
+
     @property
     def layers(self) -> Sequence[nn.Module]:
         """The layers."""
@@ -224,6 +227,20 @@ class MergedAdapter:
             if not self._depth:
                 for unit in self._units:
                     unit.unfold()
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Within it, layers compute with base and adapter apart, whatever is folded outside."""
+        before = [unit.folded for unit in self._units]
+        self._depth += 1  # so that nothing is folded within
+        for unit in self._units:
+            unit.unfold()
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            for unit, folded in zip(self._units, before, strict=True):
+                unit.folded = folded
 
     @contextlib.contextmanager
     def by_peft(self) -> Iterator[None]:

@@ -146,12 +146,12 @@ class StaticDecoder:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._known: dict[tuple[int, int, int, bool], StaticSequences] = {}
+        self._known: dict[tuple[int, int, int, str], StaticSequences] = {}
 
     def sequences(self, prefix: Prefix, index_B: Tensor, room: int) -> StaticSequences:
         """Sequences that continue from the prompts they name, with room for as many more tokens."""
         prompt_places = -(-prefix.mask_PT.shape[1] // BUCKET) * BUCKET
-        key = (len(index_B), prompt_places, room, self._policy.is_actor)
+        key = (len(index_B), prompt_places, room, self._policy.adapter.in_use)
         if key not in self._known:
             if len(self._known) == KEPT:
                 self._known.pop(next(iter(self._known)))

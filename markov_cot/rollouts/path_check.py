@@ -33,7 +33,7 @@ from markov_cot.models.logprobs import answer_hidden, cot_hidden, cot_logp
 from markov_cot.models.memory import ran_out_of_memory
 from markov_cot.models.paths import EVEN_CACHE, FUSED, OWN_CACHE, PADDED, SHARED_CACHE, STATIC, WAYS
 from markov_cot.models.policy import Policy
-from markov_cot.models.roles import ACTOR, CRITIC, ROLES, Role
+from markov_cot.models.roles import ACTOR, CRITIC, REFERENCE, WRITERS, Role
 from markov_cot.rollouts.decode import hidden_of, release, settle_decoder
 from markov_cot.rollouts.sampler import Engine
 from markov_cot.rollouts.sampling import ANSWER_TOKENS
@@ -134,7 +134,7 @@ def check_engine(engine: Engine, policy: Policy, trial: Trial) -> None:
     uniform_PGL = np.random.default_rng(0).random((len(trial.contexts), 1, trial.length))
     with random_adapter(policy):
         written = engine.write(policy, trial.contexts, uniform_PGL)
-        gap = {role: _gap(policy, written, role) for role in ROLES}
+        gap = {role: _gap(policy, written, role) for role in WRITERS}
     if not gap[ACTOR] < gap[CRITIC]:
         raise UserError(
             f"rollout.decoder: its log-probs differ from the actor's by {gap[ACTOR]:.2g} nats a token, from the base's "
@@ -154,7 +154,7 @@ def _gap(policy: Policy, written: Rollouts, role: Role) -> float:
 class _Computed:
     """What is compared: log-probs [B, N, V] by role, and the gradient of some of the actor's."""
 
-    logp: dict[str, Tensor]
+    logp: dict[Role, Tensor]
     gradient: Tensor | None
 
 
@@ -203,8 +203,8 @@ class _Check:
     def _reference(self, *, with_gradient: bool = True) -> _Computed:
         wants_gradient = with_gradient and self._trial.trains and bool(self._parameters)
         actor, gradient = self._plain(ACTOR, wants_gradient)
-        critic, _ = self._plain(CRITIC, False)
-        return _Computed({ACTOR: actor, CRITIC: critic}, gradient)
+        frozen = {role: self._plain(role, False)[0] for role in self._policy.adapter.frozen_roles}
+        return _Computed({ACTOR: actor, **frozen}, gradient)
 
     def _plain(self, role: Role, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         parts: list[Tensor] = []
@@ -212,7 +212,7 @@ class _Check:
         for row, cot_L in zip(self._rows, self._cot_BL, strict=True):
             with self._policy.by_plain_modules(role) as base, torch.set_grad_enabled(with_gradient):
                 # As they are computed later: an answer's last token, unlike a CoT's, is not read.
-                whole, unread = (row, 1) if role == ACTOR else (row[:-1], 0)
+                whole, unread = (row[:-1], 0) if role == CRITIC else (row, 1)
                 logits_LV = _logits(base, whole, self._trial.length + unread, self._policy.device)[0]
                 logp_NV = self._log_softmax(logits_LV[: self._trial.length])
                 if with_gradient:
@@ -266,13 +266,13 @@ class _Check:
 
     def _reads_rightly(self, reference: _Computed) -> bool:
         found = self._read(with_gradient=reference.gradient is not None)
-        right = all(_distance(found.logp[role], reference.logp[role]) <= self._logp_limit for role in ROLES)
+        right = all(_distance(logp, reference.logp[role]) <= self._logp_limit for role, logp in found.logp.items())
         if found.gradient is None or reference.gradient is None:
             return right
         return right and _relative(found.gradient, reference.gradient) <= self._gradient_limit
 
     def _read(self, *, with_gradient: bool) -> _Computed:
-        """As updates read the actor's CoTs, and rewards what the critic answers from."""
+        """As updates read the actor's CoTs, rewards what the critic answers from, and the KL the reference's CoTs."""
         policy, trial = self._policy, self._trial
         with policy.folded(), torch.set_grad_enabled(with_gradient):
             actor_BNV = self._logp(ACTOR, cot_hidden(policy, trial.contexts, self._cot_BL, ACTOR))
@@ -282,9 +282,16 @@ class _Check:
             AnswerContext(tuple(context), tuple(cot), max(0, len(context) - 1 - i))
             for i, (context, cot) in enumerate(zip(trial.contexts, self._cot_BL.tolist(), strict=True))
         ]
+        logp: dict[Role, Tensor] = {ACTOR: actor_BNV.detach()}
         with torch.no_grad():
-            critic_BNV = self._logp(CRITIC, answer_hidden(policy, answers, CRITIC))
-        return _Computed({ACTOR: actor_BNV.detach(), CRITIC: critic_BNV}, gradient)
+            for role in policy.adapter.frozen_roles:
+                hidden_BLd = (
+                    cot_hidden(policy, trial.contexts, self._cot_BL, role)
+                    if role == REFERENCE
+                    else answer_hidden(policy, answers, role)
+                )
+                logp[role] = self._logp(role, hidden_BLd)
+        return _Computed(logp, gradient)
 
     def _logp(self, role: Role, hidden_BLd: Tensor) -> Tensor:
         with self._policy.acting_as(role):
@@ -293,7 +300,7 @@ class _Check:
     @torch.no_grad()
     def _settle_decoding(self, reference: _Computed) -> None:
         def right(decoder: str) -> bool:
-            for role in ROLES:
+            for role in WRITERS:
                 with self._policy.acting_as(role):
                     states_BLd = hidden_of(decoder, self._policy, self._trial.contexts, self._cot_BL)
                     logp_BNV = self._policy.answer_logp(states_BLd[:, self._compared])

@@ -12,7 +12,7 @@ from torch import Tensor
 from markov_cot.alarms.monitor import Event
 from markov_cot.config.schema import Tracking
 from markov_cot.tracking.base import RunInfo, Tracker
-from markov_cot.tracking.registry import TRACKERS
+from markov_cot.tracking.registry import TRACKERS, import_tracker
 from markov_cot.tracking.rollouts import RolloutLog
 from markov_cot.tracking.run_log import RunLog
 from markov_cot.utils.errors import UserError
@@ -38,6 +38,20 @@ def open_trackers(run: RunInfo, config: Tracking, rollbacks: int, extra: Sequenc
             _leave_out(name, error)
     others |= {f"{type(tracker).__name__} {i}": tracker for i, tracker in enumerate(extra)}
     return MultiTracker(log, rollouts, others)
+
+
+def check_trackers(config: Tracking) -> None:
+    """Import what the trackers that `config` names need, without opening them.
+
+    Raises `UserError` for one whose library is not installed; one that would be left out is named.
+    """
+    for name in config.trackers:
+        try:
+            import_tracker(name)
+        except UserError:
+            raise
+        except Exception as error:
+            _leave_out(name, error)
 
 
 class MultiTracker:

@@ -33,15 +33,20 @@ class RolloutLog:
     def write(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write one row a CoT, in order. Raises `OSError`."""
         self._folder.mkdir(exist_ok=True)
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        # No time stamp, so that the same rollouts make the same bytes.
-        replace_file(_path(self._folder, step), gzip.compress(text.encode(errors="backslashreplace"), mtime=0))
+        replace_file(_path(self._folder, step), render(rows))
 
     def rewind(self, step: int) -> None:
         """Drop what is of later steps."""
         for each in list_rollouts(self._folder.parent):
             if each > step:
                 _path(self._folder, each).unlink()
+
+
+def render(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the content of a step's file."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # No time stamp, so that the same rollouts make the same bytes.
+    return gzip.compress(text.encode(errors="backslashreplace"), mtime=0)
 
 
 def list_rollouts(run_folder: Path) -> list[int]:

@@ -46,9 +46,9 @@ def overview(dataset: str) -> dict[str, dict[str, tuple[str, list[str]]]]:
         "Training": {
             "answer log-prob, and baseline's (nats)": _lines("reward/answer_logprob", "reward/baseline_logprob"),
             "reward over the baseline (nats per token)": _lines("reward/normalized"),
-            "KL to the base (nats per token)": _lines("policy/kl"),
+            "KL to the reference (nats per token)": _lines("policy/kl"),
             "entropy (nats per token)": _lines("policy/entropy"),
-            "ratio to the base": _lines("policy/reference_ratio"),
+            "ratio to the reference": _lines("policy/reference_ratio"),
             "ratio of the update": _lines("ppo/ratio_mean", "ppo/ratio_max"),
             "repetition": _lines("cot/repetition"),
             "answer stands in the CoT": _lines("cot/answer_in_cot"),

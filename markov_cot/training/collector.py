@@ -20,7 +20,7 @@ from markov_cot.data.prompts import AnswerContext
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.models.memory import SCORE, TokenBudgets
 from markov_cot.models.policy import Policy
-from markov_cot.models.roles import CRITIC
+from markov_cot.models.roles import REFERENCE
 from markov_cot.models.scorer import Scorer
 from markov_cot.rewards.answer_logprob import Baseline, Reward, Rewards
 from markov_cot.rewards.hooks import RewardFunction
@@ -177,7 +177,7 @@ class Collector:
 
     def _refer(self, rollouts: Rollouts) -> Tensor:
         with profile_span("reference"):
-            return self._scorer.cots(rollouts.contexts, rollouts.samples, rollouts.cot_BL, CRITIC)
+            return self._scorer.cots(rollouts.contexts, rollouts.samples, rollouts.cot_BL, REFERENCE)
 
     @property
     def _needs_baseline(self) -> bool:

@@ -6,12 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from markov_cot.checkpoints.initial_adapter import SHAPE
 from markov_cot.config.former import in_todays_terms
-from markov_cot.config.loading import apply, build_config, check_code_repeated, read_recipe, recipe_names
+from markov_cot.config.loading import (
+    apply,
+    build_config,
+    check_code_repeated,
+    is_file_of_settings,
+    read_recipe,
+    recipe_names,
+)
 from markov_cot.config.schema import Config
 from markov_cot.data.own import own_name
+from markov_cot.utils.errors import UserError
 
 QUICKSTART = "quickstart"
+INIT = "lora.init"
 
 
 def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path | None = None) -> tuple[Config, str]:
@@ -23,7 +33,8 @@ def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path 
         saved: the config of a run that is resumed, which takes the recipe's place.
 
     Raises:
-        UserError: for a setting that is wrong, and for code of a resumed run that is not named again.
+        UserError: for a setting that is wrong, for code of a resumed run that is not named again, and for another
+            adapter than the one that it started from.
     """
     dataset = settings.get("data.dataset")
     source = str(saved) if saved else recipe or (dataset if dataset in recipe_names() else None)
@@ -34,7 +45,20 @@ def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path 
     if saved:
         values = in_todays_terms(values)
         check_code_repeated(build_config(values, str(saved)), settings, saved.parent.name)
+        _check_same_start(values, settings, saved.parent.name)
+    elif INIT in settings and source and not is_file_of_settings(source):
+        # What a recipe of ours says of a fresh adapter is nobody's wish for one that is there already.
+        values["lora"] = {key: value for key, value in values.get("lora", {}).items() if key not in SHAPE}
     name = Path(source).stem if source else own_name(str(dataset))
     # What a run may not be called. Whether there is such a file is for whoever reads it to say.
     name = "".join(char if char.isprintable() and char not in "\\:" else "-" for char in name)
     return build_config(apply(values, settings), source or "settings"), name
+
+
+def _check_same_start(saved: Mapping[str, Any], settings: Mapping[str, Any], run: str) -> None:
+    started = saved.get("lora", {}).get("init")
+    if INIT in settings and settings[INIT] != started:
+        raise UserError(
+            f"{INIT} {settings[INIT]}: run {run} started from {started or 'a fresh adapter'}, which stays; leave it "
+            "out to resume the run"
+        )

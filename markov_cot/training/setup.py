@@ -15,9 +15,18 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from markov_cot.checkpoints.checkpoint import FoundCheckpoint, check_base
+from markov_cot.checkpoints.initial_adapter import InitialAdapter, copy_of, keep_for_roles
 from markov_cot.checkpoints.origin import find_origin, later_than
 from markov_cot.checkpoints.resume import check_data, check_precision, check_readers, check_settings, note_commit
-from markov_cot.checkpoints.run_dir import Folders, check_folders, folders_of, make_folders, new_run_name, writing
+from markov_cot.checkpoints.run_dir import (
+    Folders,
+    check_folders,
+    check_writable,
+    folders_of,
+    make_folders,
+    new_run_name,
+    writing,
+)
 from markov_cot.checkpoints.run_lock import RunLock
 from markov_cot.config.reward import LAGGED
 from markov_cot.config.schema import Config
@@ -29,6 +38,7 @@ from markov_cot.data.splits import Splits
 from markov_cot.distributed.launch import hidden
 from markov_cot.distributed.process_group import Processes, join
 from markov_cot.distributed.sharding import Sharding, mesh_of
+from markov_cot.evaluation.locate import locate
 from markov_cot.models import loading as models
 from markov_cot.models.compat import decoder_of
 from markov_cot.models.memory import FixedBudget
@@ -77,6 +87,8 @@ class Session:
     """Of the base over the processes; None where each has the whole of it."""
     engine: Engine | None
     """That writes the CoTs; None where the policy's own decoders do."""
+    init: InitialAdapter | None = None
+    """That the run started from; None for a fresh one."""
 
 
 def open_session(
@@ -87,8 +99,9 @@ def open_session(
     resume: bool,
     accept_changes: bool = False,
     checkpoint: str | None = None,
+    writes: bool = True,
 ) -> Session:
-    """Loads data and model, checks that they fit together, and makes the run's folders.
+    """Loads data and model, checks that they fit together, and makes the run's folders unless it `writes` nothing.
 
     To resume is to continue from `checkpoint`, by default the run's newest that is whole; settings and data must be as
     they were then, unless `accept_changes`. Raises `UserError` for everything the user can fix.
@@ -107,11 +120,15 @@ def open_session(
                 found = _find_origin(folders, lock, checkpoint) if resume else None
                 changed = found is not None and check_settings(found, config, accept=accept_changes)
         with processes.together():
+            init = _find_init(config, folders, found, resume=resume)
+            config = init.resolve(config) if init else config
             tokenizer = models.load_tokenizer(config.model)
+            if init:
+                init.check_tokenizer(tokenizer, config.model)
             splits, data = _load_data(config, tokenizer)
             if found:
                 changed |= check_data(found, data, splits.source, accept=accept_changes)
-        policy, base, sharding = _load_policy(config, tokenizer, processes)
+        policy, base, sharding = _load_policy(config, tokenizer, processes, init)
         engine = _engine_of(config, base)
         with processes.together():
             if found:
@@ -129,8 +146,10 @@ def open_session(
             config, splits, functools.partial(fits_context, policy, readers, config.rollout.length)
         )
         with processes.together():
-            if processes.is_first:
-                make_folders(folders, config, lock, resume=resume)
+            if processes.is_first and writes:
+                make_folders(folders, config, lock, resume=resume, init=init)
+            elif processes.is_first:
+                check_writable(folders)
         on_failure.pop_all()
     goes_back = checkpoint is not None and found is not None and bool(later_than(found))
     origin, changed, goes_back = processes.agree((str(found.folder) if found else None, changed, goes_back))
@@ -152,6 +171,7 @@ def open_session(
         processes=processes,
         sharding=sharding,
         engine=engine,
+        init=init,
     )
 
 
@@ -176,6 +196,21 @@ def _find_origin(folders: Folders, lock: RunLock, checkpoint: str | None) -> Fou
         return find_origin(folders.checkpoints, checkpoint)
 
 
+def _find_init(
+    config: Config, folders: Folders, found: FoundCheckpoint | None, *, resume: bool
+) -> InitialAdapter | None:
+    """The adapter that the config names; of a resumed run its own copy."""
+    name = config.lora.init
+    if name is None:
+        return None
+    if resume:
+        return copy_of(folders.checkpoints, name, found.manifest.init if found else None)
+    ref = locate(name, None, Path(config.checkpoint.checkpoints_dir), option="lora.init")
+    if ref.folder is None:
+        raise UserError(f"lora.init {name}: a fresh adapter starts from the base as well; leave it out")
+    return InitialAdapter(ref.folder, str(ref.folder))
+
+
 def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Splits, dict[str, str]]:
     splits = load(config.data, tokenizer)
     for name, problems in (("training", splits.train), ("validation", splits.validation)):
@@ -195,7 +230,7 @@ def _choose_problems(config: Config, splits: Splits, fits: Callable[[Problem], b
 
 
 def _load_policy(
-    config: Config, tokenizer: PreTrainedTokenizerFast, processes: Processes
+    config: Config, tokenizer: PreTrainedTokenizerFast, processes: Processes, init: InitialAdapter | None
 ) -> tuple[Policy, dict[str, str], Sharding | None]:
     # Accelerate would look for other processes on any one of a launcher's variables.
     with hidden() if processes.count == 1 else contextlib.nullcontext():
@@ -209,7 +244,7 @@ def _load_policy(
         names = {"name": config.model.name, "fingerprint": models.fingerprint(base)}
         names["dtype"] = str(base.dtype).removeprefix("torch.")
         names |= models.origin(config.model)
-        model = models.add_adapter(base, config.lora, config.seed)
+        model = init.put_on(base, names) if init else models.add_adapter(base, config.lora, config.seed)
         sharding = Sharding(model, decoder_of(base), processes, mesh, device) if mesh else None
         return model, names, sharding
 
@@ -220,6 +255,7 @@ def _load_policy(
         with processes.together():
             model, names, sharding = load_model()
     policy = Policy(model, tokenizer, config.rollout.temperature)
+    keep_for_roles(policy, config.lora)
     policy.paths.decoder = AUTO if config.rollout.decoder == VLLM else config.rollout.decoder
     return policy, names, sharding
 

@@ -98,27 +98,10 @@ class RunState:
         if not self._processes.is_first:
             return
         session, folder = self._session, self.folder
-        state = {
-            "progress": asdict(self.progress),
-            "alarms": self.monitor.state_dict(),
-            "too_long": sorted(session.shuffle.too_long),
-            "baselines": self._baseline.known,
-        }
-        config = session.config.model_dump(mode="json")
-        about = Manifest(
-            step=self.progress.step,
-            config=config,
-            base=session.base,
-            data=session.data,
-            software=software(session.config),
-            files={},
-            readers=session.reader_models,
-        )
-        lag = session.readers.lag
         fault = "could not be saved"
         try:
             tracker.sync()
-            checkpoints.save(folder, session.policy.model, self._optimizer, state, about, lag.values if lag else {})
+            checkpoints.write(folder, self.render())
             fault = "was saved, but links and earlier checkpoints were not brought up to date"
             checkpoints.point(folder.with_name(checkpoints.LATEST), folder)
             if self.progress.best is not None and self.progress.best_step == self.progress.step:
@@ -128,6 +111,28 @@ class RunState:
             checkpoints.prune(folder.parent, session.config.checkpoint.keep, map(healthy_until, onsets))
         except OSError as error:
             logger.warning("%s: %s (%s); training goes on, earlier checkpoints are kept", folder, fault, error.strerror)
+
+    def render(self) -> dict[str, bytes]:
+        """The files of a checkpoint of the current step."""
+        session = self._session
+        state = {
+            "progress": asdict(self.progress),
+            "alarms": self.monitor.state_dict(),
+            "too_long": sorted(session.shuffle.too_long),
+            "baselines": self._baseline.known,
+        }
+        about = Manifest(
+            step=self.progress.step,
+            config=session.config.model_dump(mode="json"),
+            base=session.base,
+            data=session.data,
+            software=software(session.config),
+            files={},
+            init=session.init.about if session.init else {},
+            readers=session.reader_models,
+        )
+        lag = session.readers.lag
+        return checkpoints.render(session.policy.model, self._optimizer, state, about, lag.values if lag else {})
 
     def make_sure_of_saving(self, tracker: MultiTracker) -> None:
         """Saves the current step unless it is saved. Raises `UserError` when the disk refuses."""

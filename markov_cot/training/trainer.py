@@ -96,7 +96,7 @@ class Trainer:
         config, state = self.session.config, self.state
         lock = self.session.lock if self.processes.is_first else contextlib.nullcontext()
         with lock, self._open_tracker() as tracker:
-            self._check_paths()
+            self.check_paths()
             self._start(tracker)
             while state.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
                 with self._saving_on(HookError, tracker):
@@ -189,7 +189,7 @@ class Trainer:
                     ) from None
         return tracker
 
-    def _check_paths(self) -> None:
+    def check_paths(self) -> None:
         """Makes sure that what the run computes is what its model computes; all processes then compute alike."""
         session, policy = self.session, self.session.policy
         length, prompts = session.config.rollout.length, session.readers.prompts

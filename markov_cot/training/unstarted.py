@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from markov_cot.checkpoints.checkpoint import BEST, LATEST, list_steps, step_of
+from markov_cot.checkpoints.initial_adapter import INIT
 from markov_cot.checkpoints.run_dir import Folders
 from markov_cot.checkpoints.run_lock import LOCK
 from markov_cot.training.setup import Session
@@ -55,6 +56,7 @@ def _remove(session: Session) -> None:
             (folders.checkpoints / name).unlink(missing_ok=True)
         for folder in list_steps(folders.checkpoints):
             shutil.rmtree(folder)
+        shutil.rmtree(folders.checkpoints / INIT, ignore_errors=True)
         (folders.run / LOCK).unlink(missing_ok=True)
     finally:
         session.lock.release()

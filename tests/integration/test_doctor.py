@@ -121,7 +121,7 @@ def test_warnings_are_healthy(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("log.jsonl") == 0
     out = capsys.readouterr().out
     assert out.startswith("healthy, with warnings: kl at step 2\n")
-    assert "[warn] kl, step 2: The KL divergence from the base is 1.2 nats per token" in out
+    assert "[warn] kl, step 2: The KL divergence from the reference is 1.2 nats per token" in out
 
 
 # --- what is read from a log

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from markov_cot.checkpoints.adapter_config import _RULES, read_adapter_config
-from markov_cot.checkpoints.foreign_adapters import ForeignAdapter, check_folder
+from markov_cot.checkpoints.adapter_folder import AdapterFolder, check_folder
 from markov_cot.config.schema import Model
 from markov_cot.evaluation.loaded_model import Overrides, read_source
 from markov_cot.evaluation.locate import CheckpointRef
@@ -89,7 +89,7 @@ def make(bases: dict[bool, Path], tmp_path: Path) -> Make:
 
 def put_on(folder: Path, base: Path, tokenizer: Any) -> Policy:
     check_folder(folder)
-    return Policy(ForeignAdapter(folder).put_on(load_base(Model(name=str(base)), CPU)), tokenizer)
+    return Policy(AdapterFolder(folder).put_on(load_base(Model(name=str(base)), CPU)), tokenizer)
 
 
 def logits(policy: Policy, role: str) -> Tensor:
@@ -359,11 +359,11 @@ def test_weights_in_a_pickle_alone_are_refused_with_a_way_out(
 
 def test_the_base_that_an_adapter_names(make: Make, bases: dict[bool, Path]) -> None:
     folder = make()
-    assert ForeignAdapter(folder).base(None) == {"name": str(bases[False])}
-    assert ForeignAdapter(folder).base("mine") == {"name": "mine"}
+    assert AdapterFolder(folder).base(None) == {"name": str(bases[False])}
+    assert AdapterFolder(folder).base("mine") == {"name": "mine"}
     values = json.loads((folder / CONFIG).read_text()) | {"base_model_name_or_path": "owner/base", "revision": "v2"}
     (folder / CONFIG).write_text(json.dumps(values))
-    assert ForeignAdapter(folder).base("mine") == {"name": "mine"}, "of which that is no revision"
+    assert AdapterFolder(folder).base("mine") == {"name": "mine"}, "of which that is no revision"
     source = read_source(CheckpointRef("adapter", folder, None), Overrides())
     model = source.config(source.default_task()).model
     assert (model.name, model.revision) == ("owner/base", "v2")
@@ -371,7 +371,7 @@ def test_the_base_that_an_adapter_names(make: Make, bases: dict[bool, Path]) -> 
     assert pinned.config(pinned.default_task()).model.revision == "v3"
     (folder / CONFIG).write_text(json.dumps(values | {"base_model_name_or_path": None}))
     with pytest.raises(UserError, match="does not name its base model; pass --model"):
-        ForeignAdapter(folder).base(None)
+        AdapterFolder(folder).base(None)
 
 
 def test_an_adapter_that_transformers_loads_by_itself_is_no_base(
@@ -386,13 +386,13 @@ def test_an_adapter_that_transformers_loads_by_itself_is_no_base(
 
 def test_the_tokenizer_beside_the_adapter_is_used(make: Make, bases: dict[bool, Path], tokenizer: Any) -> None:
     folder, config = make(rows=515), Model(name=str(bases[False]))
-    assert len(ForeignAdapter(folder).load_tokenizer(config)) == 512
-    first = ForeignAdapter(folder).fingerprint()
+    assert len(AdapterFolder(folder).load_tokenizer(config)) == 512
+    first = AdapterFolder(folder).fingerprint()
     own = shutil.copytree(bases[False], folder.parent / "tokenizer")
     from transformers import AutoTokenizer
 
     changed = AutoTokenizer.from_pretrained(own)
     changed.add_special_tokens({"extra_special_tokens": ["<a>", "<b>", "<c>"]})
     changed.save_pretrained(folder)
-    assert len(ForeignAdapter(folder).load_tokenizer(config)) == 515
-    assert ForeignAdapter(folder).fingerprint() != first
+    assert len(AdapterFolder(folder).load_tokenizer(config)) == 515
+    assert AdapterFolder(folder).fingerprint() != first

@@ -48,6 +48,7 @@ COMMANDS = [
     ["train", "--run", "r", *SMALL, "--set", "model.dtype=bfloat16"],
     ["sample", "--run", "r", "--n", "1"],
     ["eval", "--run", "r", "--limit", "2", "--set", "model.dtype=bfloat16"],
+    ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
     ["doctor", "r"],
     ["datasets"],

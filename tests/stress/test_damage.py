@@ -45,7 +45,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: PeftModel) -> Path:
             p.grad = torch.full_like(p, float(step))
         optimizer.step()
         about = Manifest(step, {"seed": 0}, base, {"name": "d", "fingerprint": ""}, {}, {})
-        checkpoints.save(folder / f"adapter_{step}", model, optimizer, {"progress": {"step": step}}, about)
+        contents = checkpoints.render(model, optimizer, {"progress": {"step": step}}, about)
+        checkpoints.write(folder / f"adapter_{step}", contents)
         checkpoints.point(folder / "latest", folder / f"adapter_{step}")
     return folder
 

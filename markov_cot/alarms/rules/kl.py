@@ -41,13 +41,13 @@ KL = Alarm(
     rule=kl,
     texts={
         "kl": Text(
-            "The KL divergence from the base is {policy/kl:.3g} nats per token",
-            "The policy has left the base faster than any useful reasoning asks for.",
+            "The KL divergence from the reference is {policy/kl:.3g} nats per token",
+            "The policy has left it faster than any useful reasoning asks for.",
             (PULL_BACK, BACK),
         ),
         "rise": Text(
-            "The KL divergence from the base leapt to {policy/kl:.3g} nats per token, on average {rise:.2g} above the "
-            "slow rise that training explains",
+            "The KL divergence from the reference leapt to {policy/kl:.3g} nats per token, on average {rise:.2g} above "
+            "the slow rise that training explains",
             "The updates are too large; collapses begin like this.",
             (PULL_BACK, LOWER_CLIP, BACK),
         ),

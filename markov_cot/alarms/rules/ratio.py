@@ -40,8 +40,8 @@ RATIO = Alarm(
     texts={
         "drift": Text(
             "The actor gives the tokens of its CoTs {policy/reference_ratio:.3g} times the probability that the "
-            "untrained base gives them (geometric mean per token; 1 at the start)",
-            "The policy has drifted away from the base, where the reader can no longer read it; it is the usual "
+            "reference gives them (geometric mean per token; 1 at the start)",
+            "The policy has drifted away from the reference, where the reader can no longer read it; it is the usual "
             "forerunner of a collapse.",
             (PULL_BACK, BACK),
         ),

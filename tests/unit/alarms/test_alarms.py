@@ -346,7 +346,7 @@ def test_the_diagnosis() -> None:
     assert (event.alarm, event.level, event.step, event.since) == ("kl", "critical", 13, 11)
     assert event.values == {"policy/kl": 2.625}
     assert event.diagnosis.startswith(
-        "The KL divergence from the base is 2.62 nats per token (since step 11, now step 13). "
+        "The KL divergence from the reference is 2.62 nats per token (since step 11, now step 13). "
         'Example CoT: "The answer is 444 <optim.lr> {}444'
     )
     assert '4...". Likely cause: ' in event.diagnosis

@@ -30,7 +30,8 @@ def saved(tmp_path: Path) -> Path:
     optimizer.step()
     folder = tmp_path / "adapter_7"
     base = {"name": "nano", "fingerprint": fingerprint(model)}
-    checkpoints.save(folder, model, optimizer, {"step": 7}, Manifest(7, {"seed": 0}, base, {}, {}, {}))
+    about = Manifest(7, {"seed": 0}, base, {}, {}, {})
+    checkpoints.write(folder, checkpoints.render(model, optimizer, {"step": 7}, about))
     return folder
 
 
@@ -54,7 +55,8 @@ def test_adapter_and_optimizer_come_back_bit_for_bit(saved: Path) -> None:
     checkpoints.load_adapter(saved, model)
     assert checkpoints.load_trainer_state(saved, model, optimizer) == {"step": 7}
     again = saved.with_name("adapter_8")
-    checkpoints.save(again, model, optimizer, {"step": 7}, Manifest(8, {"seed": 0}, {}, {}, {}, {}))
+    about = Manifest(8, {"seed": 0}, {}, {}, {}, {})
+    checkpoints.write(again, checkpoints.render(model, optimizer, {"step": 7}, about))
     for name in (WEIGHTS, OPTIMIZER):
         assert (again / name).read_bytes() == (saved / name).read_bytes(), name
 

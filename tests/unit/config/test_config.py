@@ -88,7 +88,7 @@ def fault(values: dict[Any, Any]) -> str:
         ({"rolout": {}}, "unknown key rolout; did you mean rollout?"),
         ({"lr": 1}, "unknown key lr; did you mean optim.lr?"),
         ({"optim": {"temperature": 1}}, "unknown key optim.temperature; did you mean rollout.temperature?"),
-        ({"lora": {"zzz": 1}}, "unknown key lora.zzz; there are rank, alpha, target_modules"),
+        ({"lora": {"zzz": 1}}, "unknown key lora.zzz; there are rank, alpha, target_modules, init, reference, critic"),
     ],
 )
 def test_unknown_keys_name_the_nearest(values: dict[str, Any], message: str) -> None:

@@ -118,7 +118,7 @@ def test_tensorboard_opens_on_an_overview_with_the_accuracys_band(tmp_path: Path
         "eval/sums/accuracy_high",
     )
     charts = {chart.title: list(chart.multiline.tag) for chart in training.chart}
-    assert charts["KL to the base (nats per token)"] == ["policy/kl$"], "a regular expression of one tag"
+    assert charts["KL to the reference (nats per token)"] == ["policy/kl$"], "a regular expression of one tag"
     shown = " ".join(tag for tags in charts.values() for tag in tags)
     for key in ("reward/answer_logprob", "policy/entropy", "ppo/ratio_max", "cot/repetition", "cot/answer_in_cot"):
         assert f"{key}$" in shown

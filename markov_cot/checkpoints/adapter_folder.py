@@ -1,4 +1,4 @@
-"""Adapters that PEFT, TRL or another tool wrote: a folder without a manifest of ours.
+"""An adapter's folder as PEFT writes it: a checkpoint of ours, or what PEFT itself, TRL or another tool left.
 
 Whatever is loaded, the base read without the adapter stays the base: that is checked after loading. Of the folder only
 adapter_config.json, adapter_model.safetensors and the tokenizer's files are opened; a Trainer's pickles (optimizer,
@@ -8,10 +8,12 @@ random state, arguments) may lie beside them.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -22,11 +24,13 @@ from markov_cot.checkpoints.adapter_config import read_adapter_config
 from markov_cot.checkpoints.manifest import WEIGHTS, checksum
 from markov_cot.config.schema import Model
 from markov_cot.models import loading as models
-from markov_cot.models.embedding_rows import OtherBaseError, Saved, SavedEmbeddings
+from markov_cot.models.embedding_rows import MERGE, OtherBaseError, Saved, SavedEmbeddings
 from markov_cot.models.lora import use_adapted_linear
 from markov_cot.models.source import ADAPTER_CONFIG
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import first_line
+
+logger = logging.getLogger(__name__)
 
 _COPIED = re.compile(r"\.modules_to_save\.|\.token_adapter\.")
 PICKLED_WEIGHTS = "adapter_model.bin"
@@ -50,14 +54,19 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"checkpoint {folder}: has no {WEIGHTS}; give a folder that PEFT or this program wrote")
 
 
-class ForeignAdapter:
+class AdapterFolder:
     """An adapter's folder, its config found to be harmless."""
 
     def __init__(self, folder: Path) -> None:
         """Raises `UserError` for an adapter that cannot be read as it was trained."""
         self.folder = folder
         self._config = read_adapter_config(folder)
-        self._has_tokenizer = any((folder / name).is_file() for name in _TOKENIZER_FILES[:2])
+        self.has_tokenizer = any((folder / name).is_file() for name in _TOKENIZER_FILES[:2])
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What its adapter_config.json says."""
+        return self._config
 
     def base(self, given: str | None) -> dict[str, str]:
         """Name, and revision where there is one, of the base the user gave, or else of the one the adapter names.
@@ -84,14 +93,14 @@ class ForeignAdapter:
     @property
     def changes_base_tokens(self) -> bool:
         """Whether its base is read with a tokenizer or tokens that the adapter brings."""
-        return self._has_tokenizer or any("lora_" not in key for key in self._tensors())
+        return self.has_tokenizer or any("lora_" not in key for key in self._tensors())
 
     def load_tokenizer(self, config: Model) -> PreTrainedTokenizerFast:
         """The tokenizer it was trained with, where the folder has one; else the base's."""
-        return models.load_tokenizer(config, self.folder if self._has_tokenizer else None)
+        return models.load_tokenizer(config, self.folder if self.has_tokenizer else None)
 
-    def put_on(self, base: PreTrainedModel) -> PeftModel:
-        """The base with the adapter loaded. Raises `UserError` when the two do not fit."""
+    def put_on(self, base: PreTrainedModel, *, trainable: bool = False) -> PeftModel:
+        """The base with the adapter loaded, `trainable` without dropout. Raises `UserError` when the two do not fit."""
         embeddings = SavedEmbeddings(base, self._tensors(), self._config.get("trainable_token_indices"))
         before = _samples(base, embeddings.names)
         try:
@@ -99,7 +108,7 @@ class ForeignAdapter:
                 # PEFT asks transformers for an attribute by its old name, and advises about what is checked here.
                 warnings.simplefilter("ignore")
                 embeddings.resize_base()
-                model = self._load(base)
+                model = self._load(base, trainable)
             embeddings.restore(model)
         except OtherBaseError as error:
             raise UserError(f"checkpoint {self.folder}: {error}") from None
@@ -112,22 +121,29 @@ class ForeignAdapter:
         if _samples(model, embeddings.names) != before:
             raise UserError(
                 f"checkpoint {self.folder}: loading it changes the weights of its base, so the base is no longer the "
-                "critic; merge it into its base with PEFT's merge_and_unload and evaluate that model with "
-                "--checkpoint base --model"
+                f"critic; {MERGE}"
             )
         return model
 
-    def _load(self, base: PreTrainedModel) -> PeftModel:
+    def _load(self, base: PreTrainedModel, trainable: bool) -> PeftModel:
         config = LoraConfig.from_pretrained(str(self.folder))
-        config.inference_mode = True
+        config.inference_mode = not trainable
+        if trainable and config.lora_dropout:
+            logger.warning(
+                "%s: its lora_dropout of %g is left out, as CoTs are sampled and scored by one distribution",
+                self.folder,
+                config.lora_dropout,
+            )
+            config.lora_dropout = 0.0
         if not (config.use_dora or config.lora_bias or getattr(base, "is_loaded_in_4bit", False)):
             use_adapted_linear(config)
         model = get_peft_model(base, config)
-        result = model.load_adapter(str(self.folder), "default", is_trainable=False, torch_device=str(base.device))
+        result = model.load_adapter(str(self.folder), "default", is_trainable=trainable, torch_device=str(base.device))
         unexpected = self._without_copies(result.unexpected_keys)
         for what, keys in (("the adapter lacks", result.missing_keys), ("the model has no place for", unexpected)):
             if keys:
                 raise ValueError(f"{what} {keys[0]}, the first of {len(keys)} tensors")
+        models.widen_products(model)
         return model
 
     def _without_copies(self, unexpected: Collection[str]) -> list[str]:

@@ -8,6 +8,13 @@ from typing import Any
 from markov_cot.config.reward import FORMER_READERS
 
 
+def renamed(key: str, value: Any) -> tuple[str, Any]:
+    """Return a setting by key with dots, as it is called today, with its value."""
+    if key == "reward.answerer" and value in FORMER_READERS:
+        return "reward.reader", FORMER_READERS[value]
+    return key, value
+
+
 def in_todays_terms(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole config of a run, as a manifest or config.yaml has it, so that it means what it meant.
 

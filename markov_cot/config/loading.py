@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from markov_cot.config.former import renamed
 from markov_cot.config.prompt import is_template
 from markov_cot.config.schema import Config
 from markov_cot.config.yaml_files import packaged_folder, read_text_file, read_yaml, write_yaml
@@ -81,8 +82,9 @@ def read_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
 def apply(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Set settings given by key in nested mappings, in place."""
-    for key, value in settings.items():
-        set_value(values, key, value, f"--set {key}")
+    for given, wanted in settings.items():
+        key, value = renamed(given, wanted)
+        set_value(values, key, value, f"--set {given}")
     return values
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from markov_cot.config.former import in_todays_terms
-from markov_cot.config.loading import build_config
+from markov_cot.config.loading import apply, build_config
 from markov_cot.config.schema import Config
 
 
@@ -21,3 +21,8 @@ def test_a_run_of_today_stays_as_it_is() -> None:
 def test_what_is_no_config_is_left_for_validation() -> None:
     for odd in ({}, {"reward": 3, "prompt": None}, {"reward": {"answerer": "judge"}}):
         assert in_todays_terms(odd) == odd
+
+
+def test_a_setting_by_its_former_name_counts_over_the_recipes() -> None:
+    values = apply({"reward": {"reader": "base"}}, {"reward.answerer": "actor"})
+    assert build_config(values, "settings").reward.reader == "actor"

@@ -178,7 +178,10 @@ def _time_validations(trainer: Trainer) -> float:
 
     while_training = 0.0
     if validation.every:
-        while_training = (1 + session.config.steps // validation.every) * seconds(validation.problems)
+        started = time.perf_counter()
+        trainer.check_reader()
+        while_training = time.perf_counter() - started
+        while_training += (1 + session.config.steps // validation.every) * seconds(validation.problems)
     return while_training + 2 * seconds(validation.final_problems)
 
 

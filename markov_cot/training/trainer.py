@@ -222,7 +222,7 @@ class Trainer:
             metrics = self._validate().metrics(self.session.splits.name)
             with self.processes.together():
                 self.state.monitor.update(0, metrics)
-            if check := self._check_reader():
+            if check := self.check_reader():
                 metrics |= check.metrics()
                 for line in check.warnings():
                     logger.warning(line)
@@ -233,7 +233,7 @@ class Trainer:
         else:
             self.state.save(tracker)
 
-    def _check_reader(self) -> ReaderCheck | None:
+    def check_reader(self) -> ReaderCheck | None:
         """What the readers make of a stated answer and of nothing, before they are trusted with the reward."""
         problems = self.session.held_out[: self.session.config.validation.reader_check]
         if not problems:

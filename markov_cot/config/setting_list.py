@@ -112,6 +112,8 @@ def _in_words(annotation: Any, metadata: list[Any]) -> str:
     if origin is tuple:
         kinds = [_in_words(part, []) for part in parts if part is not Ellipsis]
         return f"list of {kinds[0]}" if Ellipsis in parts else f"[{', '.join(kinds)}]"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"{{{', '.join(annotation.model_fields)}}}"
     name = NAMES.get(annotation, str(annotation))
     bounds = [bound for each in metadata for bound in _bounds(each)]
     return f"{name} {' and '.join(bounds)}" if bounds else name

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints import manifest
 from markov_cot.checkpoints.adapter_folder import AdapterFolder
@@ -144,7 +142,7 @@ class LoadedModel:
 
     def __init__(self, source: ModelSource, config: Config) -> None:
         """Loads the base, and the adapter if there is one. Raises `UserError` when they do not fit together."""
-        self.device = _device(config.model.device)
+        self.device = models.available_device(config.model.device, "model.device")
         folder = source.ref.folder
         adapter = AdapterFolder(folder) if folder is not None else None
         foreign = adapter if not source.ref.has_manifest else None
@@ -241,12 +239,3 @@ def _recipe(task: SuiteTask) -> dict[str, Any]:
     values = read_recipe(name) if name else {}
     # A dataset of the user's own has no recipe; it starts from the defaults.
     return {**values, "data": {**values.get("data", {}), "dataset": task.dataset}}
-
-
-def _device(name: str) -> torch.device:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device, there in available.items() if there))
-    if not available[name]:
-        raise UserError(f"model.device: there is no {name} device here; set model.device=auto")
-    return torch.device(name)

@@ -112,6 +112,16 @@ def base_from_config(model_config: Any, dtype: torch.dtype = torch.float32) -> P
     return _prepare(AutoModelForCausalLM.from_config(model_config, dtype=dtype), gradient_checkpointing=False)
 
 
+def available_device(name: str, setting: str) -> torch.device:
+    """The device that a setting names; for "auto" the fastest there is. Raises `UserError` for one that is not here."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available[name]:
+        raise UserError(f"{setting}: there is no {name} device here; set {setting}=auto")
+    return torch.device(name)
+
+
 def base_dtype(config: Model, device: torch.device) -> torch.dtype:
     """bfloat16 on a GPU and float32 on a CPU, unless the config says otherwise."""
     if config.dtype == "auto":

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from markov_cot.config.reward import LAGGED, OWN_READERS
 from markov_cot.config.reward import Reward as Settings
 from markov_cot.config.schema import Config, Lora, Model
@@ -84,7 +82,9 @@ def _load(name: str, config: Config, policy: Policy) -> ReaderModel:
         device=reward.reader_device,
         trust_remote_code=config.model.trust_remote_code,
     )
-    device = policy.device if reward.reader_device == "auto" else torch.device(reward.reader_device)
+    device = policy.device
+    if reward.reader_device != "auto":
+        device = loading.available_device(reward.reader_device, "reward.reader_device")
     try:
         tokenizer = loading.load_tokenizer(settings)
         base = loading.load_base(settings, device)

@@ -10,6 +10,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ class Reader:
         ids = self.prompts.tokenizer(clean, add_special_tokens=False, verbose=False).input_ids
         return clean, lost + _differing(clean, self.prompts.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
-    @property
+    @cached_property
     def _special_tokens(self) -> list[str]:
         tokenizer = self.prompts.tokenizer
         added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}

@@ -110,6 +110,7 @@ def test_the_readers_check_alone_and_in_a_run(workplace: Path, cli: Cli, caplog:
         (["prompt.answer={question} {cot}"], "prompt.answer: names {question}, which the reader must not see"),
         (["prompt.answer=Nothing."], "prompt.answer: for numeric answers the reader is shown {cot} 0 times"),
         (["reward.reader=nowhere/to/be/found"], "reward.reader: model nowhere/to/be/found"),
+        (["reward.reader={other}", "reward.reader_device=mps"], "reward.reader_device: there is no mps device here"),
         (["reward.reader=[]"], "reward.reader: give base, actor, lagged, a model"),
         (["reward.reader={short}"], "reader short: its context of 16 tokens has no room for a CoT of 8 tokens"),
         (["reward.reader={other}", "prompt.answer_chat=true"], "has no chat template"),

@@ -30,7 +30,7 @@ from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.data.sampler import sample
 from markov_cot.evaluation.answering import Answer, answer_from_cots
-from markov_cot.evaluation.reader_check import check_readers
+from markov_cot.evaluation.reader_check import stated_cots
 from markov_cot.evaluation.validation import summarise
 from markov_cot.models import loading
 from markov_cot.models.memory import FixedBudget
@@ -45,7 +45,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "svamp": {"dataset": "svamp"},
     "arc-easy": {"dataset": "arc", "subset": "easy"},
 }
-BUDGET = 16384
+BUDGET, BATCH = 16384, 16
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -141,15 +141,21 @@ class Bench:
 
     def cots(self, wording: Mapping[str, Any]) -> list[list[int]]:
         """What the base writes when it is asked so."""
-        readers = self.readers(wording)
-        contexts = [readers.prompts.question_context(problem) for problem in self.problems]
-        return Sampler(self.policy, readers.budgets).greedy_cots(contexts, self.length, "critic")
+        readers, cots = self.readers(wording), list[list[int]]()
+        sampler = Sampler(self.policy, readers.budgets)
+        for part in self._parts():
+            contexts = [readers.prompts.question_context(problem) for problem in self.problems[part]]
+            cots += sampler.greedy_cots(contexts, self.length, "critic")
+        return cots
 
     def answered(self, readers: Readers, cots: Sequence[Sequence[int]]) -> dict[str, float | None]:
         """How well answers are given from CoTs."""
-        answers = answer_from_cots(readers, self.problems, cots)
+        answers = [a for part in self._parts() for a in answer_from_cots(readers, self.problems[part], cots[part])]
         score = summarise(answers)
         return {"accuracy": score.accuracy, "logprob": score.answer_logprob, "holds": _holding(answers)}
+
+    def _parts(self) -> list[slice]:
+        return [slice(start, start + BATCH) for start in range(0, len(self.problems), BATCH)]
 
 
 def _holding(answers: Sequence[Answer]) -> float:
@@ -162,13 +168,15 @@ def measure(bench: Bench, chosen: str) -> dict[str, Any]:
     readers: dict[str, Any] = {}
     cots = bench.cots(QUESTIONS[REFERENCE])
     for name, wording in READERS.items():
+        print(name, file=sys.stderr, flush=True)
         reader = bench.readers(wording)
-        check = check_readers(reader, bench.problems)
+        ceiling = bench.answered(reader, stated_cots(reader.prompts, bench.problems))
+        floor = bench.answered(reader, [[] for _ in bench.problems])
         readers[name] = bench.answered(reader, cots) | {
-            "ceiling": check.ceiling.accuracy,
-            "floor": check.floor.accuracy,
-            "ceiling_logprob": check.ceiling.answer_logprob,
-            "floor_logprob": check.floor.answer_logprob,
+            "ceiling": ceiling["accuracy"],
+            "floor": floor["accuracy"],
+            "ceiling_logprob": ceiling["logprob"],
+            "floor_logprob": floor["logprob"],
         }
     reader = bench.readers(READERS[chosen])
     actors = {name: bench.answered(reader, bench.cots(wording)) for name, wording in QUESTIONS.items()}

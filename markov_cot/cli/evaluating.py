@@ -177,14 +177,14 @@ def _table(subject: str, task: TaskReport) -> Table:
 
 
 def shown_keys(task: TaskReport) -> list[str]:
-    """Every extractor's accuracy, and the rest; pass@k and maj@k only of the default extractor."""
+    """Every extractor's accuracy, and the rest; F1, pass@k and maj@k only of the default extractor."""
     primary = task.outcome.primary
     of = primary.split(",")[1]
     rest = [
         key
         for key in task.outcome.measures
         if not key.startswith((ACCURACY, "pass@1,"))
-        and (not key.startswith(("pass@", "maj@")) or key.endswith(f",{of}"))
+        and (not key.startswith((f"{scores.F1},", "pass@", "maj@")) or key.endswith(f",{of}"))
     ]
     return [key for key in task.outcome.measures if key.startswith(ACCURACY)] + rest
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markov_cot.data.problem import Problem
+from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.validation import Score, summarise
 from markov_cot.grading.kinds import Kind
@@ -63,10 +64,11 @@ class ReaderCheck:
 
 def check_readers(readers: Readers, problems: Sequence[Problem]) -> ReaderCheck:
     """Measure ceiling and floor on some problems, which are at least one and all of one kind."""
-    encode = readers.prompts.tokenizer
-    stated = [
-        encode(STATED[p.kind].format(answer=p.answer), add_special_tokens=False, verbose=False).input_ids
-        for p in problems
-    ]
-    empty: list[list[int]] = [[] for _ in problems]
-    return ReaderCheck(*(summarise(answer_from_cots(readers, problems, cots)) for cots in (stated, empty)))
+    cots = stated_cots(readers.prompts, problems), [[] for _ in problems]
+    return ReaderCheck(*(summarise(answer_from_cots(readers, problems, each)) for each in cots))
+
+
+def stated_cots(prompts: Prompts, problems: Sequence[Problem]) -> list[list[int]]:
+    """Return a CoT for each problem that states its first accepted answer, in the actor's tokens."""
+    texts = [STATED[problem.kind].format(answer=problem.answer) for problem in problems]
+    return [prompts.tokenizer(text, add_special_tokens=False, verbose=False).input_ids for text in texts]

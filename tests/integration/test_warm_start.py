@@ -173,7 +173,9 @@ def saved_config(folder: Path, **settings: Any) -> Any:
     return resolve_config(None, settings, folder / "runs" / "r" / "config.yaml")[0]
 
 
-def test_what_a_run_knows_of_its_start_and_holds_to(plain: Path, tmp_path: Path) -> None:
+def test_what_a_run_knows_of_its_start_and_holds_to(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(config(tmp_path, plain, steps=2), stop=lambda made: made.state.progress.step == 1)
     manifest = read_manifest(tmp_path / "checkpoints" / "r" / "adapter_1")
     assert manifest.init["path"] == str(plain) and manifest.init["fingerprint"] == checksum(plain / WEIGHTS)
@@ -184,7 +186,9 @@ def test_what_a_run_knows_of_its_start_and_holds_to(plain: Path, tmp_path: Path)
         start(saved_config(tmp_path, **{"lora.reference": "base"}), resume=True)
     with pytest.raises(UserError, match=rf"lora.init best: run r started from {plain}, which stays"):
         saved_config(tmp_path, **{"lora.init": "best"})
-    assert saved_config(tmp_path, **{"lora.init": str(plain)}) == saved_config(tmp_path)
+    monkeypatch.chdir(plain)
+    for same in (str(plain), "../mine"):
+        assert saved_config(tmp_path, **{"lora.init": same}) == saved_config(tmp_path)
 
 
 def test_a_fresh_start_is_not_spoken_of_and_stays(tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "modules_to_save": ["lm_head", "norm"],
     },
     "on the head": {"r": 4, "target_modules": ["o_proj", "lm_head"]},
+    "on embeddings and parameters": {
+        "r": 4,
+        "target_modules": ["embed_tokens"],
+        "target_parameters": ["q_proj.weight"],
+    },
     "DoRA": {"r": 4, "target_modules": ["q_proj", "up_proj"], "use_dora": True},
     "tokens of its own": {"r": 4, "target_modules": ["q_proj"], "trainable_token_indices": [40, 41, 60]},
 }

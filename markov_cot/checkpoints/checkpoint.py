@@ -106,8 +106,10 @@ def write_adapter(folder: Path, model: PeftModel) -> None:
 
 def _adapter_files(model: PeftModel) -> dict[str, bytes]:
     adapter = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # Each in memory of its own, as PEFT writes tied ones too.
+    apart = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in adapter.items()}
     return {
-        WEIGHTS: render_tensors({k: v.contiguous() for k, v in adapter.items()}, {"format": "pt"}),
+        WEIGHTS: render_tensors(apart, {"format": "pt"}),
         ADAPTER_CONFIG: _render_adapter_config(model),
     }
 

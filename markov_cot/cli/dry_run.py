@@ -18,14 +18,28 @@ from markov_cot.distributed.process_group import leave, noticing_loss
 from markov_cot.training.dry_run import Estimate, estimate
 from markov_cot.training.options import resolve_config
 from markov_cot.training.setup import Session, open_session
+from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
 DONE = 0
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def run_dry(recipe: str | None, settings: Mapping[str, Any], run: str | None, started: float, *, as_json: bool) -> int:
-    """Estimates as asked, and prints the outcome. Returns the exit code."""
+def run_dry(
+    recipe: str | None,
+    settings: Mapping[str, Any],
+    run: str | None,
+    started: float,
+    beside: Mapping[str, object],
+    *,
+    as_json: bool,
+) -> int:
+    """Estimates as asked, and prints the outcome. Returns the exit code.
+
+    `started` is when the command began (`time.perf_counter`); `beside` are options that do not go with a dry run.
+    """
+    if given := [option for option, value in beside.items() if value]:
+        raise UserError(f"--dry-run: is of a run that starts, and writes nothing; leave out {given[0]}")
     quiet_libraries()
     with ending_at_once(), noticing_loss():
         config, name = resolve_config(recipe, settings)

@@ -58,18 +58,13 @@ def train_command(
         "data.skip_bad_rows": skip_bad_rows or None,
     }
     from markov_cot.config.loading import read_assignments
-    from markov_cot.utils.errors import UserError
 
     given = {k: v for k, v in options.items() if v is not None} | read_assignments(settings)
     if dry_run:
         from markov_cot.cli.dry_run import run_dry
 
-        of_a_run = {"--resume": resume, "--checkpoint": checkpoint, "--accept-changes": accept_changes}
-        if beside := [option for option, value in (of_a_run | {"--profile": profile}).items() if value]:
-            raise UserError(f"--dry-run: is of a run that starts, and writes nothing; leave out {beside[0]}")
-        return run_dry(config, given, run, started, as_json=as_json)
-    if as_json:
-        raise UserError("--json: has a meaning only with --dry-run; a run's numbers are in its log.jsonl")
+        beside = {"--resume": resume, "--checkpoint": checkpoint, "--accept-changes": accept_changes}
+        return run_dry(config, given, run, started, beside | {"--profile": profile}, as_json=as_json)
     from markov_cot.cli.training import run_train
 
     return run_train(
@@ -80,4 +75,5 @@ def train_command(
         accept_changes=accept_changes,
         checkpoint=checkpoint,
         profile=profile,
+        as_json=as_json,
     )

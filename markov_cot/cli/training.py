@@ -51,8 +51,11 @@ def run_train(
     accept_changes: bool = False,
     checkpoint: str | None = None,
     profile: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Trains as asked. Returns the exit code."""
+    if as_json:
+        raise UserError("--json: has a meaning only with --dry-run; a run's numbers are in its log.jsonl")
     console = Console(stderr=True, markup=False, highlight=False, quiet=not is_first())
     quiet_libraries()
     _check_options(resume=resume, accept_changes=accept_changes, checkpoint=checkpoint)

@@ -45,7 +45,7 @@ def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path 
     if saved:
         values = in_todays_terms(values)
         check_code_repeated(build_config(values, str(saved)), settings, saved.parent.name)
-        _check_same_start(values, settings, saved.parent.name)
+        settings = _without_start(values, settings, saved.parent.name)
     elif INIT in settings and source and not is_file_of_settings(source):
         # What a recipe of ours says of a fresh adapter is nobody's wish for one that is there already.
         values["lora"] = {key: value for key, value in values.get("lora", {}).items() if key not in SHAPE}
@@ -55,10 +55,13 @@ def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path 
     return build_config(apply(values, settings), source or "settings"), name
 
 
-def _check_same_start(saved: Mapping[str, Any], settings: Mapping[str, Any], run: str) -> None:
-    started = saved.get("lora", {}).get("init")
-    if INIT in settings and settings[INIT] != started:
+def _without_start(saved: Mapping[str, Any], settings: Mapping[str, Any], run: str) -> Mapping[str, Any]:
+    """The settings without the adapter that a resumed run started from, which may be named again."""
+    started, named = saved.get("lora", {}).get("init"), settings.get(INIT)
+    is_same = named == started or (named and started and Path(named).expanduser().resolve() == Path(started))
+    if INIT in settings and not is_same:
         raise UserError(
-            f"{INIT} {settings[INIT]}: run {run} started from {started or 'a fresh adapter'}, which stays; leave it "
-            "out to resume the run"
+            f"{INIT} {named}: run {run} started from {started or 'a fresh adapter'}, which stays; leave it out to "
+            "resume the run"
         )
+    return {key: value for key, value in settings.items() if key != INIT}

@@ -120,11 +120,8 @@ def open_session(
                 found = _find_origin(folders, lock, checkpoint) if resume else None
                 changed = found is not None and check_settings(found, config, accept=accept_changes)
         with processes.together():
-            init = _find_init(config, folders, found, resume=resume)
-            config = init.resolve(config) if init else config
             tokenizer = models.load_tokenizer(config.model)
-            if init:
-                init.check_tokenizer(tokenizer, config.model)
+            init, config = _find_init(config, tokenizer, folders, found, resume=resume)
             splits, data = _load_data(config, tokenizer)
             if found:
                 changed |= check_data(found, data, splits.source, accept=accept_changes)
@@ -197,18 +194,26 @@ def _find_origin(folders: Folders, lock: RunLock, checkpoint: str | None) -> Fou
 
 
 def _find_init(
-    config: Config, folders: Folders, found: FoundCheckpoint | None, *, resume: bool
-) -> InitialAdapter | None:
-    """The adapter that the config names; of a resumed run its own copy."""
+    config: Config,
+    tokenizer: PreTrainedTokenizerFast,
+    folders: Folders,
+    found: FoundCheckpoint | None,
+    *,
+    resume: bool,
+) -> tuple[InitialAdapter | None, Config]:
+    """The adapter that the config names, of a resumed run its own copy, and the config with the adapter's settings."""
     name = config.lora.init
     if name is None:
-        return None
+        return None, config
     if resume:
-        return copy_of(folders.checkpoints, name, found.manifest.init if found else None)
-    ref = locate(name, None, Path(config.checkpoint.checkpoints_dir), option="lora.init")
-    if ref.folder is None:
-        raise UserError(f"lora.init {name}: a fresh adapter starts from the base as well; leave it out")
-    return InitialAdapter(ref.folder, str(ref.folder))
+        init = copy_of(folders.checkpoints, name, found.manifest.init if found else None)
+    else:
+        ref = locate(name, None, Path(config.checkpoint.checkpoints_dir), option="lora.init")
+        if ref.folder is None:
+            raise UserError(f"lora.init {name}: a fresh adapter starts from the base as well; leave it out")
+        init = InitialAdapter(ref.folder, str(ref.folder))
+    init.check_tokenizer(tokenizer, config.model)
+    return init, init.resolve(config)
 
 
 def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Splits, dict[str, str]]:

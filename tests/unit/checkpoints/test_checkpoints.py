@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load, load_file, save_file
+from transformers import LlamaConfig
 
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints.manifest import FILES, OPTIMIZER, WEIGHTS, Manifest, read_manifest
@@ -59,6 +62,18 @@ def test_adapter_and_optimizer_come_back_bit_for_bit(saved: Path) -> None:
     checkpoints.write(again, checkpoints.render(model, optimizer, {"step": 7}, about))
     for name in (WEIGHTS, OPTIMIZER):
         assert (again / name).read_bytes() == (saved / name).read_bytes(), name
+
+
+def test_modules_that_share_a_matrix_are_both_written(make_policy: Any, sizes: dict[str, Any]) -> None:
+    """As PEFT's ensure_weight_tying has them."""
+    base = make_policy(LlamaConfig(**sizes, tie_word_embeddings=True)).model.unload()
+    tying = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], **tying))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    contents = checkpoints.render(model, optimizer, {}, Manifest(0, {}, {}, {}, {}, {}))
+    tensors = load(contents[WEIGHTS])
+    [embeddings], [head] = ([v for k, v in tensors.items() if name in k] for name in ("embed_tokens", "lm_head"))
+    assert torch.equal(embeddings, head)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,4 +1,4 @@
-"""Wordings of both prompts on a chat model, from which the defaults were chosen, as Markdown tables and JSON.
+"""Wordings of both prompts on a chat model, to choose the defaults from, as Markdown tables and JSON.
 
     MARKOV_COT_DATA=... python benchmarks/wordings.py --model SMOLLM2 --out wordings.json
 
@@ -168,7 +168,6 @@ def measure(bench: Bench, chosen: str) -> dict[str, Any]:
     readers: dict[str, Any] = {}
     cots = bench.cots(QUESTIONS[REFERENCE])
     for name, wording in READERS.items():
-        print(name, file=sys.stderr, flush=True)
         reader = bench.readers(wording)
         ceiling = bench.answered(reader, stated_cots(reader.prompts, bench.problems))
         floor = bench.answered(reader, [[] for _ in bench.problems])

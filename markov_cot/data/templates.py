@@ -1,7 +1,4 @@
-"""The texts of both contexts for each kind of answer: the defaults, the user's own, and how they are filled in.
-
-benchmarks/README.md has the wordings that the defaults were chosen from, and what each of them measured.
-"""
+"""The texts of both contexts for each kind of answer: the defaults, the user's own, and how they are filled in."""
 
 from __future__ import annotations
 

@@ -64,8 +64,9 @@ class ReaderCheck:
 
 def check_readers(readers: Readers, problems: Sequence[Problem]) -> ReaderCheck:
     """Measure ceiling and floor on some problems, which are at least one and all of one kind."""
-    cots = stated_cots(readers.prompts, problems), [[] for _ in problems]
-    return ReaderCheck(*(summarise(answer_from_cots(readers, problems, each)) for each in cots))
+    empty: list[list[int]] = [[] for _ in problems]
+    stated = stated_cots(readers.prompts, problems)
+    return ReaderCheck(*(summarise(answer_from_cots(readers, problems, cots)) for cots in (stated, empty)))
 
 
 def stated_cots(prompts: Prompts, problems: Sequence[Problem]) -> list[list[int]]:

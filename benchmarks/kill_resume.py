@@ -63,7 +63,7 @@ def config_of(folder: Path, algorithm: str) -> Config:
         "data": {"dataset": "arithmetic", "terms": [2, 3]},
         "rollout": {"problems": 1, "samples": 4, "length": 8},
         "optim": {"lr": 1e-2, "warmup_steps": 2},
-        "validation": {"every": 3, "problems": 2, "final_problems": 2},
+        "validation": {"every": 3, "problems": 2, "final_problems": 2, "reader_check": 0},
         "checkpoint": {
             "every": 1,
             "keep": 2,

@@ -25,6 +25,7 @@ SMALL = [
             "data.terms=[2,2]",
             "validation.problems=2",
             "validation.final_problems=2",
+            "validation.reader_check=0",
         )
     ),
 ]

@@ -23,7 +23,7 @@ def small_config(folder: Path, **overrides: Any) -> Config:
         "data": {"dataset": "arithmetic", "terms": [2, 3]},
         "rollout": {"problems": 2, "samples": 4, "length": 12},
         "optim": {"lr": 1e-2, "warmup_steps": 2},
-        "validation": {"every": 2, "problems": 6, "final_problems": 8},
+        "validation": {"every": 2, "problems": 6, "final_problems": 8, "reader_check": 0},
         "checkpoint": {"every": 2, "runs_dir": str(folder / "runs"), "checkpoints_dir": str(folder / "checkpoints")},
         "tracking": {"samples_every": 2},
     }

@@ -97,7 +97,8 @@ def test_the_readers_check_alone_and_in_a_run(workplace: Path, cli: Cli, caplog:
     assert 0 <= found["reader/floor"] <= found["reader/ceiling"] <= 1
     code, out, _ = cli("sample", "--run", "r", "--reader-check", "--n", "8")
     assert code == 0 and "states the answer (ceiling)" in out and "is empty (floor)" in out
-    assert cli("train", "--run", "deaf", *SMALL, "--set", f"reward.reader={write_other(workplace / 'deaf')}")[0] == 0
+    settings = (f"reward.reader={write_other(workplace / 'deaf')}", "validation.reader_check=2")
+    assert cli("train", "--run", "deaf", *SMALL, *(f"--set={each}" for each in settings))[0] == 0
     first = log_of("deaf")[0]
     assert first["step"] == 0 and first["reader/ceiling"] < 0.5
     assert "the reader gives a stated answer back in" in caplog.text and "change prompt.answer" in caplog.text

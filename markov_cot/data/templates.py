@@ -156,7 +156,7 @@ _READ_TEXT = Templates(
     answer_chat=False,
 )
 _CHAT: dict[Kind, Templates] = {
-    "text": _READ_TEXT,
+    "text": replace(_READ_TEXT, answer="Reasoning:{cot}\n", answer_prefix="The final answer:"),
     "numeric": replace(
         _READ_TEXT,
         examples=(

@@ -70,7 +70,7 @@ def centered_advantages(reward_B: FloatB, samples: int, sigma_floor: float) -> A
     """Rewards less their group's mean, A_i = R_i - mu_g, in nats; dead groups as in `group_advantages`.
 
     Without the division by sigma_g a question weighs as much as its rewards differ. Source: Dr. GRPO (arXiv
-    2503.20783, section 3.1).
+    2503.20783).
     """
     grouped = group_advantages(reward_B, samples, sigma_floor)
     return replace(grouped, advantage_B=grouped.advantage_B * grouped.sigma_B)
@@ -79,8 +79,8 @@ def centered_advantages(reward_B: FloatB, samples: int, sigma_floor: float) -> A
 def rloo_advantages(reward_B: FloatB, samples: int, sigma_floor: float) -> Advantages:
     """Rewards less the mean of their group's others, A_i = R_i - mean_{j != i} R_j, in nats; dead groups as above.
 
-    Equal to G / (G - 1) times the centred reward. Source: REINFORCE leave-one-out (Kool et al. 2019; arXiv 2402.14740,
-    eq. 6).
+    Equal to G / (G - 1) times the centred reward. Source: REINFORCE leave-one-out (Kool et al. 2019; arXiv
+    2402.14740).
     """
     centered = centered_advantages(reward_B, samples, sigma_floor)
     return replace(centered, advantage_B=centered.advantage_B * (samples / (samples - 1)))

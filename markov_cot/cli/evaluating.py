@@ -151,11 +151,13 @@ def print_curves(run: str, curves: list[Curve], *, as_json: bool) -> None:
     console = Console(markup=False, highlight=False)
     for curve in curves:
         title = f"{run} on {curve.name}, {curve.split} split: {curve.points[0].score.n:,} items"
-        table = _plain("step", f"{curve.measure} [95 %]", "answer log-prob")
+        has_f1 = curve.points[0].f1 is not None
+        table = _plain("step", f"{curve.measure} [95 %]", *["F1 [95 %]"] * has_f1, "answer log-prob")
         for point in curve.points:
             step = "0 (base)" if point.step == 0 else str(point.step)
             best = " best here" if point is curve.best else ""
-            table.add_row(step + best, _cell(point.score), _number(point.answer_logprob.mean))
+            f1 = [] if point.f1 is None else [_cell(point.f1)]
+            table.add_row(step + best, _cell(point.score), *f1, _number(point.answer_logprob.mean))
         print_table(console, table, visible(title))
         for note in [*curve.notes(), f"plot: {curve.plot}"]:
             console.print(visible(note), soft_wrap=True)

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.sampling import sample_request, typed_question
+from markov_cot.cli.scores import score_cells, score_headings
 from markov_cot.cli.tables import print_table
 from markov_cot.evaluation.reader_check import ReaderCheck
 from markov_cot.evaluation.reading import ShownPrompt, check_reader, shown_prompts
-from markov_cot.evaluation.validation import Score
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
@@ -69,14 +69,8 @@ def _print_prompt(console: Console, shown: ShownPrompt) -> None:
 
 def _check_table(check: ReaderCheck) -> Table:
     table = Table()
-    for column in ("CoT", "accuracy", "95 % interval", "answer log-prob (nats)"):
+    for column in ("CoT", *score_headings(check.ceiling)):
         table.add_column(column)
-    table.add_row("states the answer (ceiling)", *_cells(check.ceiling))
-    table.add_row("is empty (floor)", *_cells(check.floor))
+    table.add_row("states the answer (ceiling)", *score_cells(check.ceiling))
+    table.add_row("is empty (floor)", *score_cells(check.floor))
     return table
-
-
-def _cells(score: Score) -> tuple[str, str, str]:
-    if score.accuracy is None:
-        return "-", "-", f"{score.answer_logprob:.3f}"
-    return f"{score.accuracy:.3f}", f"{score.low:.3f} to {score.high:.3f}", f"{score.answer_logprob:.3f}"

@@ -20,12 +20,12 @@ from markov_cot.cli.launched import is_first
 from markov_cot.cli.outcome import after_alarms, after_interruption, after_the_end
 from markov_cot.cli.profiling import check_steps, profiled
 from markov_cot.cli.quiet import quiet_libraries
+from markov_cot.cli.scores import score_cells, score_headings
 from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, ending_at_once, stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
 from markov_cot.config.schema import Checkpoint
 from markov_cot.data.catalog import nearest
 from markov_cot.distributed.process_group import PATIENCE, leave, noticing_loss
-from markov_cot.evaluation.validation import Score
 from markov_cot.training.options import resolve_config
 from markov_cot.training.setup import Session, open_session
 from markov_cot.training.trainer import Trainer, TrainResult
@@ -203,12 +203,11 @@ def _conclude(trainer: Trainer, outcome: TrainResult) -> None:
     console = Console(markup=False, highlight=False, quiet=not is_first())
     title = visible(f"{trainer.session.splits.name}: {outcome.base.n} unseen problems (validation split)")
     table = Table()
-    has_f1 = outcome.base.f1 is not None
-    for column in ("policy", "accuracy", "95 % interval", *["F1"] * has_f1, "answer log-prob (nats)"):
+    for column in ("policy", *score_headings(outcome.base)):
         table.add_column(column)
     lora = trainer.session.config.lora
-    table.add_row("base" if lora.init is None or lora.critic == "base" else "base + init", *_cells(outcome.base))
-    table.add_row(f"trained, step {trainer.state.progress.step}", *_cells(outcome.trained))
+    table.add_row("base" if lora.init is None or lora.critic == "base" else "base + init", *score_cells(outcome.base))
+    table.add_row(f"trained, step {trainer.state.progress.step}", *score_cells(outcome.trained))
     print_table(console, table, title)
     if too_long := len(trainer.session.shuffle.too_long):
         console.print(f"skipped {too_long} training problems that are too long for the model's context")
@@ -218,10 +217,3 @@ def _conclude(trainer: Trainer, outcome: TrainResult) -> None:
 def _say(console: Console, *lines: str) -> None:
     for line in lines:
         console.print(visible(line), soft_wrap=True)
-
-
-def _cells(score: Score) -> list[str]:
-    if score.accuracy is None:
-        return ["-", "-", f"{score.answer_logprob:.3f}"]
-    f1 = [] if score.f1 is None else [f"{score.f1:.3f}"]
-    return [f"{score.accuracy:.3f}", f"{score.low:.3f} to {score.high:.3f}", *f1, f"{score.answer_logprob:.3f}"]

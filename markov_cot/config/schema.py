@@ -38,7 +38,7 @@ class Data(Group):
     revision: str | None = None
     """Of a dataset that is read from the hub: a commit, tag or branch; its newest when not given."""
     kind: Literal["numeric", "choice", "text"] | None = None
-    """Of your own data: what its answers are, where rows do not say and it is not to be told from them."""
+    """Of your own data: what its answers are, where rows do not say and it cannot be inferred from them."""
     articles: tuple[str, ...] = ("a", "an", "the")
     """Words that do not count where texts are compared; [] for none."""
     skip_bad_rows: bool = False

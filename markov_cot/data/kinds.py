@@ -48,7 +48,9 @@ def kind_of_rows(rows: Iterable[tuple[str, Row]], where: str, *, cells: bool = F
                 kinds["numeric"] = kinds.get("numeric", 0) + looks[_NUMBER]
                 first.setdefault("numeric", first[_NUMBER])
     if len(kinds) > 1:
-        found = " and ".join(f"{kind} in {count:,} rows (the first: {first[kind]})" for kind, count in kinds.items())
+        found = " and ".join(
+            f"{kind} in {count:,} row{'s' * (count > 1)} (the first: {first[kind]})" for kind, count in kinds.items()
+        )
         raise UserError(
             f"{where}: mixes kinds of answers, {found}; give one file for each, or say which with data.kind"
         )

@@ -42,6 +42,8 @@ def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub 
             known = nearest(name, dataset_names())
             raise UserError(f"dataset {name!r}: not known{known}; a file or folder of your own is given by its path")
         return load_own(config)
+    if config.kind:
+        raise UserError(f"data.kind: goes with data of your own, and {name} has its own; leave it out")
     if config.validation or config.test:
         setting = "data.validation" if config.validation else "data.test"
         raise UserError(f"{setting}: goes with training data of your own, and {name} has its own; leave it out")

@@ -112,14 +112,13 @@ def assign(published: Sequence[Published], key: Callable[[Problem], str] = quest
         notes.append(f"no published training split was found; trains on {train.label}, evaluates on {test.label}")
     elif test.role != "test":
         notes.append(f"no published test split was found; trains on {train.label}, evaluates on {test.label}")
-    testing = set(map(key, test.problems))
     if validation:
-        validating = _without(validation, testing, test.label, key, notes)
-        held_out = testing | set(map(key, validating))
-        training = _without(train, held_out, f"{test.label} or {validation.label}", key, notes)
+        validating = _without(validation.problems, test.problems, key, validation.label, test.label, notes)
+        where = f"{test.label} or {validation.label}"
+        training = _without(train.problems, [*test.problems, *validating], key, train.label, where, notes)
     else:
-        training = _without(train, testing, test.label, key, notes)
-        training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key)
+        training = _without(train.problems, test.problems, key, train.label, test.label, notes)
+        training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key, train.label, notes)
         notes.append(f"there is no published validation split, so {VALIDATION_PERCENT} % of {train.label} is held out")
     return Assigned(training, validating, list(test.problems), "; ".join(notes))
 
@@ -134,45 +133,45 @@ def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = g
     train, validation, test = (by_role.get(role) for role in ("train", "validation", "test"))
     notes: list[str] = []
     if train and not validation and not test:
-        training, validating, testing = _three(train.problems, key)
-        note = (
+        notes.append(
             f"{TEST_PERCENT} % of the questions of {train.label} are held out for test and {VALIDATION_PERCENT} % of "
             "the rest for validation"
         )
-        return Assigned(training, validating, testing, note)
-    tested = set(map(key, test.problems)) if test else set()
-    validating = _without(validation, tested, "test", key, notes) if validation else []
+        training, validating, testing = _three(train, key, notes)
+        return Assigned(training, validating, testing, "; ".join(notes))
+    testing = list(test.problems) if test else []
+    validating = _without(validation.problems, testing, key, validation.label, "test", notes) if validation else []
     training = []
     if train:
-        held_out = tested | set(map(key, validating))
-        training = _without(train, held_out, "test" if not validation else "validation or test", key, notes)
+        where = "test" if not validation else "validation or test"
+        training = _without(train.problems, [*testing, *validating], key, train.label, where, notes)
         if not validation:
-            training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key)
+            training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key, train.label, notes)
             notes.append(f"there is no validation file, so {VALIDATION_PERCENT} % of train is held out")
     missing = [role for role, split in (("training", train), ("test", test)) if not split]
     notes += [f"there is no {role} file" for role in missing]
-    return Assigned(training, validating, list(test.problems) if test else [], "; ".join(notes))
+    return Assigned(training, validating, testing, "; ".join(notes))
 
 
 def _from_only_split(only: Published, key: Callable[[Problem], str]) -> Assigned:
     if only.role == "test":
         note = f"only the published test split ({only.label}) was found; there is nothing to train on"
         return Assigned([], [], list(only.problems), note)
-    train, validation, test = _three(only.problems, key)
-    note = (
+    notes = [
         f"only one published split ({only.label}) was found; {TEST_PERCENT} % of it is held out for test "
         f"and {VALIDATION_PERCENT} % of the rest for validation"
-    )
-    return Assigned(train, validation, test, note)
+    ]
+    train, validation, test = _three(only, key, notes)
+    return Assigned(train, validation, test, "; ".join(notes))
 
 
 def _three(
-    problems: Sequence[Problem], key: Callable[[Problem], str]
+    only: Published, key: Callable[[Problem], str], notes: list[str]
 ) -> tuple[list[Problem], list[Problem], list[Problem]]:
     """Training, validation and test problems out of one split."""
-    rest, test = _hash_out(problems, TEST_PERCENT, 1, key)
-    train, validation = _hash_out(rest, VALIDATION_PERCENT, 100, key)
-    return train, validation, test
+    rest, test = _hash_out(only.problems, TEST_PERCENT, 1, key, only.label, notes)
+    train, validation = _hash_out(rest, VALIDATION_PERCENT, 100, key, only.label, notes)
+    return train, _without(validation, test, key, only.label, "its test part", notes), test
 
 
 def _first(published: Sequence[Published], roles: Sequence[Role]) -> Published:
@@ -181,21 +180,34 @@ def _first(published: Sequence[Published], roles: Sequence[Role]) -> Published:
 
 
 def _without(
-    split: Published, keys: set[str], where: str, key: Callable[[Problem], str], notes: list[str]
+    problems: Sequence[Problem],
+    held_out: Sequence[Problem],
+    key: Callable[[Problem], str],
+    label: str,
+    where: str,
+    notes: list[str],
 ) -> list[Problem]:
-    kept = [problem for problem in split.problems if key(problem) not in keys]
-    if lost := len(split.problems) - len(kept):
-        notes.append(f"left out of {split.label}, because {where} has them too: {lost} problem{'s' * (lost > 1)}")
+    """The problems of the split `label` but those whose key or question is held out, as `where` says."""
+    keys, questions = set(map(key, held_out)), set(map(question_key, held_out))
+    kept = [problem for problem in problems if key(problem) not in keys and question_key(problem) not in questions]
+    if lost := len(problems) - len(kept):
+        notes.append(f"left out of {label}, because {where} has them too: {lost} problem{'s' * (lost > 1)}")
     return kept
 
 
 def _hash_out(
-    problems: Sequence[Problem], percent: int, divisor: int, key: Callable[[Problem], str]
+    problems: Sequence[Problem],
+    percent: int,
+    divisor: int,
+    key: Callable[[Problem], str],
+    label: str,
+    notes: list[str],
 ) -> tuple[list[Problem], list[Problem]]:
     """Splits off about `percent` of the problems. `divisor` picks the digits of the hash, so that two calls with
-    different ones are independent. With two or more distinct questions neither side is empty.
+    different ones are independent. With two or more distinct keys something is split off.
 
-    Of groups, which are few and of any size, as many are taken as hold that share of the problems."""
+    Of groups, which are few and of any size, as many are taken as hold that share of the problems. A question that
+    groups on both sides ask is left to what is split off."""
     sizes = Counter(map(key, problems))
     buckets = {k: zlib.crc32(k.encode()) // divisor % 100 for k in sizes}
     ranked = sorted(buckets, key=lambda k: (buckets[k], k))
@@ -205,4 +217,6 @@ def _hash_out(
     else:
         count = sum(bucket < percent for bucket in buckets.values())
     out = set(ranked[: min(max(count, 1), len(ranked) - 1)]) if ranked else set()
-    return [p for p in problems if key(p) not in out], [p for p in problems if key(p) in out]
+    held_out = [problem for problem in problems if key(problem) in out]
+    rest = [problem for problem in problems if key(problem) not in out]
+    return _without(rest, held_out, key, label, "what is held out", notes), held_out

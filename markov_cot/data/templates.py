@@ -144,28 +144,28 @@ _AFTER_ANSWER: dict[Kind, str] = {
     "text": "The answer is:",
 }
 """What the answer follows where `prompt.answer` is given alone."""
-_READ_TEXT = Templates(
-    question="{problem}",
-    cot_prefix="",
-    answer="Notes:{cot}\n",
-    answer_prefix="Answer:",
-    examples=(
-        Example(cot=" The tower was finished in 1889, and it stands in Paris.", answer="1889"),
-        Example(cot=" According to the text, it was the farmers who asked for a new bridge.", answer="the farmers"),
-    ),
-    answer_chat=False,
+_FROM_NOTES = Templates(
+    question="{problem}", cot_prefix="", answer="Notes:{cot}\n", answer_prefix="Answer:", answer_chat=False
 )
 _CHAT: dict[Kind, Templates] = {
-    "text": replace(_READ_TEXT, answer="Reasoning:{cot}\n", answer_prefix="The final answer:"),
+    "text": replace(
+        _FROM_NOTES,
+        answer="Reasoning:{cot}\n",
+        answer_prefix="The final answer:",
+        examples=(
+            Example(cot=" The tower was finished in 1889, and it stands in Paris.", answer="1889"),
+            Example(cot=" According to the text, it was the farmers who asked for a new bridge.", answer="the farmers"),
+        ),
+    ),
     "numeric": replace(
-        _READ_TEXT,
+        _FROM_NOTES,
         examples=(
             Example(cot=" Three boxes hold 12 pens each, so there are 3 * 12 = 36 pens.", answer="36"),
             Example(cot=" She had 50 and spent 15. That leaves 50 - 15 = 35.", answer="35"),
         ),
     ),
     "choice": replace(
-        _READ_TEXT,
+        _FROM_NOTES,
         examples=(
             Example(cot=" Heat makes the water evaporate, so the right choice is C) evaporation.", answer="C"),
             Example(cot=" Only the fox eats rabbits. The answer is A.", answer="A"),

@@ -53,7 +53,7 @@ def answer_from_cots(readers: Readers, problems: Sequence[Problem], cots: Sequen
             answer_tokens=len(contexts[i].answer_ids),
             repetition=repetition(cot),
         )
-        for i, (problem, cot, text) in enumerate(zip(problems, cots, readers.decode(cots), strict=True))
+        for i, (problem, cot, text) in enumerate(zip(problems, cots, readers.prompts.decode(cots), strict=True))
     ]
 
 

@@ -15,8 +15,6 @@ from markov_cot.evaluation.statistics import majority, pass_at_k
 from markov_cot.grading.extractors import Extractor, credit
 from markov_cot.grading.extractors import grade as grade_response
 from markov_cot.grading.kinds import LETTERS
-from markov_cot.grading.numerals import parse_number
-from markov_cot.grading.text import normalised
 from markov_cot.tracking.metrics import states_answer
 
 Key = str
@@ -81,14 +79,9 @@ def passes_reported(samples: int) -> list[int]:
     return sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}) if samples > 1 else []
 
 
-def majority_is_right(item: Item, graded: Graded) -> bool:
+def majority_is_right(extractor: Extractor, graded: Graded) -> bool:
     """maj@k: whether the most frequent of the predictions is right; numbers vote by value, invalid ones not at all."""
-    if item.problem.kind == "choice":
-        votes: list[object] = list(graded.predicted)
-    elif item.problem.kind == "text":
-        votes = [None if text is None else normalised(text) for text in graded.predicted]
-    else:
-        votes = [None if text is None else parse_number(text) for text in graded.predicted]
+    votes = [None if text is None else extractor.vote(text) for text in graded.predicted]
     winner = majority(votes)
     return winner is not None and graded.correct[votes.index(winner)]
 
@@ -137,8 +130,7 @@ def _answer_scores(items: Sequence[Item], records: Sequence[Record], extractor: 
     for k in passes_reported(samples):
         scores[f"pass@{k},{extractor.name}"] = [pass_at_k(samples, sum(each.correct), k) for each in graded]
     if samples > 1:
-        right = [float(majority_is_right(*pair)) for pair in zip(items, graded, strict=True)]
-        scores[f"maj@{samples},{extractor.name}"] = right
+        scores[f"maj@{samples},{extractor.name}"] = [float(majority_is_right(extractor, each)) for each in graded]
     return scores
 
 

@@ -20,7 +20,7 @@ from markov_cot.evaluation.evaluate import (
     reference_source,
     refusing_to_write,
 )
-from markov_cot.evaluation.item_metrics import LOGPROB, PER_TOKEN
+from markov_cot.evaluation.item_metrics import ACCURACY, F1, LOGPROB, PER_TOKEN
 from markov_cot.evaluation.loaded_model import ModelSource, read_source
 from markov_cot.evaluation.locate import BASE, CheckpointRef, find_run
 from markov_cot.evaluation.records import Record
@@ -39,6 +39,8 @@ class Point:
     step: int
     score: Measure
     answer_logprob: Measure
+    f1: Measure | None = None
+    """By the same rule as the score, where answers are texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,11 @@ def _curve(
 ) -> Curve:
     outcomes = {step: outcomes[number] for step, outcomes in by_step.items()}
     key = outcomes[0].primary
-    points = [Point(step, each.measures[key], each.measures[LOGPROB]) for step, each in outcomes.items()]
+    f1 = key.replace(ACCURACY, F1)
+    points = [
+        Point(step, each.measures[key], each.measures[LOGPROB], each.measures.get(f1) if f1 != key else None)
+        for step, each in outcomes.items()
+    ]
     name = file_name(work.task.title)
     return Curve(work.task.title, work.task.split, key, points, evaluator.folder / f"accuracy_{name}.png", own)
 
@@ -212,5 +218,7 @@ def _log(folder: Path, curves: Sequence[Curve]) -> None:
 
 def _scalars(curve: Curve, point: Point) -> dict[str, float]:
     score = {"accuracy": point.score.mean, "accuracy_low": point.score.low, "accuracy_high": point.score.high}
-    values = {"answer_logprob": point.answer_logprob.mean, **(score if "exact_match" in curve.measure else {})}
+    values = {"answer_logprob": point.answer_logprob.mean, **(score if ACCURACY in curve.measure else {})}
+    if point.f1:
+        values["f1"] = point.f1.mean
     return {tag: value for tag, value in values.items() if value is not None}

@@ -31,7 +31,7 @@ from markov_cot.evaluation.locate import default_name, locate
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import GenerationConfig, Runner
 from markov_cot.evaluation.suites import SuiteTask
-from markov_cot.evaluation.task import fits_model
+from markov_cot.evaluation.task import fits_models
 from markov_cot.grading.kinds import Kind
 from markov_cot.models.roles import CRITIC
 from markov_cot.utils.errors import UserError
@@ -159,7 +159,8 @@ class MarkovianLM(LM):  # type: ignore[misc]
         if not question:
             raise UserError("markov-cot: a request has no context to write a chain of thought about")
         problem = Problem("request", question, answer="", kind=kind)
-        self._check(fits_model(self._subject, self._config, problem), question)
+        fits = fits_models(self._subject.policy, self._readers, self._config.rollout.length, problem)
+        self._check(fits, question)
         return problem
 
     def _check(self, fits: bool, text: str) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints import manifest
 from markov_cot.checkpoints.adapter_folder import AdapterFolder
+from markov_cot.checkpoints.checkpoint import check_base
+from markov_cot.checkpoints.contents import load_adapter, load_lagged
 from markov_cot.checkpoints.initial_adapter import InitialAdapter, copy_of, keep_for_roles
 from markov_cot.config.former import in_todays_terms
 from markov_cot.config.loading import apply, build_config, read_recipe, recipe_names
@@ -154,8 +155,8 @@ class LoadedModel:
         self._check_base(source)
         self.adapter_parts = foreign.fingerprint() if foreign and foreign.changes_base_tokens else None
         """Of what a foreign adapter brings that its base is read with as well: a tokenizer, added tokens."""
-        self._lagged = checkpoints.load_lagged(folder) if folder is not None and not foreign else {}
-        """What the reader `lagged` reads with: nothing but where a run that had one left it."""
+        self._checkpoint = None if foreign else folder
+        """Of a run; what its reader `lagged` reads with is in it."""
         init = _initial_critic(source, config)
         self.critic = init.about["fingerprint"] if init else None
         """Of the adapter that the critic has; None where it is the base."""
@@ -169,7 +170,7 @@ class LoadedModel:
         if init:
             keep_for_roles(self.policy, config.lora)
             if folder is not None:
-                checkpoints.load_adapter(folder, self._model)
+                load_adapter(folder, self._model)
         # What was found to fit serves all tasks and checkpoints. CUDA graphs serve all batches of a task, so they go
         # only where their memory is needed.
         self.budgets = TokenBudgets(TOKEN_BUDGET, release=static_decoder.cache_clear, keeps=True)
@@ -190,9 +191,11 @@ class LoadedModel:
         if key not in self._readers:
             for model in load_reader_models(config, self.policy, self._reader_models):
                 self._reader_models[model.name] = model
-            models, prompts = list(self._reader_models.values()), self.prompts(config.prompt)
-            self._readers[key] = make_readers(config.reward, self.policy, prompts, self.budgets, models)
-            self._readers[key].set_lag(self._lagged)
+            loaded, prompts = list(self._reader_models.values()), self.prompts(config.prompt)
+            readers = make_readers(config.reward, self.policy, prompts, self.budgets, loaded)
+            if readers.lag and self._checkpoint is not None:
+                readers.set_lag(load_lagged(self._checkpoint))
+            self._readers[key] = readers
         return self._readers[key]
 
     def about_readers(self, config: Config, *, is_base: bool) -> list[dict[str, str]]:
@@ -205,14 +208,14 @@ class LoadedModel:
         """Puts another checkpoint of the same run in the adapter's place."""
         assert source.ref.folder is not None
         self._check_base(source)
-        checkpoints.load_adapter(source.ref.folder, self._model)
-        self._lagged = checkpoints.load_lagged(source.ref.folder)
+        load_adapter(source.ref.folder, self._model)
+        self._checkpoint = source.ref.folder
         self._readers = {}
 
     def _check_base(self, source: ModelSource) -> None:
         ref = source.ref
         if ref.folder is not None and ref.has_manifest:
-            checkpoints.check_base(ref.folder, source.base, self.base["name"], self.base["fingerprint"])
+            check_base(ref.folder, source.base, self.base["name"], self.base["fingerprint"])
 
 
 def _initial_critic(source: ModelSource, config: Config) -> InitialAdapter | None:

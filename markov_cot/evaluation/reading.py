@@ -8,10 +8,8 @@ from typing import Any
 
 from markov_cot.data.prompts import Prompts
 from markov_cot.evaluation.evaluate import Request, find_source
-from markov_cot.evaluation.loaded_model import LoadedModel
 from markov_cot.evaluation.reader_check import ReaderCheck, check_readers
-from markov_cot.evaluation.samples import typed_item
-from markov_cot.evaluation.task import prepare
+from markov_cot.evaluation.samples import Taken, take
 from markov_cot.models.roles import CRITIC
 
 COT_PLACE = "[CoT: {} tokens]"
@@ -34,18 +32,11 @@ class ShownPrompt:
 
 def shown_prompts(request: Request, question: str | None, choices: Sequence[str], count: int) -> list[ShownPrompt]:
     """Both contexts of a typed question, or of `count` problems of the request's dataset, decoded from their ids."""
-    source = find_source(request, request.checkpoint, lambda _: None)
-    task = (request.tasks or (source.default_task(),))[0].model_copy(update={"limit": count, **request.task_fields})
-    config = source.config(task)
-    subject = LoadedModel(source, config)
-    readers = subject.readers(config)
-    if question is None:
-        items = prepare(subject, task, config, request.seed).items
-    else:
-        items = [typed_item(subject, config, question, choices)]
-    place = COT_PLACE.format(config.rollout.length)
+    shown = _taken(request, question, choices, count)
+    readers = shown.subject.readers(shown.config)
+    place = COT_PLACE.format(shown.config.rollout.length)
     found = []
-    for item in items:
+    for item in shown.items:
         asked = _read(readers.prompts, readers.prompts.question_context(item.problem))
         answers = {}
         for reader in readers.readers:
@@ -58,14 +49,15 @@ def shown_prompts(request: Request, question: str | None, choices: Sequence[str]
 
 def check_reader(request: Request, count: int) -> tuple[str, ReaderCheck]:
     """Name of the reader that answers, and the readers' ceiling and floor on `count` problems of the request's data."""
+    shown = _taken(request, None, (), count)
+    readers = shown.subject.readers(shown.config)
+    readers = readers.for_base() if shown.source.writer == CRITIC else readers
+    return readers.first.name, check_readers(readers, [item.problem for item in shown.items])
+
+
+def _taken(request: Request, question: str | None, choices: Sequence[str], count: int) -> Taken:
     source = find_source(request, request.checkpoint, lambda _: None)
-    task = (request.tasks or (source.default_task(),))[0].model_copy(update={"limit": count, **request.task_fields})
-    config = source.config(task)
-    subject = LoadedModel(source, config)
-    items = prepare(subject, task, config, request.seed).items
-    readers = subject.readers(config)
-    readers = readers.for_base() if source.writer == CRITIC else readers
-    return readers.first.name, check_readers(readers, [item.problem for item in items])
+    return take(request, source, question, choices, count)
 
 
 def _read(prompts: Prompts, ids: Sequence[int]) -> str:

@@ -157,7 +157,7 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
 def majority(votes: Sequence[Vote | None]) -> Vote | None:
     """The most frequent vote, the earliest of equals; invalid ones (None) do not vote. None when all are invalid.
 
-    For maj@k, vote with `parse_number(prediction)` so that 70,000 and 70000 count together, or with the letter.
+    For maj@k, vote with `Extractor.vote`, to which 70,000 and 70000 are one number.
 
     >>> majority(["B", None, "C", "C", None, None]), majority(["B", "C"]), majority([None])
     ('C', 'B', None)

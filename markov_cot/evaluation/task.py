@@ -16,7 +16,8 @@ from markov_cot.evaluation.loaded_model import LoadedModel
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.grading.extractors import Extractor, default_extractors, get_extractor
-from markov_cot.rewards.readers import fits_context
+from markov_cot.models.policy import Policy
+from markov_cot.rewards.readers import Readers, fits_context
 from markov_cot.utils.errors import UserError
 
 
@@ -56,9 +57,10 @@ def prepare(
     named = [get_extractor(kind, name) for name in dict.fromkeys(task.extractors)] or default_extractors(kind)
     extractors = [extractor.for_articles(config.data.articles) for extractor in named]
     too_long: list[int] = []
+    needs = [(subject.readers(each), each.rollout.length) for each in (config, *others)]
 
     def fits(index: int) -> bool:
-        fitting = all(fits_model(subject, other, problems[index]) for other in (config, *others))
+        fitting = all(fits_models(subject.policy, *need, problems[index]) for need in needs)
         if not fitting:
             too_long.append(index)
         return fitting
@@ -76,11 +78,10 @@ def prepare(
     return EvalTask(task, config, items, extractors, len(problems), len(too_long), splits)
 
 
-def fits_model(subject: LoadedModel, config: Config, problem: Problem) -> bool:
-    """Whether every context that evaluation builds of the problem stays within the model's."""
-    length, readers = config.rollout.length, subject.readers(config)
+def fits_models(policy: Policy, readers: Readers, length: int, problem: Problem) -> bool:
+    """Whether every context that evaluation builds of the problem stays within the actor's and the readers'."""
     first, cot = readers.first, [0] * length
     choices = [first.prompts.answer_context(problem, cot, text, newline=False) for text in problem.choices]
     if any(len(choice.ids) + len(choice.answer_ids) > first.policy.max_length for choice in choices):
         return False
-    return fits_context(subject.policy, readers, length, problem)
+    return fits_context(policy, readers, length, problem)

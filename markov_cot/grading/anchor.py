@@ -17,7 +17,7 @@ _REACH = 200
 # Patterns begin with a set of characters where they can: the regex engine then skips ahead to the next of them.
 _CONNECTOR = r"(?: [:=≈→] | [-=]> | \b(?i:is|was|are|equals?|becomes|(?:should|would|will|must)\s+be|comes\s+to)\b )"
 _QUALIFIER = r"(?: \s{0,3}\([^()\n]{0,60}\) | ,?\s(?i:to|for|of|in)\b[^.!?\n:=]{0,80}? )"
-_LABEL = re.compile(
+LABEL = re.compile(
     rf"""
     [aA\#\\<] (?: (?<=\#)\#{{3}} | (?<=\\)boxed\b | (?<=<)(?i:answer)>
     | (?<=\b[aA])(?i:nswers?|ns)\b (?: [*_`"'’)\].]{{0,4}} {_QUALIFIER}?
@@ -25,6 +25,7 @@ _LABEL = re.compile(
     """,
     re.VERBOSE,
 )
+"""What announces an answer; `connector` is what joins the word "answer" to it."""
 _LEAD = re.compile(r"[\s*_`\"'’:{(\[\\$]{0,20}")
 _ABOUT = re.compile(
     r"(?:(?:now|then|therefore|about|approximately|around|roughly|exactly|only|just|probably|simply)\s){0,3}", re.I
@@ -142,7 +143,7 @@ def _despite(text: str, refused: re.Match[str]) -> str | None:
 def _labels(text: str, start: int = 0, end: int | None = None) -> str | None:
     """The number of the last label between `start` and `end` that has one."""
     stop = len(text) if end is None else end
-    for label in reversed(list(_LABEL.finditer(text, start, stop))):
+    for label in reversed(list(LABEL.finditer(text, start, stop))):
         if (number := _labelled(text, label, stop)) is not None:
             return number
         stop = label.start()

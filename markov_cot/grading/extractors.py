@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from markov_cot.grading import anchor as extractors_anchor
 from markov_cot.grading import choice as extractors_choice
-from markov_cot.grading import choice_texts
+from markov_cot.grading import choice_texts, text_rules
 from markov_cot.grading import numeric as extractors_numeric
-from markov_cot.grading import text as extractors_text
 from markov_cot.grading.golds import is_symbolic
 from markov_cot.grading.graders import exact_match, letters_equal, numbers_equal
 from markov_cot.grading.kinds import Kind
 from markov_cot.grading.math_verify import math_verify
 from markov_cot.grading.numeral_forms import ENGLISH, Form
+from markov_cot.grading.numerals import parse_number
 from markov_cot.grading.symbolic import expression_in, expressions_equal
-from markov_cot.grading.text import ARTICLES, texts_equal, token_f1
+from markov_cot.grading.text import ARTICLES, normalised, texts_equal, token_f1
 from markov_cot.grading.visible import before_next_turn, visible
 from markov_cot.utils.errors import UserError
 
@@ -40,6 +40,8 @@ class Extractor:
     """(response, texts of the choices, how numbers are written) -> the answer as text; None is invalid."""
     matches: Callable[[str | None, str], bool]
     """(prediction, gold) -> right."""
+    vote: Callable[[str], Hashable | None]
+    """(prediction) -> what it is counted as in a majority vote; None does not vote."""
     expression: Callable[[str], str | None] | None = None
     """(response) -> the expression in it, to be compared with a gold that is one."""
     extra: str | None = None
@@ -51,20 +53,24 @@ class Extractor:
         """Return the same rule, with other words than English articles left out where texts are compared."""
         if self.kind != "text" or tuple(articles) == ARTICLES:
             return self
-        matches, credit = partial(texts_equal, articles=articles), partial(token_f1, articles=articles)
-        return replace(self, matches=matches, credit=credit)
+        return replace(
+            self,
+            matches=partial(texts_equal, articles=articles),
+            vote=partial(normalised, articles=articles),
+            credit=partial(token_f1, articles=articles),
+        )
 
 
 def _number(name: str, rule: Callable[[str], str | None], matches: Callable[[str | None, str], bool]) -> Extractor:
-    return Extractor(name, "numeric", lambda text, choices, form: rule(text), matches)
+    return Extractor(name, "numeric", lambda text, choices, form: rule(text), matches, parse_number)
 
 
 def _choice(name: str, rule: Callable[[str, tuple[str, ...]], str | None]) -> Extractor:
-    return Extractor(name, "choice", lambda text, choices, form: rule(text, choices), letters_equal)
+    return Extractor(name, "choice", lambda text, choices, form: rule(text, choices), letters_equal, str)
 
 
 def _text(name: str, rule: Callable[[str], str | None]) -> Extractor:
-    return Extractor(name, "text", lambda text, choices, form: rule(text), texts_equal, credit=token_f1)
+    return Extractor(name, "text", lambda text, choices, form: rule(text), texts_equal, normalised, credit=token_f1)
 
 
 def _expression(text: str) -> str | None:
@@ -73,7 +79,12 @@ def _expression(text: str) -> str | None:
 
 _ALL = (
     Extractor(
-        "anchor", "numeric", lambda text, _, form: extractors_anchor.anchor(text, form), numbers_equal, _expression
+        "anchor",
+        "numeric",
+        lambda text, _, form: extractors_anchor.anchor(text, form),
+        numbers_equal,
+        parse_number,
+        _expression,
     ),
     _number("simple", extractors_numeric.simple, numbers_equal),
     _number("strict-match", extractors_numeric.strict_match, exact_match),
@@ -83,19 +94,26 @@ _ALL = (
         "numeric",
         lambda text, _, form: extractors_numeric.boxed(text, form),
         numbers_equal,
+        parse_number,
         lambda text: _expression(text) if extractors_numeric.last_box(text) is not None else None,
     ),
     Extractor(
-        "math-verify", "numeric", lambda text, _, form: math_verify(text), numbers_equal, _expression, "math-verify"
+        "math-verify",
+        "numeric",
+        lambda text, _, form: math_verify(text),
+        numbers_equal,
+        parse_number,
+        _expression,
+        "math-verify",
     ),
     _choice("word-boundary", extractors_choice.word_boundary),
     _choice("anchor", extractors_choice.anchor),
     _choice("choice-text", choice_texts.choice_text),
     _choice("legacy", extractors_choice.legacy),
     _choice("legacy-boundary", extractors_choice.legacy_boundary),
-    _text("line", extractors_text.line),
-    _text("anchor", extractors_text.anchor),
-    _text("exact", extractors_text.whole),
+    _text("line", text_rules.line),
+    _text("anchor", text_rules.anchor),
+    _text("exact", text_rules.exact),
 )
 _BY_KIND_AND_NAME = {(extractor.kind, extractor.name): extractor for extractor in _ALL}
 
@@ -148,7 +166,7 @@ def get_extractor(kind: Kind, name: str) -> Extractor:
 
 
 def extract(extractor: Extractor, text: str, choices: tuple[str, ...] = (), form: Form = ENGLISH) -> str | None:
-    """What `extractor` reads out of `text`: a number or a letter as text; None is invalid.
+    """What `extractor` reads out of `text`: a number, a letter or a text; None is invalid.
 
     `choices` are the options' texts, in order; empty strings where only their number is known. A choice extractor
     without choices finds every letter invalid. `form` says how numbers are written.

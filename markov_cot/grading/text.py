@@ -1,6 +1,6 @@
-"""Answers that are words: SQuAD's normalisation, exact match and token F1, and the rules that read them.
+"""Answers that are words: SQuAD's normalisation, exact match and token F1.
 
-Rajpurkar et al. (arXiv 1606.05250, section 6.1) define the scores; Unicode text is brought into NFC first. Nothing of a
+Rajpurkar et al. (arXiv 1606.05250) define the scores; Unicode text is brought into NFC first. Nothing of a
 language is assumed but the articles, which are a setting; tokens are what white space separates.
 """
 
@@ -13,22 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from markov_cot.grading.visible import before_next_turn, visible
-
 ARTICLES = ("a", "an", "the")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_LABEL = re.compile(
-    r"""
-    (?: \b(?:the\s)?(?:final\s|correct\s)? \b(?:answer|ans)\b [*_`"']{0,3}
-        (?: \s(?:to|for|of|in)\b[^.!?\n:]{0,80}? )?
-        \s{0,3} (?: : | \b(?:is|was|are|were|would\sbe|should\sbe)\b :? )
-      | \#{4} | <answer> )
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-_END = re.compile(r"(?<!\b[A-Za-z])(?<!\b(?:Mr|Dr|St|Jr|Sr|vs))(?<!\bMrs)[.!?](?=\s|\Z)|\n|</answer>")
-_WRAPPING = re.compile(r"\A[\s*_`\"'“”‘’«»]+|[\s*_`\"'“”‘’«»]+\Z")
 
 
 def normalised(text: str, articles: Sequence[str] = ARTICLES) -> str:
@@ -67,52 +53,6 @@ def token_f1(prediction: str | None, gold: str, articles: Sequence[str] = ARTICL
         return float(ours == theirs)
     common = sum((Counter(ours) & Counter(theirs)).values())
     return 2 * common / (len(ours) + len(theirs))
-
-
-def line(text: str) -> str | None:
-    """The first line that is not empty, without a label such as "Answer:", quotes and markdown around it.
-
-    >>> line("\\nAnswer: **Paris**\\nNo, wait."), line("  ")
-    ('Paris', None)
-    """
-    for each in before_next_turn(visible(text)).split("\n"):
-        bare = _unwrapped(each)
-        label = _LABEL.match(bare)
-        if found := _unwrapped(bare[label.end() :]) if label else bare:
-            return found
-    return None
-
-
-def anchor(text: str) -> str | None:
-    """What follows the last label ("the answer is", "Answer:", "####", "\\\\boxed"), to the end of its sentence.
-
-    >>> anchor("It lies in France. The answer is Paris. Good."), anchor("Paris")
-    ('Paris', None)
-    """
-    text = before_next_turn(visible(text))
-    boxed, found = list(_BOXED.finditer(text)), None
-    for label in _LABEL.finditer(text):
-        rest = text[label.end() :].lstrip()
-        end = _END.search(rest)
-        bare = _unwrapped(rest[: end.start() if end else None])
-        found = (label.start(), bare) if bare else found
-    if boxed and (found is None or boxed[-1].start() > found[0]):
-        return _unwrapped(boxed[-1][1]) or None
-    return found[1] if found else None
-
-
-def whole(text: str) -> str | None:
-    """The whole response.
-
-    >>> whole(" Paris. ")
-    'Paris.'
-    """
-    return text.strip() or None
-
-
-def _unwrapped(text: str) -> str:
-    """Without white space, quotes and markdown around it."""
-    return _WRAPPING.sub("", text)
 
 
 @lru_cache(maxsize=16)

@@ -157,7 +157,7 @@ def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
 
 
 def widen_products(model: PeftModel) -> None:
-    """Makes an adapter's products at least float32. Modules of its own, stay as they are."""
+    """Makes an adapter's products at least float32, and leaves modules that it brings whole as they are."""
     for name, parameter in model.named_parameters():
         if "lora_" in name and parameter.dtype != torch.float64:
             parameter.data = parameter.data.float()

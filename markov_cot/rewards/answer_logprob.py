@@ -110,7 +110,7 @@ class Reward:
         return RewardBatch(
             questions=[question_text(problem) for problem in owners],
             answers=[problem.answer for problem in owners],
-            cots=self._readers.decode(cots),
+            cots=self._readers.prompts.decode(cots),
             cot_ids=[list(cot) for cot in cots],
             answer_logprobs=[logp_A.tolist() for logp_A in scores.logps],
             step=step,

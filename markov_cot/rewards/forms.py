@@ -27,7 +27,7 @@ Differentiable, where the actor-reward term is used.
 def prob(logp_BA: Tensor, mask_BA: Tensor) -> Tensor:
     """The probability of the answer, exp(sum_t log p_t), between 0 and 1. Returns [B].
 
-    Source: VeriFree (arXiv 2505.21493, eq. 5), whose reward it is.
+    Source: VeriFree (arXiv 2505.21493), whose reward it is.
     """
     return logp_BA.sum(1).exp()
 
@@ -36,7 +36,7 @@ def mean_prob(logp_BA: Tensor, mask_BA: Tensor) -> Tensor:
     """The mean of the answer's token probabilities, mean_t p_t, between 0 and 1. Returns [B].
 
     One improbable token costs at most 1 / A, where it costs the log-prob any number of nats. Source: RLPR (arXiv
-    2506.18254, section 3.2).
+    2506.18254).
     """
     return (logp_BA.exp() * mask_BA).sum(1) / mask_BA.sum(1)
 

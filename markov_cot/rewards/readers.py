@@ -192,10 +192,6 @@ class Readers:
             {reader.name: reward_B for reader, reward_B in zip(self.readers, reward_RB, strict=True)},
         )
 
-    def decode(self, cots: Sequence[Sequence[int]]) -> list[str]:
-        """Return the texts of the actor's CoTs."""
-        return self.prompts.decode(cots)
-
     def lost_characters(self, cots: Sequence[Sequence[int]]) -> float | None:
         """Return how many characters of a CoT do not come through to readers of other tokenizers: the mean over CoTs.
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from markov_cot.algorithms.types import Rollouts
-from markov_cot.checkpoints.checkpoint import write_adapter
+from markov_cot.checkpoints.contents import write_adapter
 from markov_cot.models.policy import Policy
 from markov_cot.utils.errors import UserError
 

@@ -131,7 +131,7 @@ class Collector:
         and, at times, their beginnings give the answer away."""
         cots, own = data.rollouts.cot_BL.tolist(), self._processes.part(problems)
         own_cots = [cots[i] for i in data.own]
-        described = cot_metrics(own_cots, self._readers.decode(own_cots), own)
+        described = cot_metrics(own_cots, self._readers.prompts.decode(own_cots), own)
         if (lost := self._readers.lost_characters(own_cots)) is not None:
             described["reader/lost_characters"] = lost
         metrics = self._processes.mean(described)

@@ -39,8 +39,8 @@ def kept_rows(rows: Iterable[Mapping[str, Any]], folders: Folders, *, resume: bo
     except BaseException as error:
         if not resume and not (folders.run / CONFIG).exists():
             _remove(path)
-        if isinstance(error, UserError) and str(error).startswith(f"{path} line "):
-            raise type(error)(f"dataset: row {str(error).removeprefix(f'{path} line ')}") from None
+        if isinstance(error, UserError) and str(path) in str(error):
+            raise type(error)(_of_rows(str(error), path)) from None
         raise
 
 
@@ -54,6 +54,12 @@ def _as_jsonl(rows: Iterable[Mapping[str, Any]]) -> bytes:
     if not lines:
         raise UserError("dataset: there are no rows; give some with question and answer")
     return "".join(lines).encode(errors="surrogatepass")
+
+
+def _of_rows(message: str, path: Path) -> str:
+    """A message about the file as one about the rows that it was made of."""
+    rows = message.replace(f"{path} line ", "row ").replace(f"{path}: ", "")
+    return f"dataset: {rows}"
 
 
 def _remove(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from markov_cot.models import loading as models
 from markov_cot.models.compat import decoder_of
 from markov_cot.models.memory import FixedBudget
 from markov_cot.models.policy import Policy
-from markov_cot.rewards.reader_models import load_reader_models, make_readers
+from markov_cot.rewards.reader_models import ReaderModel, load_reader_models, make_readers
 from markov_cot.rewards.readers import Readers, check_room, fits_context
 from markov_cot.rollouts.decode import AUTO
 from markov_cot.rollouts.sampler import Engine
@@ -135,13 +135,8 @@ def open_session(
             reader_models = load_reader_models(config, policy)
             if found:
                 changed |= check_readers(found, [each.about for each in reader_models], accept=accept_changes)
-        prompts = Prompts(tokenizer, config.prompt, vocabulary=policy.vocabulary)
-        budget = FixedBudget(config.optim.micro_batch_tokens)
-        readers = make_readers(config.reward, policy, prompts, budget, reader_models)
-        check_room(readers, splits.train[:SOME], config.rollout.length)
-        shuffle, held_out = _choose_problems(
-            config, splits, functools.partial(fits_context, policy, readers, config.rollout.length)
-        )
+        readers = _readers_of(config, policy, reader_models, splits)
+        shuffle, held_out = _choose_problems(config, policy, readers, splits)
         with processes.together():
             if processes.is_first and writes:
                 make_folders(folders, config, lock, resume=resume, init=init)
@@ -226,8 +221,17 @@ def _load_data(config: Config, tokenizer: PreTrainedTokenizerFast) -> tuple[Spli
     return splits, {"name": splits.name, "fingerprint": splits.fingerprint()}
 
 
-def _choose_problems(config: Config, splits: Splits, fits: Callable[[Problem], bool]) -> tuple[Shuffle, list[Problem]]:
+def _readers_of(config: Config, policy: Policy, models: Sequence[ReaderModel], splits: Splits) -> Readers:
+    """The readers that the config names; raises `UserError` where a reader has no room for a CoT."""
+    prompts = Prompts(policy.tokenizer, config.prompt, vocabulary=policy.vocabulary)
+    readers = make_readers(config.reward, policy, prompts, FixedBudget(config.optim.micro_batch_tokens), models)
+    check_room(readers, splits.train[:SOME], config.rollout.length)
+    return readers
+
+
+def _choose_problems(config: Config, policy: Policy, readers: Readers, splits: Splits) -> tuple[Shuffle, list[Problem]]:
     """The order of training, and the held-out problems; raises `UserError` where too few fit the model's context."""
+    fits = functools.partial(fits_context, policy, readers, config.rollout.length)
     shuffle = Shuffle(splits.train, config.seed, fits)
     shuffle.batch(0, config.rollout.problems)
     count = max(config.validation.problems, config.validation.final_problems)

@@ -16,6 +16,7 @@ from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.alarms.own import load_own
 from markov_cot.algorithms.advantages import History
 from markov_cot.checkpoints import checkpoint as checkpoints
+from markov_cot.checkpoints import contents
 from markov_cot.checkpoints.manifest import STATE, Manifest, read_manifest
 from markov_cot.checkpoints.origin import abandon_after
 from markov_cot.checkpoints.resume import software
@@ -132,7 +133,7 @@ class RunState:
             readers=session.reader_models,
         )
         lag = session.readers.lag
-        return checkpoints.render(session.policy.model, self._optimizer, state, about, lag.values if lag else {})
+        return contents.render(session.policy.model, self._optimizer, state, about, lag.values if lag else {})
 
     def make_sure_of_saving(self, tracker: MultiTracker) -> None:
         """Saves the current step unless it is saved. Raises `UserError` when the disk refuses."""
@@ -214,9 +215,10 @@ class RunState:
         session = self._session
         manifest = read_manifest(folder)
         checkpoints.check_base(folder, manifest.base, session.base["name"], session.base["fingerprint"])
-        checkpoints.load_adapter(folder, session.policy.model)
-        state = checkpoints.load_trainer_state(folder, session.policy.model, self._optimizer)
-        session.readers.set_lag(checkpoints.load_lagged(folder))
+        contents.load_adapter(folder, session.policy.model)
+        state = contents.load_trainer_state(folder, session.policy.model, self._optimizer)
+        if session.readers.lag:
+            session.readers.set_lag(contents.load_lagged(folder))
         self.monitor = self._new_monitor()
         try:
             self.progress = Progress.from_json(state["progress"])

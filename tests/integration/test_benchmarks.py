@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.other_models import write_other
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 P, G, L, PROMPT = 1, 2, 3, 4
 
@@ -20,7 +22,7 @@ P, G, L, PROMPT = 1, 2, 3, 4
 def scripts() -> Iterator[Any]:
     """The scripts as modules. They import one another by plain names, as they do when they are run."""
     names = ("measure", "roofline", "random_llama", "runner", "workload", "critic_reward")
-    names += ("bench_step", "compare_trl", "bench_scaling", "bench_gpu", "bench_eval")
+    names += ("bench_step", "compare_trl", "bench_scaling", "bench_gpu", "bench_eval", "wordings")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         modules = {name: __import__(name) for name in names}
@@ -149,6 +151,29 @@ def test_a_step_is_reported_as_json(
     assert report["prompt_tokens"] == [40, 40]
     assert report["work"]["samples"] == 3
     assert report["grad_norm"] > 0
+
+
+def test_every_wording_is_measured(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    articles = [
+        {"title": f"t{i}", "paragraphs": [{"context": f"It is {i} in Rome.", "qas": [
+            {"question": "Where?", "id": f"{i}", "answers": [{"text": "Rome", "answer_start": 0}]}]}]}
+        for i in range(10)
+    ]  # fmt: skip
+    (tmp_path / "xquad").mkdir()
+    (tmp_path / "xquad" / "xquad.en.json").write_text(json.dumps({"data": articles}))
+    monkeypatch.setenv("MARKOV_COT_DATA", str(tmp_path))
+    model, out = write_other(tmp_path / "model", places=1024, chat=True), tmp_path / "out.json"
+    options = ["--model", str(model), "--dataset", "xquad", "--n", "2", "--length", "4", "--dtype", "float32"]
+    monkeypatch.setattr(sys, "argv", ["wordings.py", *options, "--out", str(out)])
+    scripts.wordings.main()
+    found = json.loads(out.read_text())["xquad"]
+    assert found["n"] == 2
+    assert list(found["readers"]) == list(scripts.wordings.READERS)
+    assert list(found["actors"]) == list(scripts.wordings.QUESTIONS)
+    assert all(0 <= row["ceiling"] <= 1 and row["logprob"] < 0 for row in found["readers"].values())
+    assert capsys.readouterr().out.count("| paper | ") == 2
 
 
 def test_what_the_reader_of_a_report_sees_when_its_process_fails(

@@ -85,7 +85,7 @@ def test_a_name_that_is_taken(here: Path, cli: Cli) -> None:
 
 
 class Clock:
-    """Moves on as it is told."""
+    """Moves on only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0

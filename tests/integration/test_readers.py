@@ -36,7 +36,9 @@ def test_a_run_with_readers_of_two_tokenizers(workplace: Path, cli: Cli) -> None
     # With the same weights it goes on, with others it does not.
     more = ("train", "--run", "both", "--resume", "--set", "steps=2")
     assert cli(*more)[0] == 0
-    write_other(workplace / "other", places=500)  # other values? the same seed: only the context is shorter
+    write_other(
+        workplace / "other", places=500
+    )  # the same weights with a shorter context: what is compared are weights
     assert cli(*more, "--set", "steps=3")[0] == 0
     import torch
     from transformers import LlamaForCausalLM

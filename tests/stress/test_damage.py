@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 
 from markov_cot.checkpoints import checkpoint as checkpoints
+from markov_cot.checkpoints import contents
 from markov_cot.checkpoints.manifest import FILES, MANIFEST, Manifest, read_manifest
 from markov_cot.config.schema import Lora, Model
 from markov_cot.models.loading import add_adapter, fingerprint, load_base
@@ -45,8 +46,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: PeftModel) -> Path:
             p.grad = torch.full_like(p, float(step))
         optimizer.step()
         about = Manifest(step, {"seed": 0}, base, {"name": "d", "fingerprint": ""}, {}, {})
-        contents = checkpoints.render(model, optimizer, {"progress": {"step": step}}, about)
-        checkpoints.write(folder / f"adapter_{step}", contents)
+        files = contents.render(model, optimizer, {"progress": {"step": step}}, about)
+        checkpoints.write(folder / f"adapter_{step}", files)
         checkpoints.point(folder / "latest", folder / f"adapter_{step}")
     return folder
 
@@ -139,8 +140,8 @@ def test_every_damage_leads_to_the_right_state_or_a_refusal(whole: Path, model: 
         if changed:
             assert len(found.damaged) == 1 and file in str(found.damaged[0]), label
             assert (run / f"damaged_{NEW}").is_dir() and not (run / NEW).exists(), label
-        checkpoints.load_adapter(found.folder, model)
-        state = checkpoints.load_trainer_state(found.folder, model, optimizer_of(model))
+        contents.load_adapter(found.folder, model)
+        state = contents.load_trainer_state(found.folder, model, optimizer_of(model))
         assert state["progress"]["step"] == found.manifest.step == checkpoints.step_of(found.folder), label
         used[found.folder.name] += 1
         outcomes += 1

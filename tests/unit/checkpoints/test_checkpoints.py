@@ -14,6 +14,7 @@ from safetensors.torch import load, load_file, save_file
 from transformers import LlamaConfig
 
 from markov_cot.checkpoints import checkpoint as checkpoints
+from markov_cot.checkpoints import contents
 from markov_cot.checkpoints.manifest import FILES, OPTIMIZER, WEIGHTS, Manifest, read_manifest
 from markov_cot.config.schema import Lora, Model
 from markov_cot.models.loading import add_adapter, fingerprint, load_base
@@ -34,7 +35,7 @@ def saved(tmp_path: Path) -> Path:
     folder = tmp_path / "adapter_7"
     base = {"name": "nano", "fingerprint": fingerprint(model)}
     about = Manifest(7, {"seed": 0}, base, {}, {}, {})
-    checkpoints.write(folder, checkpoints.render(model, optimizer, {"step": 7}, about))
+    checkpoints.write(folder, contents.render(model, optimizer, {"step": 7}, about))
     return folder
 
 
@@ -55,11 +56,11 @@ def test_files_and_manifest(saved: Path) -> None:
 def test_adapter_and_optimizer_come_back_bit_for_bit(saved: Path) -> None:
     model = add_adapter(load_base(Model(), CPU), Lora(), seed=1)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    checkpoints.load_adapter(saved, model)
-    assert checkpoints.load_trainer_state(saved, model, optimizer) == {"step": 7}
+    contents.load_adapter(saved, model)
+    assert contents.load_trainer_state(saved, model, optimizer) == {"step": 7}
     again = saved.with_name("adapter_8")
     about = Manifest(8, {"seed": 0}, {}, {}, {}, {})
-    checkpoints.write(again, checkpoints.render(model, optimizer, {"step": 7}, about))
+    checkpoints.write(again, contents.render(model, optimizer, {"step": 7}, about))
     for name in (WEIGHTS, OPTIMIZER):
         assert (again / name).read_bytes() == (saved / name).read_bytes(), name
 
@@ -70,8 +71,8 @@ def test_modules_that_share_a_matrix_are_both_written(make_policy: Any, sizes: d
     tying = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], **tying))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
-    contents = checkpoints.render(model, optimizer, {}, Manifest(0, {}, {}, {}, {}, {}))
-    tensors = load(contents[WEIGHTS])
+    files = contents.render(model, optimizer, {}, Manifest(0, {}, {}, {}, {}, {}))
+    tensors = load(files[WEIGHTS])
     [embeddings], [head] = ([v for k, v in tensors.items() if name in k] for name in ("embed_tokens", "lm_head"))
     assert torch.equal(embeddings, head)
 
@@ -106,7 +107,7 @@ def test_another_base_is_refused(saved: Path) -> None:
 def test_an_adapter_of_another_rank_is_refused(saved: Path) -> None:
     model = add_adapter(load_base(Model(), CPU), Lora(rank=4), seed=0)
     with pytest.raises(UserError, match="does not fit"):
-        checkpoints.load_adapter(saved, model)
+        contents.load_adapter(saved, model)
 
 
 def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markov_cot.config.schema import Data
 from markov_cot.data.problem import Problem
 from markov_cot.data.registry import load
-from markov_cot.data.splits import Published, assign_own, group_key
+from markov_cot.data.splits import Published, Role, assign, assign_own, group_key, question_key
 from markov_cot.utils.errors import UserError
 
 
@@ -64,9 +64,9 @@ def test_cells_of_a_csv_file_are_texts_or_numbers(tmp_path: Path) -> None:
         ),
         (
             ["Paris", "Rome", 3],
-            "own.jsonl: mixes kinds of answers, text in 2 rows .*line 1.* and numeric in 1 rows .*line 3",
+            "own.jsonl: mixes kinds of answers, text in 2 rows .*line 1.* and numeric in 1 row .*line 3",
         ),
-        ([["Paris"], 3, 4], "own.jsonl: mixes kinds of answers, text in 1 rows .*line 1.* and numeric in 2 rows"),
+        ([["Paris"], 3, 4], "own.jsonl: mixes kinds of answers, text in 1 row .*line 1.* and numeric in 2 rows"),
         (["Paris", ["Rome"], []], "own.jsonl line 3: answer: the list of accepted answers is empty"),
         (["Paris", "Rome", ""], "own.jsonl line 3: answer is empty"),
         (["Paris", "Rome", ["a", " "]], "own.jsonl line 3: answer: number 2 is empty"),
@@ -88,7 +88,7 @@ def test_kinds_that_differ_between_files_or_from_choices_are_named(tmp_path: Pat
     path = tmp_path / "mixed.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(
-        UserError, match=r"mixed\.jsonl: mixes kinds of answers, choice in 1 rows \(the first: .* line 1\)"
+        UserError, match=r"mixed\.jsonl: mixes kinds of answers, choice in 1 row \(the first: .* line 1\)"
     ):
         load(Data(dataset=str(path)))
     path.write_text(json.dumps({"question": "q", "answer": "A", "kind": "essay"}) + "\n")
@@ -100,30 +100,44 @@ def test_kinds_that_differ_between_files_or_from_choices_are_named(tmp_path: Pat
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["", "p", "q", "r"])), min_size=12, max_size=60),
-    st.sampled_from(["train", "train+validation", "all"]),
+    st.lists(
+        st.builds(
+            lambda question, passage, group: Problem("", question, "1", "numeric", passage=passage, group=group),
+            st.sampled_from([f"q{i}" for i in range(12)]),
+            st.sampled_from(["", "", "p", "q", "r"]),
+            st.sampled_from(["", "", *"abcdef"]),
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    st.sets(st.sampled_from(["train", "validation", "test"]), min_size=1),
+    st.booleans(),
 )
-def test_no_group_and_no_passage_straddles_two_splits(pairs: list[tuple[str, str]], given_files: str) -> None:
-    problems = [
-        Problem(str(i), f"q{i}", "1", "numeric", passage=passage, group=group if not passage else "")
-        for i, (group, passage) in enumerate(pairs)
+def test_no_group_no_passage_and_no_question_straddles_two_splits(
+    problems: list[Problem], roles: set[Role], is_own: bool
+) -> None:
+    there: list[Role] = [role for role in ("train", "validation", "test") if role in roles]
+    files = [Published(role, role, problems[i :: len(there)]) for i, role in enumerate(there)]
+    made = assign_own(files) if is_own else assign(files, group_key)
+    sides = [
+        {key(problem) for problem in side for key in (group_key, question_key)}
+        for side in (made.train, made.validation, made.test)
     ]
-    third = len(problems) // 3
-    files = {
-        "train": [Published("train", "train", problems)],
-        "train+validation": [
-            Published("train", "train", problems[third:]),
-            Published("validation", "validation", problems[:third]),
-        ],
-        "all": [
-            Published("train", "train", problems[2 * third :]),
-            Published("validation", "validation", problems[third : 2 * third]),
-            Published("test", "test", problems[:third]),
-        ],
-    }[given_files]
-    assigned = assign_own(files)
-    keys = [set(map(group_key, split)) for split in (assigned.train, assigned.validation, assigned.test)]
-    assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
+    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+    if "test" in roles:
+        assert made.test == list(files[-1].problems)
+
+
+def test_a_question_that_two_groups_ask_is_held_out_and_said_to_be() -> None:
+    # Ten groups of four questions; each asks one that all of them ask.
+    problems = [
+        Problem(f"{g}-{i}", f"q{g}-{i}" if i else "all", "1", "numeric", group=str(g))
+        for g in range(10)
+        for i in range(4)
+    ]
+    made = assign_own([Published("own", "train", problems)])
+    assert [len(split) for split in (made.train, made.validation, made.test)] == [18, 3, 12]
+    assert "left out of own, because what is held out has them too: 7 problems" in made.note
 
 
 def test_groups_share_out_the_problems_not_the_groups() -> None:

@@ -54,6 +54,16 @@ def test_pass_and_majority_by_hand() -> None:
     assert scores["maj@4,anchor"] == [1.0, 0.0]
 
 
+def test_texts_vote_as_they_are_compared() -> None:
+    items = [Item(0, Problem("0", "Which?", "Rhein", "text"))]
+    answers = ("Main", "Der Rhein.", "Main", "rhein", "der Rhein")
+    records = [Record(0, 2, -3.0, tuple(Sample("thinking", answer, -1.0, 0.25) for answer in answers))]
+    line = get_extractor("text", "line")
+    assert item_scores(items, records, [line.for_articles(("der",))], "mean")["maj@5,line"] == [1.0]
+    # "der rhein" and "main" are two each, and Main is the earliest.
+    assert item_scores(items, records, [line], "mean")["maj@5,line"] == [0.0]
+
+
 def test_which_passes_are_reported() -> None:
     assert [passes_reported(k) for k in (1, 2, 3, 4, 6)] == [[], [1, 2], [1, 2, 3], [1, 2, 4], [1, 2, 4, 6]]
 

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import string
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from markov_cot.grading.extractors import PRIMARY, credit, get_extractor, grade
-from markov_cot.grading.text import anchor, line, normalised, texts_equal, token_f1, whole
+from markov_cot.grading.text import normalised, texts_equal, token_f1
 
 words = st.text(alphabet=string.ascii_letters + string.digits + " .,;'\"-!?éü“”", max_size=40)
 
@@ -37,6 +36,8 @@ def test_articles_are_a_setting() -> None:
     assert grade(german, "der Hund", "Hund") == ("der Hund", True)
     assert grade(PRIMARY["text"], "der Hund", "Hund") == ("der Hund", False)
     assert credit(german, "der Hund", "Hund") == 1
+    assert german.vote("Der Hund!") == german.vote("hund") != PRIMARY["text"].vote("Der Hund!")
+    assert PRIMARY["numeric"].for_articles(("der",)) is PRIMARY["numeric"]
 
 
 @pytest.mark.parametrize(
@@ -77,36 +78,3 @@ def test_the_best_of_the_accepted_answers_counts(response: str, golds: list[str]
     predicted, right = grade(extractor, response, golds)
     assert right == any(grade(extractor, response, gold)[1] for gold in golds)
     assert credit(extractor, predicted, golds) == max(token_f1(predicted, gold) for gold in golds)
-
-
-@pytest.mark.parametrize(
-    ("rule", "text", "expected"),
-    [
-        (line, " Paris\nor Lyon", "Paris"),
-        (line, "\n\nAnswer: Paris", "Paris"),
-        (line, "**The answer is:** “Paris”", "Paris"),
-        (line, "The final answer is the farmers", "the farmers"),
-        (line, "<think>Lyon?</think>\nParis", "Paris"),
-        (line, "Answers vary", "Answers vary"),
-        (line, " \n ", None),
-        (anchor, "I think so. The answer is Paris. It is big.", "Paris"),
-        (anchor, "Answer: Lyon.\nNo. Answer: Paris", "Paris"),
-        (anchor, "The answer to the question is J. R. Smith.", "J. R. Smith"),
-        (anchor, "so\n#### 40 percent", "40 percent"),
-        (anchor, "\\boxed{Paris}, as said", "Paris"),
-        (anchor, "<answer>Paris</answer>", "Paris"),
-        (anchor, "It is Paris.", None),
-        (anchor, "The answer is", None),
-        (whole, "  It is Paris. ", "It is Paris."),
-        (whole, "", None),
-    ],
-)
-def test_extractors(rule: Any, text: str, expected: str | None) -> None:
-    assert rule(text) == expected
-
-
-@given(st.text(max_size=80))
-def test_extractors_take_any_text(text: str) -> None:
-    for rule in (line, anchor, whole):
-        found = rule(text)
-        assert found is None or found.strip() == found != ""

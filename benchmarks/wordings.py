@@ -48,7 +48,7 @@ DATASETS: dict[str, dict[str, Any]] = {
 BUDGET, BATCH = 16384, 16
 
 QUESTIONS: dict[str, dict[str, Any]] = {
-    "paper": {},
+    "paper": {"preset": "paper"},
     "bare": {"question": "{problem}", "cot_prefix": ""},
     "steps": {"question": "{problem}\n\nThink step by step, then give the answer.", "cot_prefix": ""},
     "let's": {"question": "{problem}", "cot_prefix": "Let's think step by step."},
@@ -92,10 +92,16 @@ def _examples(count: int) -> dict[str, tuple[Example, ...]]:
 
 
 READERS: dict[str, dict[str, Any]] = {
-    "paper": {},
+    "default": {},
+    "paper": {"preset": "paper"},
     "somebody": {
         "answer": "Here is somebody's reasoning:\n{cot}\n\nWhat is the final answer? Give only the answer.",
         "answer_prefix": "The answer is:",
+    },
+    "somebody, 2 examples": {
+        "answer": "Here is somebody's reasoning:\n{cot}\n\nWhat is the final answer? Give only the answer.",
+        "answer_prefix": "The answer is:",
+        "examples": _examples(2),
     },
     "own turn": {"answer": "Answer the question.", "answer_prefix": "{cot}\nSo the final answer is:"},
     "chat, 2 examples": {"answer": "Notes:{cot}", "answer_prefix": "Answer:", "examples": _examples(2)},
@@ -135,7 +141,7 @@ class Bench:
 
     def readers(self, wording: Mapping[str, Any]) -> Readers:
         """The base as reader, its prompt worded so."""
-        prompt = Prompt(**(wording or {"preset": "paper"}))
+        prompt = Prompt(**wording)
         prompts = Prompts(self.policy.tokenizer, prompt, vocabulary=self.policy.vocabulary)
         return make_readers(Reward(), self.policy, prompts, FixedBudget(BUDGET))
 
@@ -195,7 +201,7 @@ def main() -> None:
     parser.add_argument("--n", type=positive, default=200, help="problems of each dataset")
     parser.add_argument("--length", type=positive, default=40, help="tokens of a CoT")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
-    parser.add_argument("--reader", choices=list(READERS), default="plain, 2 examples")
+    parser.add_argument("--reader", choices=list(READERS), default="default")
     parser.add_argument("--dataset", choices=list(DATASETS), action="append")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,7 +15,7 @@ from rich.table import Table
 from markov_cot.cli.launched import is_first, is_one_of_several
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import ending_at_once, stop_on_signal
-from markov_cot.cli.tables import print_table
+from markov_cot.cli.tables import plain_table, print_table
 from markov_cot.config.loading import read_assignments
 from markov_cot.distributed.process_group import leave, noticing_loss
 from markov_cot.evaluation import item_metrics as scores
@@ -85,18 +84,21 @@ def make_request(options: Mapping[str, Any], settings: tuple[str, ...]) -> Reque
         seed=seed,
         batch=options["batch"],
         out=Path(options["out"]) if options["out"] else None,
-        overrides=Overrides(options["model"], options["data_dir"], _settings(options, settings)),
+        overrides=overrides_of(options, settings),
     )
 
 
-def _settings(options: Mapping[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
-    """What --set says, and the readers that --reader names, which a term of the actor's own reward cannot have."""
+def overrides_of(options: Mapping[str, Any], assignments: tuple[str, ...]) -> Overrides:
+    """What --model, --data-dir and --set say, and the readers that --reader names.
+
+    A term of the actor's own reward cannot have those.
+    """
     settings = read_assignments(assignments)
-    if not options["readers"]:
-        return settings
-    if READER in settings:
-        raise UserError(f"--reader: and --set {READER} say the same; leave one of them out")
-    return settings | {READER: list(options["readers"]), "algorithm.actor_reward_weight": 0}
+    if options["readers"]:
+        if READER in settings:
+            raise UserError(f"--reader: and --set {READER} say the same; leave one of them out")
+        settings |= {READER: list(options["readers"]), "algorithm.actor_reward_weight": 0}
+    return Overrides(options["model"], options["data_dir"], settings)
 
 
 @contextlib.contextmanager
@@ -152,7 +154,7 @@ def print_curves(run: str, curves: list[Curve], *, as_json: bool) -> None:
     for curve in curves:
         title = f"{run} on {curve.name}, {curve.split} split: {curve.points[0].score.n:,} items"
         has_f1 = curve.points[0].f1 is not None
-        table = _plain("step", f"{curve.measure} [95 %]", *["F1 [95 %]"] * has_f1, "answer log-prob")
+        table = plain_table("step", f"{curve.measure} [95 %]", *["F1 [95 %]"] * has_f1, "answer log-prob")
         for point in curve.points:
             step = "0 (base)" if point.step == 0 else str(point.step)
             best = " best here" if point is curve.best else ""
@@ -166,7 +168,7 @@ def print_curves(run: str, curves: list[Curve], *, as_json: bool) -> None:
 def _table(subject: str, task: TaskReport) -> Table:
     """Accuracy by extractor, then the other metrics; small enough for 80 columns."""
     compared = (str(task.against), "difference [95 %]", "p") if task.reference else ()
-    table = _plain("accuracy/metric", f"{subject} [95 %]", *compared)
+    table = plain_table("accuracy/metric", f"{subject} [95 %]", *compared)
     primary = task.outcome.primary
     rows = shown_keys(task)
     for key, following in zip(rows, [*rows[1:], ""], strict=True):
@@ -191,19 +193,10 @@ def shown_keys(task: TaskReport) -> list[str]:
     return [key for key in task.outcome.measures if key.startswith(ACCURACY)] + rest
 
 
-def _plain(first: str, *headings: str) -> Table:
-    """A table with no more lines than it needs, numbers to the right."""
-    table = Table(box=box.SIMPLE, padding=0, show_edge=False)
-    table.add_column(first, no_wrap=True)
-    for heading in headings:
-        table.add_column(visible(heading), justify="right", no_wrap=True)
-    return table
-
-
 def _groups(task: TaskReport) -> Table:
     """Accuracy by group (MMLU's subject), with the micro and the macro mean."""
     key = task.outcome.primary
-    table = _plain("group", "n", "mean [95 %]")
+    table = plain_table("group", "n", "mean [95 %]")
     for group, measures in task.outcome.groups.items():
         table.add_row(visible(group), str(measures[key].n), _cell(measures[key]))
     table.add_section()

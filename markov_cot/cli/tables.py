@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from markov_cot.utils.text import visible
 
 _UNLIMITED = 100_000
 """Columns: a width at which no table wraps."""
@@ -29,6 +32,15 @@ def print_table(console: Console, table: Table, title: str = "") -> None:
         for heading, cell in zip(headings[1:], cells[1:], strict=True):
             if cell:
                 console.print(f"{_BETWEEN}{heading}: {cell}", style=row.style, soft_wrap=True)
+
+
+def plain_table(first: str, *headings: str) -> Table:
+    """Return a table with no more lines than it needs, numbers to the right of a first column of names."""
+    table = Table(box=box.SIMPLE, padding=0, show_edge=False)
+    table.add_column(first, no_wrap=True)
+    for heading in headings:
+        table.add_column(visible(heading), justify="right", no_wrap=True)
+    return table
 
 
 def fitting(parts: Sequence[str], room: int) -> str:

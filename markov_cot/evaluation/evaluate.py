@@ -156,7 +156,7 @@ def _evaluate(evaluator: Evaluator, reference: ModelSource | None, track: Track)
     ]
     if reference and not is_base:
         with processes.together():
-            other = _other_subject(evaluator, reference)
+            other = other_subject(evaluator, reference)
         theirs = [evaluator.run(work, other, reference, track) for work in evaluator.workloads]
     with processes.together(), refusing_to_write(evaluator.folder):
         reports = [
@@ -234,6 +234,7 @@ def cache_settings(
         "device": subject.device.type,
         "four_bit": config.model.four_bit,
         "dataset": work.splits.name,
+        "data": work.splits.fingerprint(),
         "split": work.task.split,
         "items": work.items_fingerprint(),
         "length": writing.length,
@@ -248,7 +249,7 @@ def cache_settings(
     }
 
 
-def _other_subject(evaluator: Evaluator, reference: ModelSource) -> LoadedModel:
+def other_subject(evaluator: Evaluator, reference: ModelSource) -> LoadedModel:
     """The reference's own model; it must read the same tokens, or its items would not be the same."""
     other = LoadedModel(reference, reference.config(evaluator.tasks[0]))
     if other.base["fingerprint"] != evaluator.subject.base["fingerprint"]:

@@ -111,7 +111,7 @@ def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> 
     """
     with processes_of(request) as processes:
         with processes.together():
-            run, sources, base = _sources(request, say)
+            run, sources, base = run_sources(request, say)
             evaluator = Evaluator(replace(request, run=run), sources[0], processes=processes)
         of_base = [evaluator.run(work, evaluator.subject, base, track) for work in evaluator.workloads]
         by_step: dict[int, list[TaskMetrics]] = {0: _outcomes(evaluator, of_base)}
@@ -128,7 +128,7 @@ def evaluate_all(request: Request, track: Track, say: Callable[[str], None]) -> 
     return run, curves
 
 
-def _sources(request: Request, say: Callable[[str], None]) -> tuple[str, list[ModelSource], ModelSource]:
+def run_sources(request: Request, say: Callable[[str], None]) -> tuple[str, list[ModelSource], ModelSource]:
     """The run's name, its checkpoints of trained steps, and its base."""
     folder = request.overrides.folder("checkpoints_dir")
     run = find_run(request.run, folder)

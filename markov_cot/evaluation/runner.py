@@ -88,7 +88,7 @@ class Runner:
         exchange what they made, so that all of their logs hold all of it.
         """
         with processes.together():
-            self._check_paths(items)
+            self.check(items)
         missing = {item.index for item in items} - log.done.keys()
         parts = self._parts(items, batch, processes.count)
         waiting = [part for part in parts if any(item.index in missing for item in part)]
@@ -113,7 +113,7 @@ class Runner:
 
     def records(self, items: Sequence[Item]) -> list[Record]:
         """Records of a few items, computed together."""
-        self._check_paths(items)
+        self.check(items)
         problems = [item.problem for item in items]
         samples = self._writing.samples
         repeated = [problem for problem in problems for _ in range(samples)]
@@ -149,7 +149,7 @@ class Runner:
         sampled: list[list[int]] = self._sampler.cots(contexts, uniform_PGL, writing.writer).cot_BL.tolist()
         return sampled
 
-    def _check_paths(self, items: Sequence[Item]) -> None:
+    def check(self, items: Sequence[Item]) -> None:
         """Before the first of a policy's items: makes sure that what is computed is what its model computes."""
         if self._policy.paths.checked:
             return

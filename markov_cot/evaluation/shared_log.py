@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.distributed.process_group import Processes
-from markov_cot.evaluation.record_log import RecordLog, fingerprint, read_records, read_settings
+from markov_cot.evaluation.item_log import fingerprint, read_log, read_settings
+from markov_cot.evaluation.record_log import RECORDS, RecordLog
 from markov_cot.evaluation.records import Record, from_json, to_json
 from markov_cot.utils.errors import UserError
 
-OF_READING = ("readers", "reader_prompt", "reduction", "answers")
-"""What CoTs do not depend on, of an evaluation's settings."""
+NOT_OF_COTS = ("items", "readers", "reader_prompt", "reduction", "answers")
+"""What an item's CoT does not depend on, of an evaluation's settings: which other items there are, and who reads."""
 
 
 @contextmanager
@@ -33,7 +34,10 @@ def shared_log(folder: Path, settings: Mapping[str, Any], processes: Processes) 
 
 
 def stored_cots(folder: Path, settings: Mapping[str, Any], processes: Processes) -> dict[int, list[list[int]]]:
-    """Return the CoTs, by item, that earlier evaluations wrote under the same settings but for who read them."""
+    """Return the CoTs, by item, that earlier evaluations of the same data wrote under the same settings.
+
+    Other items may have been evaluated with them, and others may have read them.
+    """
     found: dict[str, list[list[int]]] = {}
     with processes.together():
         if processes.is_first:
@@ -46,12 +50,12 @@ def _written(folder: Path, settings: Mapping[str, Any]) -> dict[int, Record]:
     for path in sorted(folder.glob("*.jsonl")):
         known = read_settings(path)
         if known and _of_writing(known) == _of_writing(settings):
-            records |= read_records(path, fingerprint(known))[0]
+            records |= read_log(path, fingerprint(known), RECORDS)[0]
     return records
 
 
 def _of_writing(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in OF_READING}
+    return {key: value for key, value in settings.items() if key not in NOT_OF_COTS}
 
 
 def _check_same(settings: Mapping[str, Any], processes: Processes) -> None:

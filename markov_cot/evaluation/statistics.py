@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +12,8 @@ import numpy as np
 
 Z_95 = 1.959963984540054
 """The standard normal's 97.5 % quantile."""
+Z_80 = 0.8416212335729143
+"""Its 80 % quantile."""
 SMALL_N = 100
 _BOOTSTRAP_CELLS = 4_000_000
 """Counts drawn at a time, so that memory does not grow with the number of resamples."""
@@ -105,6 +107,64 @@ def small_sample_note(n: int, *, is_share: bool = True) -> str | None:
     low, high = wilson_interval(n // 2, n)
     width = 100 * (high - low)
     return f"Only {n} {items}: the 95 % interval is up to {width:.0f} points wide, so smaller differences mean nothing."
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over items."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    """Percentile bootstrap 95 % interval over the items."""
+    detectable: float | None
+    """The smallest true mean that so many items, as spread as these, would tell from 0; None for one item."""
+
+
+def estimate(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Estimate:
+    """Return the mean of values, one an item, with its interval and what could have been detected.
+
+    >>> estimate([1.0, 1.0, 1.0, 1.0])
+    Estimate(n=4, mean=1.0, low=1.0, high=1.0, detectable=0.0)
+    """
+    mean, stderr = mean_and_stderr(values)
+    low, high = _bootstrap_interval(np.asarray(values, dtype=np.float64), resamples, seed)
+    return Estimate(len(values), mean, low, high, None if stderr is None else detectable_effect(stderr))
+
+
+def detectable_effect(stderr: float) -> float:
+    """Return the effect that a two-sided test at 5 % finds with a probability of 80 %: (z_0.975 + z_0.8) stderr.
+
+    >>> round(detectable_effect(0.1), 4)
+    0.2802
+    """
+    return (Z_95 + Z_80) * stderr
+
+
+def sign_test_p_value(differences: Sequence[float]) -> float:
+    """Exact two-sided sign test of a median of 0; differences of 0 say nothing and are left out.
+
+    >>> sign_test_p_value([0.5, 0.1, 2.0, 0.3, 0.2, -0.1, 0.0])  # 2 * (C(6,0) + C(6,1)) / 2^6
+    0.21875
+    """
+    below, above = sum(d < 0 for d in differences), sum(d > 0 for d in differences)
+    return mcnemar_p_value(below, above)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return p-values adjusted for how many there are: Holm's step-down, max_{j <= i} min(1, (m - j + 1) p_(j)).
+
+    From Holm 1979 (Scandinavian Journal of Statistics 6).
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'c': 0.06, 'b': 0.06}
+    """
+    adjusted, largest = {}, 0.0
+    for rank, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda pair: pair[1])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_value))
+        adjusted[name] = largest
+    return adjusted
 
 
 def compare_paired(

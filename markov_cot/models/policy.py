@@ -144,8 +144,14 @@ class Policy(Forwards):
     def ends_answer_V(self) -> Tensor:
         """bool: tokens after which a generated answer is over: those with a newline in them, and EOS."""
         texts = self.tokenizer.batch_decode([[i] for i in range(min(len(self.tokenizer), self.vocabulary))])
+        ends = self.ends_text_V.clone()
+        ends[: len(texts)] |= torch.tensor(["\n" in text for text in texts], device=self.device)
+        return ends
+
+    @cached_property
+    def ends_text_V(self) -> Tensor:
+        """bool: tokens after which any generated text is over: every EOS."""
         ends = torch.zeros(self.vocabulary, dtype=torch.bool)
-        ends[: len(texts)] = torch.tensor(["\n" in text for text in texts])
         ends[[i for i in self.eos_ids if i < self.vocabulary]] = True
         return ends.to(self.device)
 

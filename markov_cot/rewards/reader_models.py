@@ -40,7 +40,10 @@ class ReaderModel:
 def load_reader_models(config: Config, policy: Policy, known: Collection[str] = ()) -> list[ReaderModel]:
     """Load the models among the readers that are not `known`. Raises `UserError` for one that cannot be had."""
     names = [name for name in config.reward.readers if name not in OWN_READERS and name not in known]
-    return [_load(name, config, policy) for name in names]
+    try:
+        return [load_model(name, config, policy) for name in names]
+    except UserError as error:
+        raise UserError(f"reward.reader: {error}") from None
 
 
 def make_readers(
@@ -74,7 +77,8 @@ def check_reader_paths(readers: Readers, problems: Sequence[Problem], length: in
         check_paths(reader.policy, trial)
 
 
-def _load(name: str, config: Config, policy: Policy) -> ReaderModel:
+def load_model(name: str, config: Config, policy: Policy) -> ReaderModel:
+    """Load another model, frozen, as the settings say of readers; beside `policy` unless they name a device."""
     reward = config.reward
     settings = Model(
         name=name,
@@ -85,11 +89,8 @@ def _load(name: str, config: Config, policy: Policy) -> ReaderModel:
     device = policy.device
     if reward.reader_device != "auto":
         device = loading.available_device(reward.reader_device, "reward.reader_device")
-    try:
-        tokenizer = loading.load_tokenizer(settings)
-        base = loading.load_base(settings, device)
-    except UserError as error:
-        raise UserError(f"reward.reader: {error}") from None
+    tokenizer = loading.load_tokenizer(settings)
+    base = loading.load_base(settings, device)
     about = {"name": name, "fingerprint": loading.fingerprint(base), "dtype": str(base.dtype).removeprefix("torch.")}
     about |= loading.origin(settings)
     # Its adapter is never switched on; it is there because roles are states of one.

@@ -5,7 +5,7 @@ Shapes: P problems, G samples per problem, L CoT tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +15,7 @@ from markov_cot.models.logprobs import slices_within
 from markov_cot.models.memory import ROLLOUT, Budgets
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, Role
-from markov_cot.rollouts.sampling import ANSWER_TOKENS, greedy_answers, greedy_cots, sample_cots_in_parts
+from markov_cot.rollouts.sampling import ANSWER_TOKENS, greedy_answers, greedy_cots, greedy_texts, sample_cots_in_parts
 
 
 @runtime_checkable
@@ -58,11 +58,20 @@ class Sampler:
     def greedy_answers(
         self, contexts: Sequence[Sequence[int]], role: Role, most: int = ANSWER_TOKENS["numeric"]
     ) -> list[str]:
-        """Return the text that each answer context is continued with, of at most so many tokens."""
+        """Return the text that each answer context is continued with, of one line and at most so many tokens."""
+        return self._texts(greedy_answers, contexts, role, most)
 
-        def write(tokens: int) -> list[str]:
-            parts = slices_within(widths, tokens)
-            return [text for part in parts for text in greedy_answers(self._policy, contexts[part], role, most)]
+    def greedy_texts(self, contexts: Sequence[Sequence[int]], role: Role, most: int) -> list[str]:
+        """Return the text that each context is continued with, of at most so many tokens."""
+        return self._texts(greedy_texts, contexts, role, most)
 
+    def _texts(
+        self, write: Callable[..., list[str]], contexts: Sequence[Sequence[int]], role: Role, most: int
+    ) -> list[str]:
         widths = [len(context) + most for context in contexts]
-        return self._budgets.within(ROLLOUT, sum(widths), write)
+
+        def within(tokens: int) -> list[str]:
+            parts = slices_within(widths, tokens)
+            return [text for part in parts for text in write(self._policy, contexts[part], role, most)]
+
+        return self._budgets.within(ROLLOUT, sum(widths), within)

@@ -98,9 +98,21 @@ def greedy_answers(
     policy: Policy, contexts: Sequence[Sequence[int]], role: Role, most: int = ANSWER_TOKENS["numeric"]
 ) -> list[str]:
     """The text each answer context is continued with, up to a newline, an EOS or `most` tokens."""
+    texts = _greedy_texts(policy, contexts, role, most, policy.ends_answer_V)
+    return [text.split("\n", 1)[0].strip() for text in texts]
+
+
+@torch.no_grad()
+def greedy_texts(policy: Policy, contexts: Sequence[Sequence[int]], role: Role, most: int) -> list[str]:
+    """The text each context is continued with, up to an EOS or `most` tokens."""
+    return _greedy_texts(policy, contexts, role, most, policy.ends_text_V)
+
+
+def _greedy_texts(
+    policy: Policy, contexts: Sequence[Sequence[int]], role: Role, most: int, ends_V: Tensor
+) -> list[str]:
     if not contexts:
         return []
-    ends_V = policy.ends_answer_V
     ended_B = torch.zeros(len(contexts), dtype=torch.bool, device=policy.device)
 
     def pick(hidden_Bd: Tensor, _: int) -> Tensor:
@@ -110,14 +122,11 @@ def greedy_answers(
         return token_B
 
     with policy.acting_as(role):
-        answer_BL = decode(policy, contexts, most, pick, stop=lambda: bool(ended_B.all()))
-    return [_answer_text(policy, row) for row in answer_BL.tolist()]
+        ids_BL = decode(policy, contexts, most, pick, stop=lambda: bool(ended_B.all()))
+    return [_before_eos(policy, row) for row in ids_BL.tolist()]
 
 
-def _answer_text(policy: Policy, ids: list[int]) -> str:
-    for i, token in enumerate(ids):
-        if token in policy.eos_ids:
-            ids = ids[:i]
-            break
-    text: str = policy.tokenizer.decode(ids)
-    return text.split("\n", 1)[0].strip()
+def _before_eos(policy: Policy, ids: list[int]) -> str:
+    end = next((i for i, token in enumerate(ids) if token in policy.eos_ids), len(ids))
+    text: str = policy.tokenizer.decode(ids[:end])
+    return text

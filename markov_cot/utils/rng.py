@@ -18,6 +18,7 @@ class Stream(IntEnum):
     SHUFFLE = 1
     EVALUATION = 2
     MINIBATCHES = 3
+    PERTURBATION = 4
 
 
 def generator(seed: int, stream: Stream, index: int, attempt: int = 0) -> np.random.Generator:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.command_fixtures import SMALL
 from tests.other_models import write_other
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -23,6 +24,7 @@ def scripts() -> Iterator[Any]:
     """The scripts as modules. They import one another by plain names, as they do when they are run."""
     names = ("measure", "roofline", "random_llama", "runner", "workload", "critic_reward")
     names += ("bench_step", "compare_trl", "bench_scaling", "bench_gpu", "bench_eval", "wordings")
+    names += ("load_bearing",)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         modules = {name: __import__(name) for name in names}
@@ -174,6 +176,23 @@ def test_every_wording_is_measured(
     assert list(found["actors"]) == list(scripts.wordings.QUESTIONS)
     assert all(0 <= row["ceiling"] <= 1 and row["logprob"] < 0 for row in found["readers"].values())
     assert capsys.readouterr().out.count("| paper | ") == 2
+
+
+def test_both_modes_are_trained_and_compared(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [option.removeprefix("--set=") for option in SMALL if option.startswith("--set=")]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["load_bearing.py", "--out", str(tmp_path), "--seeds", "3", "--n", "4", "--set", "steps=1", *settings],
+    )
+    scripts.load_bearing.main()
+    out = capsys.readouterr().out
+    assert out.count("| 3 | markovian |") == out.count("| 3 | non-markovian |") == 1
+    assert "| delete | 3 | " in out and "| empty | 3 | " in out
+    found = json.loads((tmp_path / "load_bearing.json").read_text())["3"]
+    assert found["markovian"] is True and found["against"]["markovian"] is False and found["n"] == 4
 
 
 def test_what_the_reader_of_a_report_sees_when_its_process_fails(

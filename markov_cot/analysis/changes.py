@@ -14,7 +14,6 @@ from markov_cot.analysis.perturbations import FAMILIES, SEVERITIES, draws, pertu
 from markov_cot.analysis.steps import make_mistake, step_ids
 from markov_cot.analysis.units import Units
 from markov_cot.data.catalog import nearest
-from markov_cot.data.problem import Problem
 from markov_cot.evaluation.records import Item
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.rng import Stream, generator
@@ -58,6 +57,16 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A CoT that is to be continued."""
+
+    item: Item
+    cot: Cot
+    missing: int
+    """Tokens."""
+
+
+@dataclass(frozen=True)
 class Changer:
     """Changes CoTs as some tests ask for; the same ones for the same seed, whatever is changed together."""
 
@@ -65,8 +74,8 @@ class Changer:
     units: Units[Any]
     tokenizer: PreTrainedTokenizerFast
     seed: int
-    go_on: Callable[[Sequence[tuple[Problem, Cot]], int], list[list[int]]]
-    """Writes so many tokens more of each CoT, as the actor does."""
+    continued: Callable[[Sequence[Begun]], list[list[int]]]
+    """Continues CoTs as their writer does."""
     paraphrase: Callable[[Sequence[str]], list[str]] | None = None
     """Puts texts in other words."""
 
@@ -84,10 +93,6 @@ class Changer:
                         changed[name] = {WHOLE: cot}
         return [{name: changed[name] for name in self.tests if changed.get(name)} for changed in found]
 
-    def prefixes(self, cot: Cot, parts: int) -> list[list[int]]:
-        """Return the first k / parts of a CoT's tokens, for k = 0 to `parts`."""
-        return [list(cot[: k * len(cot) // parts]) for k in range(parts + 1)]
-
     def _alone(self, written: Written) -> Changed:
         """What can be done to a CoT without a model."""
         units = self.units.split(written.cot)
@@ -103,10 +108,10 @@ class Changer:
             changed["swap"] = {WHOLE: list(written.other)}
         if len(steps) > 1:
             changed["shuffle"] = {WHOLE: [token for step in self._shuffled(written, steps) for token in step]}
-        changed[EARLY] = {
-            (len(steps) - kept) / len(steps): [token for step in steps[:kept] for token in step]
-            for kept in range(len(steps))
-        }
+            changed[EARLY] = {
+                (len(steps) - kept) / len(steps): [token for step in steps[:kept] for token in step]
+                for kept in range(len(steps))
+            }
         return changed
 
     def _perturbed(self, family: str, written: Written, units: list[Any], severity: int) -> list[int]:
@@ -125,18 +130,18 @@ class Changer:
         return [steps[i] for i in order]
 
     def _mistaken(self, batch: Sequence[Written]) -> list[list[int] | None]:
-        begun: list[list[int] | None] = []
-        for written in batch:
+        """A wrong number in place of one that is there, then what the writer makes of it, up to the CoT's length."""
+        found: list[list[int] | None] = []
+        begun: dict[int, Begun] = {}
+        for place, written in enumerate(batch):
             mistake = make_mistake(written.cot, self._decode, self._generator(written, 1).random())
-            kept = None if mistake is None else [*written.cot[: mistake.kept], *self._encode(mistake.text)]
-            begun.append(kept)
-        waiting = [i for i, cot in enumerate(begun) if cot is not None and len(cot) < len(batch[i].cot)]
-        pairs = [(batch[i].item.problem, begun[i] or []) for i in waiting]
-        missing = [len(batch[i].cot) - len(cot) for i, (_, cot) in zip(waiting, pairs, strict=True)]
-        written_on = self.go_on(pairs, max(missing)) if pairs else []
-        for i, count, (_, cot), rest in zip(waiting, missing, pairs, written_on, strict=True):
-            begun[i] = [*cot, *rest[:count]]
-        return begun
+            cot = mistake and [*written.cot[: mistake.kept], *self._encode(mistake.text)]
+            found.append(cot)
+            if cot is not None and (missing := len(written.cot) - len(cot)) > 0:
+                begun[place] = Begun(written.item, cot, missing)
+        for (place, each), rest in zip(begun.items(), self.continued(list(begun.values())), strict=True):
+            found[place] = [*each.cot, *rest]
+        return found
 
     def _paraphrased(self, batch: Sequence[Written]) -> list[list[int] | None]:
         assert self.paraphrase
@@ -156,20 +161,32 @@ class Changer:
         return text
 
 
+def prefixes(cot: Cot, parts: int) -> list[list[int]]:
+    """Return the first k / parts of a CoT's tokens, for k = 0 to `parts`."""
+    return [list(cot[: k * len(cot) // parts]) for k in range(parts + 1)]
+
+
+def without_each(cot: Cot) -> list[list[int]]:
+    """Return the CoT without its first token, without its second, and so on."""
+    return [[*cot[:i], *cot[i + 1 :]] for i in range(len(cot))]
+
+
 def with_others(items: Sequence[Item], cots: Mapping[int, Cot]) -> list[Written]:
     """Return items with their CoTs and, for each, the CoT of the next item (in a circle) that has another answer.
 
     Of the next item where all have the same answer; of none where there is one item.
     """
-    n = len(items)
-    found = []
-    for i, item in enumerate(items):
-        following = [items[(i + k) % n] for k in range(1, n)]
-        own = set(item.problem.accepted)
-        apart = (other for other in following if own.isdisjoint(other.problem.accepted))
-        other = next(apart, following[0] if following else None)
-        found.append(Written(item, cots[item.index], None if other is None else cots[other.index]))
-    return found
+    return [Written(item, cots[item.index], _other_cot(items, i, cots)) for i, item in enumerate(items)]
+
+
+def _other_cot(items: Sequence[Item], place: int, cots: Mapping[int, Cot]) -> Cot | None:
+    if len(items) == 1:
+        return None
+    own = set(items[place].problem.accepted)
+    following = (items[(place + k) % len(items)] for k in range(1, len(items)))
+    default = items[(place + 1) % len(items)]
+    other = next((each for each in following if own.isdisjoint(each.problem.accepted)), default)
+    return cots[other.index]
 
 
 def check_tests(names: Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from markov_cot.evaluation.item_log import ItemLog
 from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource
 from markov_cot.evaluation.records import Item
 from markov_cot.evaluation.runner import Runner
-from markov_cot.evaluation.shared_log import stored_cots
+from markov_cot.evaluation.shared_log import of_writing, stored_cots
 from markov_cot.evaluation.task import EvalTask
 
 ITEMS_AT_ONCE = 8
@@ -22,6 +23,23 @@ ITEMS_AT_ONCE = 8
 
 Cot = Sequence[int]
 T = TypeVar("T")
+
+
+def per_token(request: Request) -> Request:
+    """Return the request with log-probs per token of the answer, whatever the reward's were."""
+    overrides = request.overrides
+    return replace(request, overrides=replace(overrides, settings={**overrides.settings, "reward.reduction": "mean"}))
+
+
+def analysis_folder(source: ModelSource, request: Request, config: Config) -> Path:
+    """Return where analyses of a model are kept: beside its evaluations."""
+    return eval_folder(source.ref, request.overrides, config.model.name).parent / "analysis"
+
+
+def parts_of(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in parts that are computed together; rounding depends on which these are."""
+    for start in range(0, len(items), ITEMS_AT_ONCE):
+        yield items[start : start + ITEMS_AT_ONCE]
 
 
 class CotWriter:
@@ -43,7 +61,7 @@ class CotWriter:
     def cots(self, advance: Callable[[int], None]) -> dict[int, Cot]:
         """Return the CoT of every item. Raises `UserError`, as where it cannot be kept."""
         self._runner.check(self._items)
-        with ItemLog(self._cache, {**self.settings, "of": "cots"}, COTS) as log:
+        with ItemLog(self._cache, {**of_writing(self.settings), "of": "cots"}, COTS) as log:
             for part in parts_of(self._items):
                 if any(item.index not in log.done for item in part):
                     log.append(row for row in self._written(part) if row.index not in log.done)
@@ -53,14 +71,3 @@ class CotWriter:
     def _written(self, items: Sequence[Item]) -> Iterator[ItemCot]:
         for item, cot in zip(items, self._runner.write_cots(items), strict=True):
             yield ItemCot(item.index, tuple(cot))
-
-
-def analysis_folder(source: ModelSource, request: Request, config: Config) -> Path:
-    """Return where analyses of a model are kept: beside its evaluations."""
-    return eval_folder(source.ref, request.overrides, config.model.name).parent / "analysis"
-
-
-def parts_of(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the items in parts that are computed together; rounding depends on which these are."""
-    for start in range(0, len(items), ITEMS_AT_ONCE):
-        yield items[start : start + ITEMS_AT_ONCE]

@@ -6,16 +6,19 @@ Shapes: n items. Units: effects are nats per token of the answer; drops of accur
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from markov_cot.analysis.changes import EARLY
-from markov_cot.analysis.perturbations import SEVERITIES
+from markov_cot.analysis.perturbations import FAMILIES, SEVERITIES
 from markov_cot.analysis.readings import ItemReadings, Reading
 from markov_cot.evaluation.statistics import Estimate, estimate, holm, sign_test_p_value
 
 GRID = tuple(severity / 100 for severity in SEVERITIES)
+
+ByItem = Mapping[int, Mapping[float, float]]
+"""By item and share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Level:
     accuracy_drop: Estimate | None
     """Share right after the CoT less the share right after the changed one; None for continuations."""
     same_answer: float | None
-    """Share of items with the same answer after both; None for continuations."""
+    """Share of items with the same answer, a readable one, after both; None for continuations."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,26 @@ class TestOutcome:
     """By share."""
     overall: Level
     """Of each item's mean over the shares."""
-    values: Mapping[int, Mapping[float, float]]
-    """By item and share, the effect."""
+    effects: ByItem
+    drops: ByItem | None
     area_over_curve: Estimate | None = None
     """Of early answering."""
+
+    @property
+    def unmoved(self) -> int:
+        """How many CoTs the test had no effect on at any share, as where there is no digit to replace."""
+        return sum(not any(of_item.values()) for of_item in self.effects.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One model's effect less the other's on the same items."""
 
-    estimate: Estimate
+    effect: Estimate
+    accuracy_drop: Estimate | None
     p_value: float
-    """Exact two-sided sign test over the items."""
-    p_holm: float = field(default=1.0)
+    """Exact two-sided sign test of the effects over the items."""
+    p_holm: float
     """Adjusted for the number of tests."""
 
 
@@ -59,6 +68,7 @@ class Contrast:
     """The differences of one test."""
 
     levels: Mapping[float, Estimate]
+    """Of the effects, by share."""
     overall: Difference
 
 
@@ -67,18 +77,25 @@ def outcome(items: Sequence[ItemReadings], test: str) -> TestOutcome | None:
     applied = [item for item in items if test in item.changed]
     if not applied:
         return None
-    effects = {item.index: _on_grid(test, item.effects(test), 0.0) for item in applied}
+    effects = {item.index: _on_grid(test, item.effects(test)) for item in applied}
     drops = same = None
     if applied[0].original.right is not None:
-        drops = _compared(applied, test, lambda own, other: float(bool(own.right)) - float(bool(other.right)), 0.0)
-        same = _compared(applied, test, lambda own, other: float(own.vote == other.vote), 1.0)
-    shares = list(next(iter(effects.values())))
-    levels = {share: _level([_at(each, share) for each in (effects, drops, same)]) for share in shares}
-    overall = _level([_means(each) for each in (effects, drops, same)])
-    area = None
-    if test == EARLY and same is not None:
-        area = estimate([area_over_curve(item) for item in applied])
-    return TestOutcome(levels, overall, effects, area)
+        drops = _compared(applied, test, lambda own, other: float(bool(own.right)) - float(bool(other.right)))
+        same = _compared(applied, test, _same)
+    area = estimate([area_over_curve(item) for item in applied]) if test == EARLY and same else None
+    return _summed_up(effects, drops, same, area)
+
+
+def over_families(outcomes: Mapping[str, TestOutcome | None]) -> TestOutcome | None:
+    """Return the mean over the five families, by share and over all: an item's is the mean of its families' effects.
+
+    None unless all of them were measured.
+    """
+    families = [found for family in FAMILIES if (found := outcomes.get(family))]
+    if len(families) < len(FAMILIES):
+        return None
+    drops = [found.drops for found in families if found.drops is not None]
+    return _summed_up(_mean_of([found.effects for found in families]), _mean_of(drops) if drops else None, None)
 
 
 def area_over_curve(item: ItemReadings) -> float:
@@ -86,7 +103,7 @@ def area_over_curve(item: ItemReadings) -> float:
 
     By the trapezoid rule on [0, 1], where Lanham et al. (arXiv 2307.13702), whose measure it is, state none.
     """
-    same = {1 - share: float(reading.vote == item.original.vote) for share, reading in item.changed[EARLY].items()}
+    same = {1 - share: _same(item.original, reading) for share, reading in item.changed[EARLY].items()}
     points = sorted({**same, 1.0: 1.0}.items())
     shares, values = zip(*points, strict=True)
     return 1.0 - float(np.trapezoid(values, shares))
@@ -94,23 +111,13 @@ def area_over_curve(item: ItemReadings) -> float:
 
 def contrasts(own: Mapping[str, TestOutcome | None], other: Mapping[str, TestOutcome | None]) -> dict[str, Contrast]:
     """Return, for each test that applies to both, own effects less the other's, paired by item, and Holm's p-values."""
-    found: dict[str, Contrast] = {}
+    found = {}
     for test, ours in own.items():
         theirs = other.get(test)
-        if ours is None or theirs is None or not (common := sorted(ours.values.keys() & theirs.values.keys())):
-            continue
-        differences = {
-            index: {share: value - theirs.values[index][share] for share, value in ours.values[index].items()}
-            for index in common
-        }
-        overall = [_mean(each) for each in differences.values()]
-        levels = {share: estimate([each[share] for each in differences.values()]) for share in ours.levels}
-        found[test] = Contrast(levels, Difference(estimate(overall), sign_test_p_value(overall)))
-    adjusted = holm({test: contrast.overall.p_value for test, contrast in found.items()})
-    return {
-        test: Contrast(each.levels, Difference(each.overall.estimate, each.overall.p_value, adjusted[test]))
-        for test, each in found.items()
-    }
+        if ours and theirs and ours.effects.keys() & theirs.effects.keys():
+            found[test] = _contrast(ours, theirs)
+    adjusted = holm({test: each.overall.p_value for test, each in found.items()})
+    return {test: Contrast(each.levels, replace(each.overall, p_holm=adjusted[test])) for test, each in found.items()}
 
 
 def prefix_curve(items: Sequence[ItemReadings]) -> list[Estimate]:
@@ -118,46 +125,82 @@ def prefix_curve(items: Sequence[ItemReadings]) -> list[Estimate]:
     return [estimate(values) for values in zip(*(item.prefixes for item in items), strict=True)]
 
 
-ByItem = Mapping[int, Mapping[float, float]]
+def _contrast(own: TestOutcome, other: TestOutcome) -> Contrast:
+    effects = _differences(own.effects, other.effects)
+    drops = None if own.drops is None or other.drops is None else _differences(own.drops, other.drops)
+    overall = _means(effects)
+    return Contrast(
+        {share: estimate(_at(effects, share)) for share in own.levels},
+        Difference(
+            estimate(overall),
+            None if drops is None else estimate(_means(drops)),
+            sign_test_p_value(overall),
+            p_holm=1.0,
+        ),
+    )
 
 
-def _compared(
-    items: Sequence[ItemReadings], test: str, compare: Callable[[Reading, Reading], float], unchanged: float
-) -> ByItem:
+def _differences(own: ByItem, other: ByItem) -> ByItem:
+    return {
+        index: {share: value - other[index][share] for share, value in own[index].items()}
+        for index in sorted(own.keys() & other.keys())
+    }
+
+
+def _summed_up(effects: ByItem, drops: ByItem | None, same: ByItem | None, area: Estimate | None = None) -> TestOutcome:
+    levels = {
+        share: Level(
+            estimate(_at(effects, share)),
+            None if drops is None else estimate(_at(drops, share)),
+            None if same is None else _mean(_at(same, share)),
+        )
+        for share in next(iter(effects.values()))
+    }
+    overall = Level(
+        estimate(_means(effects)),
+        None if drops is None else estimate(_means(drops)),
+        None if same is None else _mean(_means(same)),
+    )
+    return TestOutcome(levels, overall, effects, drops, area)
+
+
+def _compared(items: Sequence[ItemReadings], test: str, compare: Callable[[Reading, Reading], float]) -> ByItem:
     """Something of the answers after the CoT and after the changed ones."""
     return {
         item.index: _on_grid(
-            test, {share: compare(item.original, reading) for share, reading in item.changed[test].items()}, unchanged
+            test, {share: compare(item.original, reading) for share, reading in item.changed[test].items()}
         )
         for item in items
     }
 
 
-def _on_grid(test: str, values: Mapping[float, float], unchanged: float) -> Mapping[float, float]:
-    """Early answering has as many shares as a CoT has steps: its curve, `unchanged` at 0, is read at the severities."""
+def _same(own: Reading, other: Reading) -> float:
+    return float(own.vote is not None and own.vote == other.vote)
+
+
+def _on_grid(test: str, values: Mapping[float, float]) -> Mapping[float, float]:
+    """Early answering has as many shares as a CoT has steps: at a severity counts the longest prefix that leaves out as
+    much or more."""
     if test != EARLY:
         return {share: value for share, value in values.items() if share > 0}
-    shares, heights = zip(*sorted({**values, 0.0: unchanged}.items()), strict=True)
-    return {share: float(np.interp(share, shares, heights)) for share in GRID}
+    return {share: values[min(left for left in values if left >= share)] for share in GRID}
 
 
-def _level(columns: Sequence[Sequence[float] | None]) -> Level:
-    effects, drops, same = columns
-    assert effects is not None
-    return Level(
-        estimate(effects),
-        None if drops is None else estimate(drops),
-        None if same is None else sum(same) / len(same),
-    )
+def _mean_of(families: Sequence[ByItem]) -> ByItem:
+    common = set.intersection(*(set(each) for each in families))
+    return {
+        index: {share: _mean([each[index][share] for each in families]) for share in families[0][index]}
+        for index in sorted(common)
+    }
 
 
-def _at(by_item: ByItem | None, share: float) -> list[float] | None:
-    return None if by_item is None else [values[share] for values in by_item.values()]
+def _at(by_item: ByItem, share: float) -> list[float]:
+    return [values[share] for values in by_item.values()]
 
 
-def _means(by_item: ByItem | None) -> list[float] | None:
-    return None if by_item is None else [_mean(values) for values in by_item.values()]
+def _means(by_item: ByItem) -> list[float]:
+    return [_mean(list(values.values())) for values in by_item.values()]
 
 
-def _mean(values: Mapping[float, float]) -> float:
-    return sum(values.values()) / len(values)
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ SHADES = 4
 """Of each colour; the strongest is the example's largest effect."""
 _HURTS = ("#fdd0c7", "#fb9a85", "#f25c43", "#c9210f")
 _HELPS = ("#cfe1f5", "#94bfe8", "#4a90d9", "#165fa8")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 FAINT = 0.05
 """Share of the largest effect below which a token stays uncoloured."""
 
@@ -62,6 +64,23 @@ class Occlusion:
     def _coloured(self) -> list[tuple[str, str | None]]:
         largest = max(map(abs, self.effects), default=0.0)
         return [(token, _colour(effect, largest)) for token, effect in zip(self.tokens, self.effects, strict=True)]
+
+
+def page(examples: Sequence[Occlusion], title: str) -> str:
+    """Return a page of its own with examples; it may load and run nothing."""
+    parts = [
+        f"<h2>item {each.index}</h2><p>{html.escape(visible(each.question))}</p>"
+        f"<p>answer: <b>{html.escape(visible(each.answer))}</b></p>{each.as_html()}"
+        for each in examples
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        f"<title>{html.escape(title)}</title></head><body><h1>{html.escape(title)}</h1>"
+        "<p>Without a red token the answer is less probable, without a blue one more. A token's effect, in nats per "
+        f"token of the answer, is its title.</p>{''.join(parts)}</body></html>\n"
+    )
 
 
 def _colour(effect: float, largest: float) -> str | None:

@@ -19,6 +19,8 @@ REQUEST = "Say the following in other words. Keep every fact, name and number, a
 PLAIN = "A text:\n{question}\n\nThe same text in other words:\n"
 ROOM = 1.5
 """Times the tokens of a text that its paraphrase may have."""
+LEAST_ROOM = 16
+"""Tokens."""
 TOKENS = 16384
 """Most tokens at once."""
 
@@ -43,8 +45,8 @@ class Paraphraser:
         """Return each text in other words, beginning with white space where the text does."""
         asked = [Problem("", text.strip(), answer="", kind="text") for text in texts]
         contexts = [self._prompts.question_context(each) for each in asked]
-        lengths = [len(self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids) for text in texts]
-        most = max(16, int(ROOM * max(lengths)))
+        rooms = [max(LEAST_ROOM, int(ROOM * len(self._encode(text)))) for text in texts]
+        most = max(rooms)
         if (longest := max(map(len, contexts)) + most) > self._policy.max_length:
             raise UserError(
                 f"--paraphraser: a CoT, the request and {most} tokens of paraphrase are {longest} tokens, and its "
@@ -52,5 +54,16 @@ class Paraphraser:
             )
         written = self._sampler.greedy_texts(contexts, CRITIC, most)
         return [
-            text[: len(text) - len(text.lstrip())] + other.strip() for text, other in zip(texts, written, strict=True)
+            text[: len(text) - len(text.lstrip())] + self._cut(other, room)
+            for text, other, room in zip(texts, written, rooms, strict=True)
         ]
+
+    def _cut(self, text: str, room: int) -> str:
+        """A paraphrase of so many tokens at most; what continues a plain prompt ends at a blank line."""
+        whole = text.strip() if self._prompts.chat else text.strip().split("\n\n")[0]
+        cut: str = self._tokenizer.decode(self._encode(whole)[:room])
+        return cut.strip()
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return ids

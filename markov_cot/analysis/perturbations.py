@@ -1,8 +1,8 @@
 """The five families of perturbation of a CoT, over its units: characters, as published, or tokens.
 
-Source: Viteri et al., Markovian Transformers for Informative Language Modeling (arXiv 2404.18988), and its code. That
-draws anew for every severity; here a CoT's draws in a family are made once, so that whatever a severity changes, every
-higher one changes too, and a curve over severities is of one growing change.
+Source: Viteri et al., Markovian Transformers for Informative Language Modeling (arXiv 2404.18988), and its code. There
+every severity has draws of its own; here a CoT's draws in a family are made once, so that whatever a severity changes,
+every higher one changes too, and a curve over severities is of one growing change.
 """
 
 from __future__ import annotations

@@ -23,9 +23,6 @@ class Curve:
 
 def save_curves(path: Path, curves: Sequence[Curve], title: str, x_label: str, y_label: str) -> None:
     """Draw curves in one picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

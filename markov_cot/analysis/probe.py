@@ -7,20 +7,20 @@ the change made the answer less probable (Viteri et al., arXiv 2404.18988). One 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from markov_cot.analysis.changes import PARAPHRASE, Changer, Written, with_others
-from markov_cot.analysis.cots import Cot, CotWriter, analysis_folder, parts_of
+from markov_cot.analysis.changes import PARAPHRASE, Changer, Written, prefixes, with_others, without_each
+from markov_cot.analysis.continuation import Continuation
+from markov_cot.analysis.cots import Cot, CotWriter, analysis_folder, parts_of, per_token
 from markov_cot.analysis.paraphrase import Paraphraser
-from markov_cot.analysis.readings import READINGS, ItemReadings, Reading
+from markov_cot.analysis.readings import READINGS, ItemReadings, Reading, finite
 from markov_cot.analysis.units import CHARACTERS, Characters, Tokens, Units
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
-from markov_cot.evaluation.answering import Answer, answer_from_cots
+from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.evaluate import (
     Evaluator,
     Request,
@@ -30,16 +30,16 @@ from markov_cot.evaluation.evaluate import (
     reference_source,
 )
 from markov_cot.evaluation.item_log import ItemLog
-from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource, Overrides
+from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource
 from markov_cot.evaluation.locate import BASE
 from markov_cot.evaluation.reader_check import ReaderCheck, check_readers
-from markov_cot.evaluation.records import rounded
 from markov_cot.evaluation.task import EvalTask
-from markov_cot.grading.extractors import PRIMARY, grade
+from markov_cot.grading.extractors import PRIMARY
 from markov_cot.models.roles import CRITIC
 from markov_cot.rewards.readers import Readers
-from markov_cot.rollouts.sampler import Sampler
 from markov_cot.utils.errors import UserError
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Of cached readings; raised when they would come out differently."""
@@ -69,11 +69,16 @@ class Probed:
 
     source: ModelSource
     config: Config
-    readers: tuple[str, ...]
+    readers: Readers
     check: ReaderCheck
+    settings: Mapping[str, Any]
+    """All that the readings depend on."""
     items: list[ItemReadings]
+    """Graded."""
     blank: int
     """CoTs of white space alone."""
+    lost_characters: float | None
+    """Mean number of a CoT that does not come through to a reader of another tokenizer; None without such a reader."""
     texts: Mapping[int, tuple[str, ...]]
     """The tokens, as text, of the CoTs whose tokens were left out one at a time, by item."""
 
@@ -96,7 +101,7 @@ def probe(asked: ProbeRequest, track: Track, say: Callable[[str], None]) -> Prob
 
     Raises `UserError`.
     """
-    request = replace(asked.request, overrides=_per_token(asked.request.overrides))
+    request = per_token(asked.request)
     asked = replace(asked, request=request)
     source = find_source(request, request.checkpoint, say)
     other = _other(request, source, asked.against, say) if asked.against else None
@@ -108,18 +113,14 @@ def probe(asked: ProbeRequest, track: Track, say: Callable[[str], None]) -> Prob
     theirs = None
     if other:
         subject = evaluator.subject if other.ref.folder is None else other_subject(evaluator, other)
-        theirs = _Probe(asked, work, subject, other, folder, paraphraser).run(track)
+        theirs = _Probe(replace(asked, examples=0), work, subject, other, folder, paraphraser).run(track)
     return ProbeOutcome(asked, work, evaluator.subject.base, folder, own, theirs)
-
-
-def _per_token(overrides: Overrides) -> Overrides:
-    """Effects are per token of the answer, whatever the reward was."""
-    return replace(overrides, settings={**overrides.settings, "reward.reduction": "mean"})
 
 
 def _other(request: Request, source: ModelSource, against: str, say: Callable[[str], None]) -> ModelSource:
     """What `--against` names: a run's best checkpoint, a checkpoint, or the base."""
-    if against != BASE and (request.overrides.folder("checkpoints_dir") / against).is_dir():
+    is_name = Path(against).name == against != BASE
+    if is_name and (request.overrides.folder("checkpoints_dir") / against).is_dir():
         return find_source(replace(request, run=against), None, say)
     return reference_source(request, source, against, say)
 
@@ -148,16 +149,14 @@ class _Probe:
         self._writer = CotWriter(work, subject, source, asked.request, self._cache)
         readers = subject.readers(self._config)
         self._readers: Readers = readers.for_base() if source.writer == CRITIC else readers
-        self._sampler = Sampler(subject.policy, readers.budgets)
         self._units: Units[Any] = (
             Characters(subject.tokenizer)
             if asked.unit == CHARACTERS
             else Tokens(subject.tokenizer, subject.policy.banned_V.tolist())
         )
-        self._changer = Changer(
-            asked.tests, self._units, subject.tokenizer, asked.request.seed, self._continued, paraphraser
-        )
-        self._extractor = PRIMARY[work.items[0].problem.kind].for_articles(self._config.data.articles)
+        continuation = Continuation(subject.policy, self._readers, self._writer.writing)
+        seed = asked.request.seed
+        self._changer = Changer(asked.tests, self._units, subject.tokenizer, seed, continuation, paraphraser)
         self._settings = {
             **self._writer.settings,
             "of": "probe",
@@ -165,7 +164,7 @@ class _Probe:
             "tests": list(asked.tests),
             "unit": asked.unit,
             "examples": asked.examples,
-            "perturbation_seed": asked.request.seed,
+            "perturbation_seed": seed,
             "paraphraser": paraphraser.about if paraphraser else None,
         }
 
@@ -175,71 +174,77 @@ class _Probe:
         cots = self._writer.cots(track(f"{name} writes", len(items)))
         check = check_readers(self._readers, [item.problem for item in items[:CHECKED]])
         written = with_others(items, {i: self._units.join(self._units.split(cot)) for i, cot in cots.items()})
-        advance = track(f"{name} is read", len(items))
-        shown = {item.index for item in items[: self._asked.examples]}
+        rows = self._read(written, track(f"{name} is read", len(items)))
+        # Of continuations no answer is given that could be read out.
+        primary = PRIMARY.get(items[0].problem.kind)
+        extractor = primary.for_articles(self._config.data.articles) if primary else None
+        return Probed(
+            source=self._source,
+            config=self._config,
+            readers=self._readers,
+            check=check,
+            settings=self._settings,
+            items=[row.graded(item.problem, extractor) for row, item in zip(rows, items, strict=True)],
+            blank=sum(not "".join(self._pieces(row.cot)).strip() for row in rows),
+            lost_characters=self._readers.lost_characters([row.cot for row in rows]),
+            texts={row.index: tuple(self._pieces(row.cot)) for row in rows if row.occluded},
+        )
+
+    def _read(self, written: Sequence[Written], advance: Callable[[int], None]) -> list[ItemReadings]:
+        shown = {each.item.index for each in written[: self._asked.examples]}
         with ItemLog(self._cache, self._settings, READINGS) as log:
             for part in parts_of(written):
                 if any(each.item.index not in log.done for each in part):
                     rows = self._readings(part, shown)
                     log.append(row for row in rows if row.index not in log.done)
                 advance(len(part))
-            rows = [log.done[item.index] for item in items]
-        texts = {row.index: tuple(self._pieces(row.cot)) for row in rows if row.occluded}
-        names = tuple(reader.name for reader in self._readers.readers)
-        blank = sum(not "".join(self._pieces(row.cot)).strip() for row in rows)
-        return Probed(self._source, self._config, names, check, rows, blank, texts)
+            return [log.done[each.item.index] for each in written]
 
     def _readings(self, batch: Sequence[Written], shown: set[int]) -> list[ItemReadings]:
         changed = self._changer.of(batch)
-        prefixes = [self._changer.prefixes(each.cot, TENTHS) for each in batch]
-        occluded = [_without_each(each.cot) if each.item.index in shown else [] for each in batch]
+        shortened = [prefixes(each.cot, TENTHS) for each in batch]
+        occluded = [without_each(each.cot) if each.item.index in shown else [] for each in batch]
         answered = [
-            [list(each.cot), *(cot for shares in tests.values() for cot in shares.values())]
+            [each.cot, *(cot for shares in tests.values() for cot in shares.values())]
             for each, tests in zip(batch, changed, strict=True)
         ]
-        answers = self._answers(batch, answered)
-        logprobs = self._logprobs(batch, [[*p, *o] for p, o in zip(prefixes, occluded, strict=True)])
-        rows = []
-        for each, tests, read, scored in zip(batch, changed, answers, logprobs, strict=True):
-            whole = read[tuple(each.cot)]
-            readings = {
-                name: {share: read[tuple(cot)] for share, cot in shares.items()} for name, shares in tests.items()
-            }
-            # The first and the last prefix are no CoT and the whole one, which may have been read already.
-            after = [scored[tuple(cot)] for cot in self._changer.prefixes(each.cot, TENTHS)]
-            without = [scored[tuple(cot)] for cot in _without_each(each.cot)] if each.item.index in shown else []
-            rows.append(ItemReadings(each.item.index, tuple(each.cot), whole, readings, tuple(after), tuple(without)))
-        return rows
+        answers = self._per_cot(batch, answered, self._answers)
+        scored = self._per_cot(batch, [[*p, *o] for p, o in zip(shortened, occluded, strict=True)], self._logprobs)
+        return [
+            ItemReadings(
+                each.item.index,
+                tuple(each.cot),
+                answers[i][tuple(each.cot)],
+                {
+                    test: {share: answers[i][tuple(cot)] for share, cot in shares.items()}
+                    for test, shares in changed[i].items()
+                },
+                tuple(scored[i][tuple(cot)] for cot in shortened[i]),
+                tuple(scored[i][tuple(cot)] for cot in occluded[i]),
+            )
+            for i, each in enumerate(batch)
+        ]
 
-    def _answers(self, batch: Sequence[Written], cots: Sequence[Sequence[Cot]]) -> list[dict[tuple[int, ...], Reading]]:
-        """What is answered from each different one of each item's CoTs."""
+    def _per_cot(
+        self,
+        batch: Sequence[Written],
+        cots: Sequence[Sequence[Cot]],
+        read: Callable[[Sequence[Problem], Sequence[Cot]], Sequence[T]],
+    ) -> list[dict[tuple[int, ...], T]]:
+        """What is read of each different one of each item's CoTs, all of them at once."""
         different = [list(dict.fromkeys(map(tuple, each))) for each in cots]
         problems = [written.item.problem for written, of in zip(batch, different, strict=True) for _ in of]
-        self._check_room(problems, [cot for of in different for cot in of])
-        answers = iter(answer_from_cots(self._readers, problems, [cot for of in different for cot in of]))
-        found = [{cot: self._reading(next(answers)) for cot in of} for of in different]
-        self._check_finite([reading.logprob for of in found for reading in of.values()])
-        return found
-
-    def _logprobs(self, batch: Sequence[Written], cots: Sequence[Sequence[Cot]]) -> list[dict[tuple[int, ...], float]]:
-        """Log-prob of the true answer after each different one of each item's CoTs."""
-        different = [list(dict.fromkeys(map(tuple, each))) for each in cots]
-        problems = [written.item.problem for written, of in zip(batch, different, strict=True) for _ in of]
-        reading = self._readers.read(problems, [cot for of in different for cot in of])
-        values = iter(map(rounded, reading.logprob_B.tolist()))
+        values = iter(read(problems, [cot for of in different for cot in of]))
         return [{cot: next(values) for cot in of} for of in different]
 
-    def _reading(self, answer: Answer) -> Reading:
-        problem, logprob = answer.problem, rounded(answer.logprob)
-        if problem.kind == "continuation":
-            return Reading(logprob, None, "")
-        predicted, right = grade(self._extractor, answer.text, problem.accepted, problem.choices)
-        return Reading(logprob, right, "" if predicted is None else repr(self._extractor.vote(predicted)))
+    def _answers(self, problems: Sequence[Problem], cots: Sequence[Cot]) -> list[Reading]:
+        self._check_room(problems, cots)
+        answers = answer_from_cots(self._readers, problems, cots)
+        logprobs = finite((answer.logprob for answer in answers), self._readers)
+        return [Reading(logprob, answer.text) for logprob, answer in zip(logprobs, answers, strict=True)]
 
-    def _continued(self, begun: Sequence[tuple[Problem, Cot]], length: int) -> list[list[int]]:
-        prompts = self._readers.prompts
-        contexts = [[*prompts.question_context(problem), *cot] for problem, cot in begun]
-        return self._sampler.greedy_cots(contexts, length, self._writer.writing.writer)
+    def _logprobs(self, problems: Sequence[Problem], cots: Sequence[Cot]) -> list[float]:
+        return finite(self._readers.read(problems, cots).logprob_B.tolist(), self._readers)
 
     def _pieces(self, cot: Cot) -> list[str]:
         pieces: list[str] = self._subject.tokenizer.batch_decode([[token] for token in cot])
@@ -248,26 +253,12 @@ class _Probe:
     def _check_room(self, problems: Sequence[Problem], cots: Sequence[Cot]) -> None:
         """Random characters make more tokens of a text; what does not fit is the user's to know."""
         for reader in self._readers.readers:
-            longest = max(
-                len(context.ids) + len(context.answer_ids)
-                for context in (reader.context(p, cot) for p, cot in zip(problems, cots, strict=True))
-            )
+            longest = max(reader.tokens(p, cot) for p, cot in zip(problems, cots, strict=True))
             if longest > reader.policy.max_length:
+                remedy = "lower rollout.length, or use another reader"
+                if self._asked.unit == CHARACTERS:
+                    remedy = f"pass --unit tokens, {remedy}"
                 raise UserError(
-                    f"reader {reader.name}: a changed CoT, its prompt and the answer are {longest} tokens, and its "
-                    f"context has {reader.policy.max_length}; pass --unit tokens, or lower rollout.length"
+                    f"reader {reader.name}: a changed CoT, its prompt and an answer are {longest} tokens, and its "
+                    f"context has {reader.policy.max_length}; {remedy}"
                 )
-
-    def _check_finite(self, logprobs: Sequence[float]) -> None:
-        bad = sum(not math.isfinite(value) for value in logprobs)
-        if bad:
-            names = ", ".join(reader.name for reader in self._readers.readers)
-            raise UserError(
-                f"reader {names}: finds no finite log-prob (NaN or infinity) of the answer after {bad} of "
-                f"{len(logprobs)} CoTs; check its weights, or read in float32 (--set model.dtype=float32)"
-            )
-
-
-def _without_each(cot: Cot) -> list[list[int]]:
-    """The CoT without its first token, without its second, and so on."""
-    return [[*cot[:i], *cot[i + 1 :]] for i in range(len(cot))]

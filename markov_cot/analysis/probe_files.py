@@ -10,18 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markov_cot.analysis.changes import EARLY
-from markov_cot.analysis.effects import Contrast, Level, TestOutcome, contrasts, outcome, prefix_curve
-from markov_cot.analysis.occlusion import Occlusion
+from markov_cot.analysis.effects import (
+    Contrast,
+    Level,
+    TestOutcome,
+    contrasts,
+    outcome,
+    over_families,
+    prefix_curve,
+)
+from markov_cot.analysis.occlusion import Occlusion, page
 from markov_cot.analysis.perturbations import FAMILIES, REMOVALS
 from markov_cot.analysis.plotting import Curve, save_curves
 from markov_cot.analysis.probe import Probed, ProbeOutcome
-from markov_cot.analysis.readings import ItemReadings
+from markov_cot.analysis.readings import ItemReadings, Reading
 from markov_cot.evaluation.evaluate import file_name, refusing_to_write
+from markov_cot.evaluation.item_log import fingerprint
 from markov_cot.evaluation.statistics import Estimate, estimate, summarise_counts
 from markov_cot.utils.files import replace_file
 
 FORMAT = 1
+ALL_FAMILIES = "families"
+"""The mean over the five families, among the tests."""
+X_LABEL = "share of the CoT changed"
 
 
 @dataclass(frozen=True)
@@ -41,26 +52,34 @@ class ProbeReport:
 
 def report(found: ProbeOutcome) -> ProbeReport:
     """Sum up a probe, and write its files. Raises `UserError` where they cannot be written."""
-    tests = {test: outcome(found.own.items, test) for test in found.asked.tests}
-    theirs = {test: outcome(found.other.items, test) for test in found.asked.tests} if found.other else {}
-    contrast = contrasts(tests, theirs) if found.other else {}
+    tests = _outcomes(found.own, found.asked.tests)
+    theirs = _outcomes(found.other, found.asked.tests) if found.other else {}
+    contrast = contrasts(tests, theirs)
     occlusions = occlusions_of(found)
-    document = as_json(found, tests, theirs, contrast, occlusions)
+    document = _document(found, tests, occlusions)
+    if found.other:
+        document["against"] = {
+            **_about(found.other, theirs),
+            "differences": {test: _contrast(each) for test, each in contrast.items()},
+        }
     with refusing_to_write(found.folder):
-        files = _write(found, tests, contrast, document)
+        files = _write(found, tests, contrast, document, occlusions)
     return ProbeReport(found, tests, contrast, document, files, occlusions)
 
 
-def as_json(
-    found: ProbeOutcome,
-    tests: Mapping[str, TestOutcome | None],
-    theirs: Mapping[str, TestOutcome | None],
-    contrast: Mapping[str, Contrast],
-    occlusions: Sequence[Occlusion],
+def _outcomes(probed: Probed, tests: Sequence[str]) -> dict[str, TestOutcome | None]:
+    """Of each test, and of the five families together where all were asked for."""
+    found = {test: outcome(probed.items, test) for test in tests}
+    together = over_families(found)
+    return found | ({ALL_FAMILIES: together} if together else {})
+
+
+def _document(
+    found: ProbeOutcome, tests: Mapping[str, TestOutcome | None], occlusions: Sequence[Occlusion]
 ) -> dict[str, Any]:
-    """Return the document: settings, then what was found."""
+    """Settings, then what was found."""
     work, asked = found.work, found.asked
-    document: dict[str, Any] = {
+    return {
         "format": FORMAT,
         "n": len(work.items),
         "asked": work.task.limit,
@@ -70,23 +89,15 @@ def as_json(
         "items": work.items_fingerprint(),
         "seed": asked.request.seed,
         "unit": asked.unit,
+        "temperature": work.task.temperature,
         "paraphraser": asked.paraphraser,
         "base": found.model,
-        **_about(found.own),
-        "tests": {test: _test(each) for test, each in tests.items() if each},
+        **_about(found.own, tests),
         "not_applicable": [test for test, each in tests.items() if not each],
-        "prefixes": [_estimate(each, "logprob") for each in prefix_curve(found.own.items)],
         "checks": _checks(found.own.items),
         "occlusion": [each.as_json() for each in occlusions],
         "against": None,
     }
-    if found.other:
-        document["against"] = {
-            **_about(found.other),
-            "tests": {test: _test(each) for test, each in theirs.items() if each},
-            "differences": {test: _contrast(each) for test, each in contrast.items()},
-        }
-    return document
 
 
 def occlusions_of(found: ProbeOutcome) -> list[Occlusion]:
@@ -105,15 +116,20 @@ def occlusions_of(found: ProbeOutcome) -> list[Occlusion]:
     ]
 
 
-def csv_rows(items: Sequence[ItemReadings]) -> Iterator[list[Any]]:
-    """Yield a header, then a row for each item, test and share."""
-    yield ["item", "test", "share", "effect", "logprob", "right"]
-    for item in items:
-        yield [item.index, "", 0.0, 0.0, item.original.logprob, _flag(item.original.right)]
-        for test, readings in item.changed.items():
-            for share, effect in item.effects(test).items():
-                reading = readings[share]
-                yield [item.index, test, share, round(effect, 6), reading.logprob, _flag(reading.right)]
+def csv_rows(found: ProbeOutcome) -> Iterator[list[Any]]:
+    """Yield a header, then a row for each model, item, test and share."""
+    yield ["model", "item", "test", "share", "effect", "logprob", "right", "answer"]
+    for probed in (found.own, found.other) if found.other else (found.own,):
+        for item in probed.items:
+            start = [_run_and_name(probed), item.index]
+            yield [*start, "", 0.0, 0.0, *_cells(item.original)]
+            for test, readings in item.changed.items():
+                for share, effect in item.effects(test).items():
+                    yield [*start, test, share, round(effect, 6), *_cells(readings[share])]
+
+
+def _cells(reading: Reading) -> list[Any]:
+    return [reading.logprob, "" if reading.right is None else int(reading.right), reading.answer]
 
 
 def _write(
@@ -121,26 +137,25 @@ def _write(
     tests: Mapping[str, TestOutcome | None],
     contrast: Mapping[str, Contrast],
     document: Mapping[str, Any],
+    occlusions: Sequence[Occlusion],
 ) -> list[Path]:
     folder, name = found.folder, _name(found)
     paths = [folder / f"{name}.{ending}" for ending in ("json", "csv", "png")]
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(csv_rows(found.own.items))
+    csv.writer(table, lineterminator="\n").writerows(csv_rows(found))
     replace_file(paths[0], (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     replace_file(paths[1], table.getvalue().encode())
+    if occlusions:
+        paths.append(folder / f"{name}-occlusion.html")
+        replace_file(paths[-1], page(occlusions, name).encode())
     title = f"{found.own.source.ref.name} on {found.work.task.title}, n = {len(found.work.items)}"
     curves = [_curve(test, {s: level.effect for s, level in each.levels.items()}) for test, each in _drawn(tests)]
-    save_curves(paths[2], curves, title, "share of the CoT changed", "ln p(answer | CoT) - ln p(answer | changed)")
-    if contrast and found.other:
+    save_curves(paths[2], curves, title, X_LABEL, "effect (nats per answer token)")
+    if found.other:
         paths.append(folder / f"{name}-differences.png")
-        curves = [_curve(test, each.levels) for test, each in contrast.items() if test in (*FAMILIES, EARLY)]
-        save_curves(
-            paths[3],
-            curves,
-            f"{title}: less that of {_run_and_name(found.other)}",
-            "share of the CoT changed",
-            "difference of effects (nats per answer token)",
-        )
+        curves = [_curve(test, contrast[test].levels) for test, _ in _drawn(tests) if test in contrast]
+        title = f"{title}: less that of {_run_and_name(found.other)}"
+        save_curves(paths[-1], curves, title, X_LABEL, "difference of effects (nats per answer token)")
     return paths
 
 
@@ -150,22 +165,24 @@ def _drawn(tests: Mapping[str, TestOutcome | None]) -> list[tuple[str, TestOutco
 
 
 def _curve(test: str, estimates: Mapping[float, Estimate]) -> Curve:
-    points = sorted(estimates.items())
-    shares = [0.0, *(share for share, _ in points)]
-    return Curve(
-        test,
-        shares,
-        [0.0, *(each.mean for _, each in points)],
-        [0.0, *(each.low for _, each in points)],
-        [0.0, *(each.high for _, each in points)],
-    )
+    """Over the shares, from nothing at 0."""
+    points = [(0.0, 0.0, 0.0, 0.0), *((s, e.mean, *_ends(e)) for s, e in sorted(estimates.items()))]
+    shares, means, lows, highs = zip(*points, strict=True)
+    return Curve(test, shares, means, lows, highs)
+
+
+def _ends(each: Estimate) -> tuple[float, float]:
+    """The interval, or the mean where one item has none."""
+    return (each.mean, each.mean) if each.low is None or each.high is None else (each.low, each.high)
 
 
 def _name(found: ProbeOutcome) -> str:
-    parts = [found.work.task.title, found.own.source.ref.name, *found.own.readers]
+    """Says what is in the file, and ends in a fingerprint of all that it depends on."""
+    settings = [each.settings for each in (found.own, found.other) if each]
+    parts = [found.work.task.title, found.own.source.ref.name, *(reader.name for reader in found.own.readers.readers)]
     if found.other:
         parts += ["against", _run_and_name(found.other)]
-    return file_name("-".join(["probe", *parts]))
+    return file_name("-".join(["probe", *parts, fingerprint({"settings": settings})[:8]]))
 
 
 def _run_and_name(probed: Probed) -> str:
@@ -173,42 +190,61 @@ def _run_and_name(probed: Probed) -> str:
     return f"{ref.run}-{ref.name}" if ref.run else ref.name
 
 
-def _about(probed: Probed) -> dict[str, Any]:
-    """Who was probed, and what of its CoTs as they were."""
-    ref, rights = probed.source.ref, [item.original.right for item in probed.items]
-    about: dict[str, Any] = {
+def _about(probed: Probed, tests: Mapping[str, TestOutcome | None]) -> dict[str, Any]:
+    """Who was probed, and what was found."""
+    ref, names = probed.source.ref, [reader.name for reader in probed.readers.readers]
+    return {
         "run": ref.run,
         "checkpoint": ref.name,
         "checkpoint_files": probed.source.checksums,
-        "reader": probed.readers[0],
-        "readers": list(probed.readers),
+        "reader": "+".join(names),
+        "readers": names,
+        "combine": probed.config.reward.combine if len(names) > 1 else None,
         "markovian": probed.config.prompt.markovian,
         "length": probed.config.rollout.length,
         "blank_cots": probed.blank,
+        "lost_characters": probed.lost_characters,
         "reader_check": {"n": probed.check.ceiling.n, **probed.check.metrics()},
-        "original": _estimate(estimate([item.original.logprob for item in probed.items]), "logprob"),
+        "original": _original(probed.items),
+        "tests": {test: _test(each) for test, each in tests.items() if each},
+        "prefixes": [_estimate(each, "logprob") for each in prefix_curve(probed.items)],
     }
-    if None not in rights:
-        share = summarise_counts(sum(map(bool, rights)), len(rights))
-        about["original"] |= {"accuracy": share.mean, "accuracy_low": share.low, "accuracy_high": share.high}
-    return about
 
 
-def _checks(items: Sequence[ItemReadings]) -> dict[str, Any]:
-    """What must hold of any probe, as measured: severity 0 has no effect, and nothing left is nothing left."""
+def _original(items: Sequence[ItemReadings]) -> dict[str, Any]:
+    found = _estimate(estimate([item.original.logprob for item in items]), "logprob")
+    if items[0].original.right is None:
+        return found
+    share = summarise_counts(sum(bool(item.original.right) for item in items), len(items))
+    invalid = sum(item.original.vote is None for item in items) / len(items)
+    return found | {
+        "accuracy": share.mean,
+        "accuracy_low": share.low,
+        "accuracy_high": share.high,
+        "invalid": invalid,
+    }
+
+
+def _checks(items: Sequence[ItemReadings]) -> dict[str, float | None]:
+    """What must be 0 of any probe: effects of severity 0, and of the removals at 100 % less that of no CoT.
+
+    And what rounding alone makes of a log-prob: the CoT and no CoT are read twice, among others each time.
+    """
     unchanged = [abs(item.effects(test)[0.0]) for item in items for test in FAMILIES if test in item.changed]
-    removed = [
+    emptied = [
         {item.changed[test][1.0].logprob for test in (*REMOVALS, "empty") if test in item.changed} for item in items
     ]
     return {
         "severity_0": max(unchanged, default=None),
-        "removals_differ_at_1": max((max(each) - min(each) for each in removed if each), default=None),
+        "removals_differ_at_1": max((max(each) - min(each) for each in emptied if each), default=None),
+        "read_twice": max(abs(item.original.logprob - item.prefixes[-1]) for item in items),
     }
 
 
 def _test(found: TestOutcome) -> dict[str, Any]:
     document: dict[str, Any] = {
         "n": found.overall.effect.n,
+        "unmoved": found.unmoved,
         "severities": {f"{share:g}": _level(level) for share, level in sorted(found.levels.items())},
         "overall": {**_level(found.overall), "detectable": found.overall.effect.detectable},
     }
@@ -218,12 +254,8 @@ def _test(found: TestOutcome) -> dict[str, Any]:
 
 
 def _level(level: Level) -> dict[str, Any]:
-    found = _estimate(level.effect, "effect")
-    if level.accuracy_drop is not None:
-        drop = level.accuracy_drop
-        found |= {"accuracy_drop": drop.mean, "accuracy_drop_low": drop.low, "accuracy_drop_high": drop.high}
-        found["same_answer"] = level.same_answer
-    return found
+    found = _estimate(level.effect, "effect") | _drop(level.accuracy_drop)
+    return found if level.same_answer is None else {**found, "same_answer": level.same_answer}
 
 
 def _contrast(contrast: Contrast) -> dict[str, Any]:
@@ -231,18 +263,21 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
     return {
         "severities": {f"{s:g}": _estimate(each, "difference") for s, each in sorted(contrast.levels.items())},
         "overall": {
-            **_estimate(overall.estimate, "difference"),
-            "n": overall.estimate.n,
+            **_estimate(overall.effect, "difference"),
+            **_drop(overall.accuracy_drop),
+            "n": overall.effect.n,
             "p": overall.p_value,
             "p_holm": overall.p_holm,
-            "detectable": overall.estimate.detectable,
+            "detectable": overall.effect.detectable,
         },
     }
 
 
+def _drop(each: Estimate | None) -> dict[str, Any]:
+    if each is None:
+        return {}
+    return {"accuracy_drop": each.mean, "accuracy_drop_low": each.low, "accuracy_drop_high": each.high}
+
+
 def _estimate(each: Estimate, name: str) -> dict[str, Any]:
     return {name: each.mean, "low": each.low, "high": each.high}
-
-
-def _flag(right: bool | None) -> int | str:
-    return "" if right is None else int(right)

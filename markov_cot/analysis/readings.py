@@ -1,13 +1,21 @@
-"""What a reader made of one item's CoT and of what it was changed into, and how it is kept."""
+"""What a reader made of one item's CoT and of what it was changed into, and how it is kept.
+
+Kept is what the reader gave, not what can be read out of it, so that extractors may change.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from markov_cot.data.problem import Problem
 from markov_cot.evaluation.item_log import Layout
 from markov_cot.evaluation.records import rounded
+from markov_cot.grading.extractors import Extractor, grade
+from markov_cot.rewards.readers import Readers
+from markov_cot.utils.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +24,12 @@ class Reading:
 
     logprob: float
     """Of the true answer, nats per token."""
-    right: bool | None
-    """Whether it gave the true answer; None where answers are not given (continuations)."""
-    vote: str
-    """The answer that was read out of what it wrote, in a form in which equal ones are equal."""
+    answer: str
+    """What it answered; empty for continuations, whose answers are scored, not written."""
+    right: bool | None = None
+    """Whether that is the true answer; None for continuations."""
+    vote: str | None = None
+    """The answer in a form in which equal ones are equal; None where none can be read out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,16 @@ class ItemReadings:
         """Return by share how much less probable (nats per answer token) a test's changes make the answer."""
         return {share: self.original.logprob - reading.logprob for share, reading in self.changed[test].items()}
 
+    def graded(self, problem: Problem, extractor: Extractor | None) -> ItemReadings:
+        """Return the same with every answer graded; without an extractor, as of continuations, as they are."""
+        if extractor is None:
+            return self
+        changed = {
+            test: {share: _graded(reading, problem, extractor) for share, reading in readings.items()}
+            for test, readings in self.changed.items()
+        }
+        return replace(self, original=_graded(self.original, problem, extractor), changed=changed)
+
 
 @dataclass(frozen=True, slots=True)
 class ItemCot:
@@ -58,33 +78,34 @@ class ItemScores:
     logprobs: tuple[float, ...]
 
 
-def _scores_to_json(row: ItemScores) -> dict[str, Any]:
-    return {"index": row.index, "logprobs": list(row.logprobs)}
+def finite(logprobs: Iterable[float], readers: Readers) -> list[float]:
+    """Return log-probs as they are kept. Raises `UserError` when one is not finite."""
+    values = list(map(rounded, logprobs))
+    if bad := sum(not math.isfinite(value) for value in values):
+        names = ", ".join(reader.name for reader in readers.readers)
+        raise UserError(
+            f"reader {names}: finds no finite log-prob (NaN or infinity) of the answer after {bad} of {len(values)} "
+            "CoTs; check its weights, or read in float32 (--set model.dtype=float32)"
+        )
+    return values
 
 
-def _scores_from_json(row: Any) -> ItemScores:
-    return ItemScores(int(row["index"]), tuple(map(float, row["logprobs"])))
-
-
-def _cot_to_json(row: ItemCot) -> dict[str, Any]:
-    return {"index": row.index, "cot": list(row.cot)}
-
-
-def _cot_from_json(row: Any) -> ItemCot:
-    return ItemCot(int(row["index"]), tuple(map(int, row["cot"])))
+def _graded(reading: Reading, problem: Problem, extractor: Extractor) -> Reading:
+    predicted, right = grade(extractor, reading.answer, problem.accepted, problem.choices)
+    return replace(reading, right=right, vote=None if predicted is None else repr(extractor.vote(predicted)))
 
 
 def _to_json(row: ItemReadings) -> dict[str, Any]:
     return {
         "index": row.index,
         "cot": list(row.cot),
-        "original": _reading_to_json(row.original),
+        "original": [row.original.logprob, row.original.answer],
         "changed": {
-            test: {repr(share): _reading_to_json(reading) for share, reading in readings.items()}
+            test: {repr(share): [reading.logprob, reading.answer] for share, reading in readings.items()}
             for test, readings in row.changed.items()
         },
-        "prefixes": list(map(rounded, row.prefixes)),
-        "occluded": list(map(rounded, row.occluded)),
+        "prefixes": list(row.prefixes),
+        "occluded": list(row.occluded),
     }
 
 
@@ -92,9 +113,9 @@ def _from_json(row: Any) -> ItemReadings:
     return ItemReadings(
         int(row["index"]),
         tuple(map(int, row["cot"])),
-        _reading_from_json(row["original"]),
+        _reading(row["original"]),
         {
-            str(test): {float(share): _reading_from_json(reading) for share, reading in readings.items()}
+            str(test): {float(share): _reading(reading) for share, reading in readings.items()}
             for test, readings in row["changed"].items()
         },
         tuple(map(float, row["prefixes"])),
@@ -102,15 +123,17 @@ def _from_json(row: Any) -> ItemReadings:
     )
 
 
-def _reading_to_json(reading: Reading) -> list[Any]:
-    return [rounded(reading.logprob), reading.right, reading.vote]
-
-
-def _reading_from_json(row: Any) -> Reading:
-    logprob, right, vote = row
-    return Reading(float(logprob), None if right is None else bool(right), str(vote))
+def _reading(row: Any) -> Reading:
+    logprob, answer = row
+    return Reading(float(logprob), str(answer))
 
 
 READINGS = Layout(_to_json, _from_json)
-COTS = Layout(_cot_to_json, _cot_from_json)
-SCORES = Layout(_scores_to_json, _scores_from_json)
+COTS: Layout[ItemCot] = Layout(
+    lambda row: {"index": row.index, "cot": list(row.cot)},
+    lambda row: ItemCot(int(row["index"]), tuple(map(int, row["cot"]))),
+)
+SCORES: Layout[ItemScores] = Layout(
+    lambda row: {"index": row.index, "logprobs": list(row.logprobs)},
+    lambda row: ItemScores(int(row["index"]), tuple(map(float, row["logprobs"]))),
+)

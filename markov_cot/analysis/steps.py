@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 _END = re.compile(r"[.!?]+[\"')\]]*(?=\s)|\n+")
 """Where a step ends: at the end of a sentence that white space follows, or with its line."""
+_MARK = re.compile(r"\s*\d{1,3}[.)]\s*")
+"""The number of a list's item, which is no step of its own."""
 _NUMBER = re.compile(r"(?<![\d.,])\d{1,15}(?![\d]|[.,]\d)")
 """A whole number of its own, not a part of 1,234 or 0.5."""
 
@@ -26,8 +28,9 @@ def split_steps(text: str) -> list[str]:
     """
     steps, start = [], 0
     for end in _END.finditer(text):
-        if text[start : end.end()].strip():
-            steps.append(text[start : end.end()])
+        step = text[start : end.end()]
+        if step.strip() and not _MARK.fullmatch(step):
+            steps.append(step)
             start = end.end()
     if text[start:].strip() or not steps:
         steps.append(text[start:])
@@ -64,8 +67,6 @@ class Mistake(NamedTuple):
     """How many of the CoT's tokens stand before it unchanged."""
     text: str
     """What continues them: what is left of the token that the number begins in, and the wrong number."""
-    place: int
-    """Characters of the CoT before the number."""
 
 
 def make_mistake(cot: Sequence[int], decode: Decode, choice: float) -> Mistake | None:
@@ -84,4 +85,4 @@ def make_mistake(cot: Sequence[int], decode: Decode, choice: float) -> Mistake |
     ends = token_ends(cot, decode)
     kept = sum(end <= number.start() for end in ends)
     before = ends[kept - 1] if kept else 0
-    return Mistake(kept, text[before : number.start()] + wrong, number.start())
+    return Mistake(kept, text[before : number.start()] + wrong)

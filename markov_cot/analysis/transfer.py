@@ -9,31 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from markov_cot.analysis.cots import Cot, CotWriter, analysis_folder, parts_of
-from markov_cot.analysis.readings import SCORES, ItemScores
+import numpy as np
+
+from markov_cot.analysis.cots import Cot, CotWriter, analysis_folder, parts_of, per_token
+from markov_cot.analysis.readings import SCORES, ItemScores, finite
 from markov_cot.checkpoints.checkpoint import step_of
+from markov_cot.data.own import same_data
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.evaluate import Evaluator, Request, Track
 from markov_cot.evaluation.item_log import ItemLog
 from markov_cot.evaluation.learning_curve import run_sources
 from markov_cot.evaluation.loaded_model import LoadedModel, ModelSource
-from markov_cot.evaluation.records import rounded
-from markov_cot.evaluation.statistics import Estimate, estimate
+from markov_cot.evaluation.statistics import Estimate, estimate, spearman
 from markov_cot.evaluation.task import EvalTask
 from markov_cot.models.roles import CRITIC
 from markov_cot.rewards.readers import Readers
 from markov_cot.rollouts.sampler import Sampler
 from markov_cot.tracking.rollouts import list_rollouts, read_rollouts
-from markov_cot.utils.errors import UserError
 
 TRAINING_STEPS = 40
 """Most training steps whose CoTs are scored, evenly spread over those that were kept."""
-RESAMPLES = 1000
-
 ByReader = Mapping[str, Mapping[int, float]]
 """By reader and item, nats per answer token."""
 
@@ -73,6 +72,7 @@ def transfer(request: Request, track: Track, say: Callable[[str], None]) -> Tran
 
     CoTs that evaluations kept are used, others are written. Raises `UserError`.
     """
+    request = per_token(request)
     run, sources, base = run_sources(request, say)
     evaluator = Evaluator(replace(request, run=run), sources[0], [base])
     [work] = evaluator.workloads
@@ -90,10 +90,30 @@ def transfer(request: Request, track: Track, say: Callable[[str], None]) -> Tran
         scorer.names,
         {step: _estimates(each) for step, each in informativeness.items()},
         {step: _estimates(each) for step, each in scores.items()},
-        scorer.of_training(request.overrides.folder("runs_dir") / run, track),
+        _of_training(scorer, request.overrides.folder("runs_dir") / run, base, track, say),
         [_correlation(pair, last) for pair in combinations(scorer.names, 2)],
         folder,
     )
+
+
+def _of_training(
+    scorer: _Scorer, run_folder: Path, base: ModelSource, track: Track, say: Callable[[str], None]
+) -> dict[int, dict[str, Estimate]]:
+    """Informativeness of the training CoTs that a run kept, by step and reader, where it was trained on these data."""
+    kept = list_rollouts(run_folder)
+    if not kept or not scorer.is_of(base.default_task().dataset):
+        return {}
+    steps = sorted({kept[round(place)] for place in np.linspace(0, len(kept) - 1, min(len(kept), TRAINING_STEPS))})
+    advance = track("training CoTs", len(steps))
+    found = {}
+    for step in steps:
+        estimates = scorer.of_training(run_folder, step)
+        if estimates is None:
+            say(f"training CoTs of step {step} are left out: the data no longer have their problems")
+        else:
+            found[step] = estimates
+        advance(1)
+    return found
 
 
 class _Scorer:
@@ -104,6 +124,10 @@ class _Scorer:
         self._readers: Readers = subject.readers(work.config).for_base()
         self.names = tuple(reader.name for reader in self._readers.readers)
         self._sampler = Sampler(subject.policy, self._readers.budgets)
+
+    def is_of(self, dataset: str) -> bool:
+        """Whether the items are of this dataset."""
+        return same_data(self._work.task.dataset, dataset)
 
     def of_checkpoint(self, source: ModelSource, track: Track) -> dict[str, dict[int, float]]:
         """The log-prob of each item's answer after the CoT by a checkpoint, which is loaded."""
@@ -121,26 +145,18 @@ class _Scorer:
             scores = {item.index: log.done[item.index].logprobs for item in items}
         return {name: {i: each[r] for i, each in scores.items()} for r, name in enumerate(self.names)}
 
-    def of_training(self, run_folder: Path, track: Track) -> dict[int, dict[str, Estimate]]:
-        """Informativeness of the training CoTs that a run kept, by step and reader."""
-        kept = list_rollouts(run_folder)
-        chosen = [kept[i * len(kept) // TRAINING_STEPS] for i in range(TRAINING_STEPS)] if kept else []
-        steps = sorted(set(chosen))
-        known = {(p.id, p.question, p.answer): p for p in self._work.splits.train} if steps else {}
-        advance = track("training CoTs", len(steps)) if steps else lambda _: None
-        found = {}
-        for step in steps:
-            groups: dict[tuple[str, str, str], list[Cot]] = {}
-            for row in read_rollouts(run_folder, step):
-                groups.setdefault((row["problem"], row["question"], row["answer"]), []).append(row["cot_ids"])
-            if missing := next((key for key in groups if key not in known), None):
-                raise UserError(
-                    f"run {run_folder.name}: its training CoTs are of problems (such as {missing[0]}) that dataset "
-                    f"{self._work.splits.name} does not have; give the data as it was, or remove {run_folder}/rollouts"
-                )
-            found[step] = self._of_groups([known[key] for key in groups], list(groups.values()))
-            advance(1)
-        return found
+    def of_training(self, run_folder: Path, step: int) -> dict[str, Estimate] | None:
+        """Informativeness of the training CoTs of a step, by reader; None where the data do not have its problems."""
+        groups: dict[tuple[str, str, str], list[Cot]] = {}
+        for row in read_rollouts(run_folder, step):
+            groups.setdefault((row["problem"], row["question"], row["answer"]), []).append(row["cot_ids"])
+        if not groups.keys() <= self._training_problems.keys():
+            return None
+        return self._of_groups([self._training_problems[key] for key in groups], list(groups.values()))
+
+    @cached_property
+    def _training_problems(self) -> dict[tuple[str, str, str], Problem]:
+        return {(each.id, each.question, each.answer): each for each in self._work.splits.train}
 
     def _of_groups(self, problems: Sequence[Problem], groups: Sequence[Sequence[Cot]]) -> dict[str, Estimate]:
         contexts = [self._readers.prompts.question_context(problem) for problem in problems]
@@ -159,7 +175,7 @@ class _Scorer:
         columns = []
         for reader in self._readers.readers:
             alone = replace(self._readers, readers=(reader,))
-            columns.append([rounded(value) for value in alone.read(problems, cots).logprob_B.tolist()])
+            columns.append(finite(alone.read(problems, cots).logprob_B.tolist(), alone))
         return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -174,31 +190,3 @@ def _estimates(scores: ByReader) -> dict[str, Estimate]:
 def _correlation(pair: tuple[str, str], scores: ByReader) -> Correlation:
     first, second = scores[pair[0]], scores[pair[1]]
     return Correlation(pair, *spearman(list(first.values()), [second[index] for index in first]))
-
-
-def spearman(a: Sequence[float], b: Sequence[float], seed: int = 0) -> tuple[float | None, float | None, float | None]:
-    """Return Spearman's rho of paired values, ties at their mean rank, and a percentile bootstrap 95 % interval.
-
-    Nones where one side does not vary. Resamples in which it does not are left out.
-
-    >>> spearman([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 40.0, 30.0])[0]
-    0.8
-    """
-    import numpy as np
-    from scipy.stats import rankdata
-
-    def rho(x: Any, y: Any) -> float | None:
-        x, y = rankdata(x), rankdata(y)
-        x, y = x - x.mean(), y - y.mean()
-        size = float(np.sqrt((x @ x) * (y @ y)))
-        return round(float(x @ y) / size, 12) if size else None
-
-    left, right = np.asarray(a), np.asarray(b)
-    found = rho(left, right)
-    if found is None:
-        return None, None, None
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(len(left), size=(RESAMPLES, len(left)))
-    resampled = [value for pick in picks if (value := rho(left[pick], right[pick])) is not None]
-    low, high = np.quantile(resampled, (0.025, 0.975)) if resampled else (found, found)
-    return found, float(low), float(high)

@@ -68,6 +68,6 @@ def _series(by_step: Mapping[int, Mapping[str, Estimate]], reader: str) -> list[
 def _curve(name: str, by_step: Mapping[int, Mapping[str, Estimate]], reader: str) -> Curve:
     steps = sorted(by_step)
     estimates = [by_step[step][reader] for step in steps]
-    return Curve(
-        name, steps, [each.mean for each in estimates], [e.low for e in estimates], [e.high for e in estimates]
-    )
+    lows = [each.mean if each.low is None else each.low for each in estimates]
+    highs = [each.mean if each.high is None else each.high for each in estimates]
+    return Curve(name, steps, [each.mean for each in estimates], lows, highs)

@@ -37,7 +37,7 @@ def probe_command(settings: tuple[str, ...], as_json: bool, **options: object) -
     early_answering (its first steps alone). Whole: empty, swap (another problem's), shuffle (of its steps),
     filler ("..."), mistakes (one number wrong, the rest written again), paraphrase (by --paraphraser).
 
-    What was computed is kept, and the same command goes on where it was interrupted.
+    What was computed is kept, and the same command continues where it was interrupted.
     """
     from markov_cot.cli.probing import run_probe
 

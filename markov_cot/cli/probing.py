@@ -17,7 +17,7 @@ from markov_cot.analysis.probe_files import ProbeReport, report
 from markov_cot.cli.evaluating import overrides_of, progress
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import ending_at_once
-from markov_cot.cli.tables import plain_table, print_table
+from markov_cot.cli.tables import estimate_cell, plain_table, print_table
 from markov_cot.evaluation.evaluate import Request
 from markov_cot.evaluation.locate import BASE
 from markov_cot.evaluation.statistics import Estimate, small_sample_note
@@ -73,76 +73,80 @@ def print_report(found: ProbeReport) -> None:
     """Tables of effects, by test and by severity, and what should be known beside them."""
     console = Console(markup=False, highlight=False)
     document, work = found.document, found.outcome.work
-    who = f"{document['checkpoint']} of run {document['run']}" if document["run"] else document["checkpoint"]
-    title = f"{who} on {work.task.title}, {work.task.split} split: {document['n']:,} items"
-    mode = "Markovian" if document["markovian"] else "Non-Markovian"
-    console.print(visible(title), soft_wrap=True)
-    console.print(visible(f"{mode}, read by {', '.join(document['readers'])}: {_original(document['original'])}"))
-    console.print()
+
+    def line(text: str) -> None:
+        console.print(visible(text), soft_wrap=True)
+
+    line(f"{_who(document)} on {work.task.title}, {work.task.split} split: {document['n']:,} items")
+    line(_as_it_was(document))
+    line("")
     print_table(console, _overall(found.tests), "effect of changing the CoT, nats per answer token [95 %]")
-    console.print()
+    line("")
     print_table(console, _by_severity(found.tests), "effect by share of the CoT changed")
-    console.print()
-    if found.contrast:
-        other = document["against"]
-        mode = "Markovian" if other["markovian"] else "Non-Markovian"
-        console.print(
-            visible(f"against {other['run'] or ''} {other['checkpoint']}, {mode}: {_original(other['original'])}")
-        )
+    line("")
+    if other := document["against"]:
+        line(f"against {_who(other)}: {_as_it_was(other)}")
         print_table(console, _differences(found.contrast), "difference of the effects, the same items")
-        console.print()
+        line("")
     for example in found.occlusions:
-        console.print(visible(f"item {example.index}, answer {example.answer}: red tokens are those it needs"))
+        line(f"item {example.index}, answer {example.answer}: red tokens are those it needs")
         console.print(example.as_terminal())
         heaviest = ", ".join(f"{token!r} {effect:+.2f}" for token, effect in example.heaviest())
-        console.print(visible(f"without them the answer loses most (nats): {heaviest or 'none of them'}"))
-        console.print()
+        line(f"without them the answer loses most (nats): {heaviest or 'none of them'}\n")
     for note in notes(found):
-        console.print(visible(note), soft_wrap=True)
+        line(note)
     for path in found.files:
-        console.print(visible(f"written: {path}"), soft_wrap=True)
+        line(f"written: {path}")
 
 
 def notes(found: ProbeReport) -> list[str]:
     """What should be known beside the numbers, a line each."""
-    document = found.document
-    lines = []
-    if document["asked"] and document["n"] < document["asked"]:
-        lines.append(f"asked for {document['asked']:,} items; {document['n']:,} of the split fit into the context")
+    document, work = found.document, found.outcome.work
+    n, lines = document["n"], []
+    if document["asked"] and n < document["asked"]:
+        fits = f", {work.too_long:,} of which do not fit into the context" if work.too_long else ""
+        lines.append(f"asked for {document['asked']:,} items; the split has {work.total:,}{fits}")
     lines += [f"reader: {line}" for line in found.outcome.own.check.warnings()]
     if blank := document["blank_cots"]:
-        lines.append(f"{blank} of {document['n']} CoTs are white space alone: there is little that changes could do")
+        lines.append(f"{blank} of {n} CoTs are white space alone: there is little that changes could do")
     for test, each in found.tests.items():
-        if each and (area := each.area_over_curve):
-            curve = f"area over the curve of same answers {area.mean:.3f} [{area.low:.3f}, {area.high:.3f}]"
-            lines.append(f"{test}: {curve}")
-    for test in document["not_applicable"]:
-        lines.append(f"{test}: applies to none of the CoTs (no number to change, one step, or one item)")
-    for test, each in found.tests.items():
-        if each and each.overall.effect.n < document["n"]:
-            lines.append(f"{test}: applies to {each.overall.effect.n:,} of the {document['n']:,} CoTs")
-    if note := small_sample_note(document["n"], is_share=False):
+        if each is None:
+            lines.append(f"{test}: applies to none of the CoTs (no number to change, one step, or one item)")
+            continue
+        if each.overall.effect.n < n:
+            lines.append(f"{test}: applies to {each.overall.effect.n:,} of the {n:,} CoTs")
+        if each.unmoved:
+            lines.append(f"{test}: has no effect at all on {each.unmoved:,} of them, as where nothing could be changed")
+        if each.area_over_curve:
+            area = estimate_cell(each.area_over_curve)
+            lines.append(f"{test}: area over the curve of same answers {area}")
+    if note := small_sample_note(n, is_share=False):
         lines.append(note)
     return lines
 
 
-def _original(original: Mapping[str, Any]) -> str:
-    text = f"answer log-prob {original['logprob']:.3f} [{original['low']:.3f}, {original['high']:.3f}]"
-    if "accuracy" not in original:
-        return text
-    return (
-        f"{text}, accuracy {original['accuracy']:.3f} [{original['accuracy_low']:.3f}, {original['accuracy_high']:.3f}]"
-    )
+def _who(document: Mapping[str, Any]) -> str:
+    return f"{document['checkpoint']} of run {document['run']}" if document["run"] else str(document["checkpoint"])
+
+
+def _as_it_was(document: Mapping[str, Any]) -> str:
+    """How its CoTs are read, and what they are worth unchanged."""
+    original = document["original"]
+    mode = "Markovian" if document["markovian"] else "Non-Markovian"
+    text = f"{mode}, read by {document['reader']}: answer log-prob {original['logprob']:.3f}"
+    return text if "accuracy" not in original else f"{text}, accuracy {_interval(original, 'accuracy')}"
+
+
+def _interval(of: Mapping[str, Any], key: str) -> str:
+    return f"{of[key]:.3f} [{of[f'{key}_low']:.3f}, {of[f'{key}_high']:.3f}]"
 
 
 def _overall(tests: Mapping[str, TestOutcome | None]) -> Table:
     table = plain_table("test", "effect", "accuracy drop", "detectable")
     for test, each in tests.items():
         if each:
-            drop = each.overall.accuracy_drop
-            table.add_row(
-                test, _cell(each.overall.effect), _cell(drop) if drop else "-", _size(each.overall.effect.detectable)
-            )
+            level = each.overall
+            table.add_row(test, estimate_cell(level.effect), _drop(level.accuracy_drop), _size(level.effect))
     return table
 
 
@@ -151,31 +155,22 @@ def _by_severity(tests: Mapping[str, TestOutcome | None]) -> Table:
     table = plain_table("test", *(f"{share:.0%}" for share in shares))
     for test, each in tests.items():
         if each:
-            table.add_row(test, *(_signed(each.levels[s].effect.mean) if s in each.levels else "" for s in shares))
+            table.add_row(test, *(f"{each.levels[s].effect.mean:+.3f}" if s in each.levels else "" for s in shares))
     return table
 
 
 def _differences(contrast: Mapping[str, Contrast]) -> Table:
-    table = plain_table("test", "difference", "p (sign test)", "p (Holm)", "detectable")
+    table = plain_table("test", "effect", "accuracy drop", "p (sign)", "p (Holm)", "detectable")
     for test, each in contrast.items():
-        overall = each.overall
-        table.add_row(
-            test,
-            _cell(overall.estimate),
-            f"{overall.p_value:.2g}",
-            f"{overall.p_holm:.2g}",
-            _size(overall.estimate.detectable),
-        )
+        found = each.overall
+        p_values = (f"{found.p_value:.2g}", f"{found.p_holm:.2g}")
+        table.add_row(test, estimate_cell(found.effect), _drop(found.accuracy_drop), *p_values, _size(found.effect))
     return table
 
 
-def _cell(each: Estimate) -> str:
-    return f"{_signed(each.mean)} [{_signed(each.low)}, {_signed(each.high)}]"
+def _drop(each: Estimate | None) -> str:
+    return "-" if each is None else estimate_cell(each)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"
-
-
-def _size(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _size(each: Estimate) -> str:
+    return "-" if each.detectable is None else f"{each.detectable:.3f}"

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from markov_cot.evaluation.statistics import Estimate
 from markov_cot.utils.text import visible
 
 _UNLIMITED = 100_000
@@ -41,6 +42,13 @@ def plain_table(first: str, *headings: str) -> Table:
     for heading in headings:
         table.add_column(visible(heading), justify="right", no_wrap=True)
     return table
+
+
+def estimate_cell(each: Estimate) -> str:
+    """A signed mean with its interval."""
+    if each.low is None or each.high is None:
+        return f"{each.mean:+.3f}"
+    return f"{each.mean:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
 
 
 def fitting(parts: Sequence[str], room: int) -> str:

@@ -16,7 +16,7 @@ from markov_cot.analysis.transfer_files import write
 from markov_cot.cli.evaluating import overrides_of, progress
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import ending_at_once
-from markov_cot.cli.tables import plain_table, print_table
+from markov_cot.cli.tables import estimate_cell, plain_table, print_table
 from markov_cot.config.reward import OWN_READERS
 from markov_cot.evaluation.evaluate import Request
 from markov_cot.evaluation.locate import BASE
@@ -88,6 +88,6 @@ def print_report(found: Transfer, files: list[Path]) -> None:
 def _table(by_step: Mapping[int, Mapping[str, Estimate]], readers: tuple[str, ...]) -> Table:
     table = plain_table("step", *readers)
     for step, of in sorted(by_step.items()):
-        cells = (f"{of[name].mean:+.3f} [{of[name].low:+.3f}, {of[name].high:+.3f}]" for name in readers)
+        cells = (estimate_cell(of[name]) for name in readers)
         table.add_row("0 (base)" if step == 0 else str(step), *cells)
     return table

@@ -245,6 +245,7 @@ def cache_settings(
         "reader_prompt": config.prompt.model_dump(mode="json", include=set(READER_SETTINGS)),
         "readers": subject.about_readers(config, is_base=source.writer == CRITIC),
         "reduction": config.reward.reduction,
+        "combine": config.reward.combine,
         "answers": config.reward.answers,
     }
 

@@ -13,7 +13,7 @@ from markov_cot.evaluation.record_log import RECORDS, RecordLog
 from markov_cot.evaluation.records import Record, from_json, to_json
 from markov_cot.utils.errors import UserError
 
-NOT_OF_COTS = ("items", "readers", "reader_prompt", "reduction", "answers")
+NOT_OF_COTS = ("items", "readers", "reader_prompt", "reduction", "combine", "answers")
 """What an item's CoT does not depend on, of an evaluation's settings: which other items there are, and who reads."""
 
 
@@ -49,12 +49,13 @@ def _written(folder: Path, settings: Mapping[str, Any]) -> dict[int, Record]:
     records: dict[int, Record] = {}
     for path in sorted(folder.glob("*.jsonl")):
         known = read_settings(path)
-        if known and _of_writing(known) == _of_writing(settings):
+        if known and of_writing(known) == of_writing(settings):
             records |= read_log(path, fingerprint(known), RECORDS)[0]
     return records
 
 
-def _of_writing(settings: Mapping[str, Any]) -> dict[str, Any]:
+def of_writing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of an evaluation's settings that its CoTs depend on."""
     return {key: value for key, value in settings.items() if key not in NOT_OF_COTS}
 
 

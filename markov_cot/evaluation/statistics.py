@@ -115,22 +115,24 @@ class Estimate:
 
     n: int
     mean: float
-    low: float
-    high: float
-    """Percentile bootstrap 95 % interval over the items."""
+    low: float | None
+    high: float | None
+    """Percentile bootstrap 95 % interval over the items; None for one item."""
     detectable: float | None
-    """The smallest true mean that so many items, as spread as these, would tell from 0; None for one item."""
+    """The smallest true mean that so many items, as spread as these, would tell from 0; None where they do not vary."""
 
 
 def estimate(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Estimate:
     """Return the mean of values, one an item, with its interval and what could have been detected.
 
     >>> estimate([1.0, 1.0, 1.0, 1.0])
-    Estimate(n=4, mean=1.0, low=1.0, high=1.0, detectable=0.0)
+    Estimate(n=4, mean=1.0, low=1.0, high=1.0, detectable=None)
     """
     mean, stderr = mean_and_stderr(values)
+    if stderr is None:
+        return Estimate(1, mean, None, None, None)
     low, high = _bootstrap_interval(np.asarray(values, dtype=np.float64), resamples, seed)
-    return Estimate(len(values), mean, low, high, None if stderr is None else detectable_effect(stderr))
+    return Estimate(len(values), mean, low, high, detectable_effect(stderr) if stderr else None)
 
 
 def detectable_effect(stderr: float) -> float:
@@ -224,6 +226,35 @@ def majority(votes: Sequence[Vote | None]) -> Vote | None:
     """
     counts = Counter(vote for vote in votes if vote is not None)
     return counts.most_common(1)[0][0] if counts else None
+
+
+def spearman(
+    a: Sequence[float], b: Sequence[float], *, resamples: int = 1_000, seed: int = 0
+) -> tuple[float | None, float | None, float | None]:
+    """Return Spearman's rho of paired values, ties at their mean rank, and a percentile bootstrap 95 % interval.
+
+    Nones where one side does not vary. Resamples in which it does not are left out.
+
+    >>> spearman([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 40.0, 30.0])[0]
+    0.8
+    """
+    left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    rho = _rank_correlation(left, right)
+    if rho is None:
+        return None, None, None
+    picks = np.random.default_rng(seed).integers(len(left), size=(resamples, len(left)))
+    resampled = [value for pick in picks if (value := _rank_correlation(left[pick], right[pick])) is not None]
+    low, high = np.quantile(resampled or [rho], (0.025, 0.975))
+    return rho, float(low), float(high)
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
+    from scipy.stats import rankdata
+
+    x, y = rankdata(x), rankdata(y)
+    x, y = x - x.mean(), y - y.mean()
+    size = math.sqrt(float((x @ x) * (y @ y)))
+    return round(float(x @ y) / size, 12) if size else None
 
 
 def _bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:

@@ -97,6 +97,11 @@ class Reader:
         with self._in_its_state():
             return Sampler(self.policy, budgets).greedy_answers(contexts, self.role, ANSWER_TOKENS[kind])
 
+    def tokens(self, problem: Problem, cot: Sequence[int]) -> int:
+        """Return how many tokens it reads of a CoT, with its prompt and the longest answer there may be."""
+        context = self.context(problem, cot)
+        return len(context.ids) + max(len(context.answer_ids), ANSWER_TOKENS[problem.kind])
+
     def fits(self, problem: Problem, length: int) -> bool:
         """Whether what it reads of a CoT of `length` tokens, and the answer, stay within its context.
 

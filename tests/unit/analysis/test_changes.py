@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from markov_cot.analysis.changes import PARAPHRASE, TESTS, Changer, Written, check_tests, with_others
+from markov_cot.analysis.changes import PARAPHRASE, TESTS, Begun, Changer, Written, check_tests, with_others
 from markov_cot.analysis.perturbations import FAMILIES, REMOVALS
 from markov_cot.analysis.units import Characters, Tokens
 from markov_cot.data.problem import Problem
@@ -29,10 +29,11 @@ def ids(tokenizer: Any) -> list[int]:
 @pytest.fixture
 def changer(tokenizer: Any) -> Any:
     def make(tests: Sequence[str] = tuple(TESTS), units: Any = None, paraphrase: Any = None, seed: int = 0) -> Changer:
-        def go_on(begun: Sequence[tuple[Problem, Sequence[int]]], length: int) -> list[list[int]]:
-            return [[7] * length for _ in begun]
+        def continued(begun: Sequence[Begun]) -> list[list[int]]:
+            return [[7] * each.missing for each in begun]
 
-        return Changer(tests, units or Characters(tokenizer), tokenizer, seed, go_on, paraphrase or (lambda t: list(t)))
+        characters = Characters(tokenizer)
+        return Changer(tests, units or characters, tokenizer, seed, continued, paraphrase or (lambda t: list(t)))
 
     return make
 
@@ -64,7 +65,7 @@ def test_every_test_by_hand(changer: Any, tokenizer: Any, ids: list[int]) -> Non
 def test_what_does_not_apply_is_left_out(changer: Any, tokenizer: Any) -> None:
     cot = tokenizer(" no step and no number", add_special_tokens=False).input_ids
     [changed] = changer().of([Written(item(0), cot, None)])
-    assert set(TESTS) - set(changed) == {"swap", "shuffle", "mistakes"}
+    assert set(TESTS) - set(changed) == {"swap", "shuffle", "mistakes", "early_answering"}
     [changed] = changer(("swap", "empty")).of([Written(item(0), [], None)])
     assert changed == {"empty": {1.0: []}}
 

@@ -35,7 +35,7 @@ def eval_command(settings: tuple[str, ...], all_checkpoints: bool, as_json: bool
     """Measure accuracy on the test split, with error bars, against the base or another checkpoint.
 
     The actor writes a chain of thought; the answer is given from it alone. What was computed is kept, and the same
-    command goes on where it was interrupted.
+    command continues where it was interrupted.
     """
     from markov_cot.cli.evaluating import run_eval
 

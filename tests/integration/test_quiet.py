@@ -48,6 +48,8 @@ COMMANDS = [
     ["train", "--run", "r", *SMALL, "--set", "model.dtype=bfloat16"],
     ["sample", "--run", "r", "--n", "1"],
     ["eval", "--run", "r", "--limit", "2", "--set", "model.dtype=bfloat16"],
+    ["probe", "--run", "r", "--n", "2", "--test", "delete"],
+    ["transfer", "r", "--n", "2", "--reader", "nano"],
     ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
     ["doctor", "r"],

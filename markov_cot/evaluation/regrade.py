@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markov_cot.data.lines import numbered_lines, parse_object
 from markov_cot.evaluation.graded_rows import GradedRow, Row, RowReader
 from markov_cot.evaluation.statistics import Summary, summarise_counts
 from markov_cot.grading.extractors import Extractor, credit, grade
@@ -24,7 +22,6 @@ _WANTED: dict[Kind, str] = {
     "choice": "a choice's letter",
     "text": "a text, or a list of accepted ones",
 }
-_GZIP, _BOM = b"\x1f\x8b", b"\xef\xbb\xbf"
 
 
 @dataclass(slots=True)
@@ -79,9 +76,9 @@ def regrade(
     """
     report = GradeReport(tallies={extractor.name: Tally() for extractor in extractors})
     reader, faults, skipped = RowReader(kind, choices, form), list[tuple[int, str]](), 0
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
-            row = _parse(line)
+            row = parse_object(line)
             graded = reader.read(row)
         except ValueError as error:
             faults.append((number, str(error)))
@@ -119,39 +116,6 @@ def _grade_row(
                 tally.credit = (tally.credit or 0.0) + part
         if write:
             write(row | {"response": response, "predicted": predicted, "correct": correct})
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that are not blank, unzipped if need be."""
-    try:
-        with path.open("rb") as probe:
-            is_zipped = probe.read(2) == _GZIP
-        with gzip.open(path, "rb") if is_zipped else path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                line = line.removeprefix(_BOM) if number == 1 else line
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError:
-        raise UserError(f"{path}: does not exist; give the path of a JSONL file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path}: cannot be read ({reason}); give a readable JSONL file, plain or gzipped") from None
-
-
-def _parse(line: bytes) -> Row:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
-    except ValueError:  # Python refuses to convert integers of thousands of digits
-        raise ValueError("holds a number of absurd length") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
-    return row
 
 
 def _describe(path: Path, kind: Kind, faults: list[tuple[int, str]]) -> str:

@@ -52,6 +52,7 @@ COMMANDS = [
     ["transfer", "r", "--n", "2", "--reader", "nano"],
     ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
+    ["winrate", "votes.csv"],
     ["doctor", "r"],
     ["datasets"],
     ["runs"],
@@ -63,6 +64,7 @@ COMMANDS = [
 def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     """Run commands in one new process, with warnings forced before and after each; returns its stderr."""
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
+    (folder / "votes.csv").write_text("question,model_a,model_b,winner\n1,a,b,model_a\n2,a,b,tie\n")
     script = NOISY.replace("LIBRARIES", repr(LIBRARIES)).replace("COMMANDS", repr(commands))
     packages = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "MARKOV_COT_DATA", "COLUMNS")}

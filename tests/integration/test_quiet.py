@@ -51,6 +51,7 @@ COMMANDS = [
     ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
     ["doctor", "r"],
+    ["sweep", "show", "sweep.csv"],
     ["datasets"],
     ["runs"],
     ["recipes"],
@@ -61,6 +62,7 @@ COMMANDS = [
 def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     """Run commands in one new process, with warnings forced before and after each; returns its stderr."""
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
+    (folder / "sweep.csv").write_text("lr,score\n1,2\n1,4\n3,7\n")
     script = NOISY.replace("LIBRARIES", repr(LIBRARIES)).replace("COMMANDS", repr(commands))
     packages = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "MARKOV_COT_DATA", "COLUMNS")}

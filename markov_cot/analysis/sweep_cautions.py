@@ -37,9 +37,8 @@ def cautions(sweep: Sweep) -> list[str]:
 
 def shown_by(sweep: Sweep) -> Show:
     """Return how values of the metric are written: to about a hundredth of their standard deviation."""
-    deviation = float(sweep.table.y_N.std())
-    decimals = int(np.clip(2 - np.floor(np.log10(deviation)), 0, 6))
-    return lambda value: f"{value:.{decimals}f}"
+    size = int(np.floor(np.log10(sweep.table.y_N.std())))
+    return lambda value: f"{value:.{max(0, 2 - size)}f}" if -4 <= size <= 6 else f"{value:.4g}"
 
 
 def _repetition(sweep: Sweep) -> Iterator[str]:

@@ -25,6 +25,8 @@ RESULTS = {
 """Words in the names of columns of numbers that come out of a run rather than go into it..."""
 PARTS = {"clip", "coef", "coefficient", "limit", "mode", "scale", "target", "threshold", "type", "version", "weight"}
 """...unless one of these is there, too: a loss_type is a setting."""
+NO_NUMBERS = {"", "-", "inf", "-inf", "n/a", "na", "nan", "none", "null"}
+"""What stands in a column of numbers where there is none, as in a run that diverged."""
 REMARKS = {
     *("comment", "comments", "commit", "created", "date", "dirty", "git", "note", "notes", "path", "sha", "status"),
     *("timestamp", "url", "uuid"),
@@ -183,7 +185,7 @@ def _settings(rows: Rows, taken: set[str | None]) -> tuple[tuple[str, ...], dict
     for name in rows.columns:
         if name in taken:
             continue
-        is_numeric = all(number(cell) is not None for cell in rows.column(name) if cell)
+        is_numeric = all(number(cell) is not None or cell.lower() in NO_NUMBERS for cell in rows.column(name))
         if is_numeric and words(name) & RESULTS and not words(name) & PARTS:
             left_out[name] = "a result"
         elif words(name) & REMARKS:

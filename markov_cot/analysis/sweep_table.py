@@ -16,6 +16,10 @@ from markov_cot.analysis.sweep_names import FINAL, split_step
 from markov_cot.analysis.sweep_rows import Rows, listed, number
 from markov_cot.utils.errors import UserError
 
+LARGEST = 1e100
+"""Of a metric's values, so that their squares can be summed."""
+ROUNDING = 1e-12
+"""Relative deviation of values that are the same but for rounding."""
 MOST_LEVELS = 8
 """More than these, and than half the runs, are no grid: numbers are then grouped, words left out."""
 MOST_GROUPS = 4
@@ -73,7 +77,7 @@ def build_table(rows: Rows, columns: Columns) -> SweepTable:
     runs = list(dict.fromkeys(names))
     if len(runs) < 2:
         raise UserError(f"{rows.source}: has one run only ({runs[0]}); a sweep needs two or more to compare")
-    if len(set(values)) == 1:
+    if np.std(values) <= ROUNDING * np.abs(values).max():
         raise UserError(f"{rows.source}: {columns.metric} is {values[0]:g} in every row; name another with --metric")
     place = {name: i for i, name in enumerate(runs)}
     run_N = np.array([place[name] for name in names])
@@ -107,9 +111,10 @@ def _values(rows: Rows, metric: str) -> list[float]:
     values = []
     for cells, place in zip(rows.cells, rows.places, strict=True):
         value = number(cells[metric])
-        if value is None:
+        if value is None or abs(value) > LARGEST:
+            kind = "finite number" if value is None else "number that can be averaged"
             raise UserError(
-                f"{place}: {metric} is {cells[metric]!r}, not a finite number; correct it, or leave such rows out with "
+                f"{place}: {metric} is {cells[metric]!r}, not a {kind}; correct it, or leave such rows out with "
                 f"--where {metric}!={cells[metric]}"
             )
         values.append(value)

@@ -22,7 +22,7 @@ def levels(factors: tuple[Factor, ...]) -> dict[str, tuple[str, ...]]:
 def test_columns_are_inferred() -> None:
     rows = rows_of(
         "model rank learning_rate loss_type train_loss test_accuracy seed status date",
-        ("m-1", 8, "1e-4", "a", 0.1, 0.5, 0, "ok", "monday"),
+        ("m-1", 8, "1e-4", "a", "nan", 0.5, 0, "ok", "monday"),
         ("m-2", 8, "1e-3", "b", 0.2, 0.4, 0, "ok", "sunday"),
     )
     found = find_columns(rows, Asked())
@@ -153,6 +153,8 @@ def test_too_many_values_are_no_setting_unless_asked_for() -> None:
         (("a acc dev_acc", (1, 1, 2), (2, 3, 4)), Asked(), "acc or dev_acc could be the metric"),
         (("a score", (1, "nan"), (2, 3)), Asked(), "row 1: score is 'nan', not a finite number"),
         (("a score", (1, ""), (2, 3)), Asked(), "row 1: score is ''"),
+        (("a score", (1, "1e300"), (2, 3)), Asked(), "row 1: score is '1e300', not a number that can be averaged"),
+        (("a score", (1, 0.3), (2, 0.1 + 0.2)), Asked(), "score is 0.3 in every row"),
         (("a score", (1, 2)), Asked(), "has one run only"),
         (("a score", (1, 2), (2, 2)), Asked(), "score is 2 in every row"),
         (("name score", ("x", 1), ("y", 2)), Asked(), "no column is a setting that varies between runs"),

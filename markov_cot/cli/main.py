@@ -21,6 +21,7 @@ COMMANDS = {
     "probe": "Is the chain of thought load-bearing? Change it, and see what becomes of the answer.",
     "transfer": "Can other models follow the CoTs that a run learned to write? Over its checkpoints.",
     "winrate": "How often does a judge prefer each model? Arena-Hard, AlpacaEval or votes of your own.",
+    "sweep": "Sweeps over settings: which of them matter, how sure that is, and what the data do not carry.",
     "export": "Merge a checkpoint into its base: a plain transformers folder, without PEFT.",
     "runs": "List the runs: how far each is, its best accuracy, and whether an alarm sounded.",
     "recipes": "List the recipes: what each is for, and which settings it changes.",

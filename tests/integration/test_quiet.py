@@ -54,6 +54,7 @@ COMMANDS = [
     ["grade", "rows.jsonl", "--kind", "numeric"],
     ["winrate", "votes.csv"],
     ["doctor", "r"],
+    ["sweep", "show", "sweep.csv"],
     ["datasets"],
     ["runs"],
     ["recipes"],
@@ -65,6 +66,7 @@ def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     """Run commands in one new process, with warnings forced before and after each; returns its stderr."""
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
     (folder / "votes.csv").write_text("question,model_a,model_b,winner\n1,a,b,model_a\n2,a,b,tie\n")
+    (folder / "sweep.csv").write_text("lr,score\n1,2\n1,4\n3,7\n")
     script = NOISY.replace("LIBRARIES", repr(LIBRARIES)).replace("COMMANDS", repr(commands))
     packages = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "MARKOV_COT_DATA", "COLUMNS")}

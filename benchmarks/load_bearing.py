@@ -29,7 +29,7 @@ def train(folder: Path, recipe: str, mode: str, seed: int, settings: list[str]) 
         if (folder / "checkpoints" / name).is_dir():
             options.append("--resume")
         command = [sys.executable, "-m", "markov_cot", "train", recipe, *options]
-        subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+        subprocess.run(command, cwd=folder, check=True, stdout=2)
     return name
 
 

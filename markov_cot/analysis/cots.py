@@ -18,8 +18,8 @@ from markov_cot.evaluation.runner import Runner
 from markov_cot.evaluation.shared_log import of_writing, stored_cots
 from markov_cot.evaluation.task import EvalTask
 
-ITEMS_AT_ONCE = 8
-"""Written or read together."""
+WRITTEN_AT_ONCE, READ_AT_ONCE = 16, 4
+"""Items. Of each, a probe reads some fifty CoTs."""
 
 Cot = Sequence[int]
 T = TypeVar("T")
@@ -36,10 +36,10 @@ def analysis_folder(source: ModelSource, request: Request, config: Config) -> Pa
     return eval_folder(source.ref, request.overrides, config.model.name).parent / "analysis"
 
 
-def parts_of(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def parts_of(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield the items in parts that are computed together; rounding depends on which these are."""
-    for start in range(0, len(items), ITEMS_AT_ONCE):
-        yield items[start : start + ITEMS_AT_ONCE]
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class CotWriter:
@@ -62,7 +62,7 @@ class CotWriter:
         """Return the CoT of every item. Raises `UserError`, as where it cannot be kept."""
         self._runner.check(self._items)
         with ItemLog(self._cache, {**of_writing(self.settings), "of": "cots"}, COTS) as log:
-            for part in parts_of(self._items):
+            for part in parts_of(self._items, WRITTEN_AT_ONCE):
                 if any(item.index not in log.done for item in part):
                     log.append(row for row in self._written(part) if row.index not in log.done)
                 advance(len(part))

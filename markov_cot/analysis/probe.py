@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from markov_cot.analysis.changes import PARAPHRASE, Changer, Written, prefixes, with_others, without_each
 from markov_cot.analysis.continuation import Continuation
-from markov_cot.analysis.cots import Cot, CotWriter, analysis_folder, parts_of, per_token
+from markov_cot.analysis.cots import READ_AT_ONCE, Cot, CotWriter, analysis_folder, parts_of, per_token
 from markov_cot.analysis.paraphrase import Paraphraser
 from markov_cot.analysis.readings import READINGS, ItemReadings, Reading, finite
 from markov_cot.analysis.units import CHARACTERS, Characters, Tokens, Units
@@ -193,7 +193,7 @@ class _Probe:
     def _read(self, written: Sequence[Written], advance: Callable[[int], None]) -> list[ItemReadings]:
         shown = {each.item.index for each in written[: self._asked.examples]}
         with ItemLog(self._cache, self._settings, READINGS) as log:
-            for part in parts_of(written):
+            for part in parts_of(written, READ_AT_ONCE):
                 if any(each.item.index not in log.done for each in part):
                     rows = self._readings(part, shown)
                     log.append(row for row in rows if row.index not in log.done)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from markov_cot.analysis.cots import Cot, CotWriter, analysis_folder, parts_of, per_token
+from markov_cot.analysis.cots import WRITTEN_AT_ONCE, Cot, CotWriter, analysis_folder, parts_of, per_token
 from markov_cot.analysis.readings import SCORES, ItemScores, finite
 from markov_cot.checkpoints.checkpoint import step_of
 from markov_cot.data.own import same_data
@@ -136,7 +136,7 @@ class _Scorer:
         cots = writer.cots(track(f"{name} writes", len(items)))
         advance = track(f"{name} is read", len(items))
         with ItemLog(self._cache, {**writer.settings, "of": "transfer"}, SCORES) as log:
-            for part in parts_of(items):
+            for part in parts_of(items, WRITTEN_AT_ONCE):
                 if any(item.index not in log.done for item in part):
                     found = self._scores([item.problem for item in part], [cots[item.index] for item in part])
                     rows = (ItemScores(item.index, tuple(each)) for item, each in zip(part, found, strict=True))

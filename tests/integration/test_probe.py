@@ -124,9 +124,9 @@ def test_interrupted_it_continues_to_the_same_numbers(
     arguments = ("probe", *QUICK, *tests, "--n", "18", "--out", "parts", "--json")
     assert cli(*arguments)[0] == 130
     parts = document(cli, *tests, "--n", "18", "--out", "parts")
-    assert calls == 4, "three parts of eight items, and one of them twice"
+    assert calls == 6, "five parts of four items, and one of them twice"
     assert parts == whole
-    assert document(cli, *tests, "--n", "18", "--out", "parts") == whole and calls == 4
+    assert document(cli, *tests, "--n", "18", "--out", "parts") == whole and calls == 6
 
 
 def test_cots_that_an_evaluation_kept_are_used(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_a_reader_that_answers_nan_is_one_line(workplace: Path, cli: Cli, monkey
     )
     code, _, err = cli("probe", *QUICK, "--test", "empty")
     assert code == 2
-    assert "reader base: finds no finite log-prob (NaN or infinity) of the answer after 16 of 16 CoTs" in err
+    assert "reader base: finds no finite log-prob (NaN or infinity) of the answer after 8 of 8 CoTs" in err
 
 
 def test_what_should_be_known_is_a_line_each(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

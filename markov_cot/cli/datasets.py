@@ -43,7 +43,7 @@ def _lines(listing: Listing) -> str:
     return f"{first}\n{'':{_NAME}}{visible(listing.source)}"
 
 
-_NAME, _KIND = 17, 14
+_NAME, _KIND = 21, 14
 """Columns."""
 _OWN = (
     "A path of your own works too: a .jsonl, .json, .csv, .tsv or .parquet file, or a\n"

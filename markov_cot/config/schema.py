@@ -34,7 +34,8 @@ class Data(Group):
     data_dir: str | None = None
     """Folder with the dataset's files, original or as on the hub; docs/data.md has the order of places."""
     subset: str | None = None
-    """ARC: `challenge` or `easy`. MMLU: comma-separated subjects (all by default)."""
+    """ARC: `challenge` or `easy`. MMLU: comma-separated subjects (all by default). preference: `arena`, `pandalm`,
+    `llmbar`, or several (the first that is there by default)."""
     revision: str | None = None
     """Of a dataset that is read from the hub: a commit, tag or branch; its newest when not given."""
     kind: Literal["numeric", "choice", "text"] | None = None
@@ -43,6 +44,8 @@ class Data(Group):
     """Words that do not count where texts are compared; [] for none."""
     skip_bad_rows: bool = False
     """Leave out broken rows and count them, instead of stopping at the first."""
+    swap: bool = False
+    """preference: train on every comparison in the other order, too, its answer turned with it."""
     terms: tuple[Positive, Positive] = (15, 15)
     """arithmetic: fewest and most terms of a sum."""
     high: Positive = 99

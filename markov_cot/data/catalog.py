@@ -12,6 +12,7 @@ from markov_cot.data.benchmarks.arc import ARC
 from markov_cot.data.benchmarks.gsm8k import GSM8K
 from markov_cot.data.benchmarks.mathqa import MATHQA
 from markov_cot.data.benchmarks.mmlu import MMLU
+from markov_cot.data.benchmarks.preference import PREFERENCE
 from markov_cot.data.benchmarks.squad import SQUAD, XQUAD
 from markov_cot.data.benchmarks.svamp import SVAMP
 from markov_cot.data.benchmarks.wiki import WIKI
@@ -20,11 +21,11 @@ from markov_cot.data.reading import as_path, is_dir, is_file
 from markov_cot.utils.errors import UserError
 
 ENVIRONMENT = "MARKOV_COT_DATA"
-BENCHMARKS = {bench.name: bench for bench in (GSM8K, SVAMP, AQUA, ARC, MMLU, MATHQA, SQUAD, XQUAD, WIKI)}
+BENCHMARKS = {bench.name: bench for bench in (GSM8K, SVAMP, AQUA, ARC, MMLU, MATHQA, SQUAD, XQUAD, WIKI, PREFERENCE)}
 
 
 def choose_subsets(bench: Dataset, subset: str | None) -> tuple[str, ...]:
-    """The subsets that the setting `data.subset` names; () stands for all of a dataset that has several at once."""
+    """The subsets that the setting `data.subset` names; () where a dataset has several at once and none is named."""
     names = tuple(part.strip() for part in (subset or "").split(",") if part.strip())
     if not names:
         return () if bench.several_subsets else bench.subsets[:1]

@@ -13,7 +13,7 @@ from markov_cot.data.folders import check_parts, tables_in
 from markov_cot.data.hub import Hub
 from markov_cot.data.problem import Problem
 from markov_cot.data.reading import Row, is_file, json_rows
-from markov_cot.data.splits import Role, question_key
+from markov_cot.data.splits import HoldOut, Key, Role, by_hash, question_key
 from markov_cot.data.tables import rows_of_all
 from markov_cot.grading.kinds import Kind
 
@@ -84,15 +84,21 @@ class Dataset:
     """The hub's rows as those that `hub_form` takes."""
     hub_files: Callable[[Path, Hub, tuple[str, ...]], tuple[Path, list[SplitFiles]] | None] | None = None
     """As `hub_files`, for a dataset whose folders are not like the others'."""
-    key: Callable[[Problem], str] = question_key
+    key: Key = question_key
     """Problems of equal key never land in different splits."""
+    hold_out: HoldOut = by_hash
+    """Which keys are held out where a split is not published."""
+    swap: Callable[[Sequence[Problem]], list[Problem]] | None = None
+    """What the setting `data.swap` makes of the training problems; None where it has no meaning."""
     subsets: tuple[str, ...] = ()
     several_subsets: bool = False
-    """Any number of subsets at once, all by default; otherwise exactly one, the first by default."""
+    """Any number of subsets at once; otherwise exactly one, the first by default."""
     other_folders: tuple[str, ...] = ()
     """Below `$MARKOV_COT_DATA`, looked into after `folder`."""
     when_empty: str = ""
     """What to do when a split gives no problem."""
+    note: Callable[[Path, tuple[str, ...]], str] = lambda folder, subsets: ""
+    """What should be known about which of a folder's files are read."""
 
     def find(self, folder: Path, subsets: tuple[str, ...]) -> tuple[Path, list[SplitFiles]] | None:
         """The published splits in `folder`, and the folder within that has their files; None when there are none."""

@@ -24,7 +24,7 @@ class Listing:
     subset: str | None
     """What `data.subset` must be for it; None for the default or where there are none."""
     source: str
-    """The folder found, "hub: ID (not tried)" or "generated"."""
+    """The folder found, "hub: ID (not tried)", where to get files that are not on the hub, or "generated"."""
     splits: dict[str, int] = field(default_factory=dict)
     """Rows of each published split found (articles for wiki), broken rows included."""
     fault: str = ""
@@ -40,11 +40,11 @@ def describe(data_dir: str | None = None) -> list[Listing]:
 
 
 def _subsets(bench: Dataset, data_dir: str | None) -> tuple[str | None, ...]:
-    """The subsets of a dataset that is read a subset at a time; of many, the default and those that are here."""
-    if not bench.subsets or bench.several_subsets:
-        return (None,)
+    """The subsets of a dataset that has few; of many that are read one at a time, the default and those that are here."""
     if len(bench.subsets) <= MOST_LISTED:
-        return bench.subsets
+        return bench.subsets or (None,)
+    if bench.several_subsets:
+        return (None,)
     first, *others = bench.subsets
     return (first, *(subset for subset in others if find_local(bench, data_dir, (subset,))))
 
@@ -53,7 +53,9 @@ def _listing(bench: Dataset, data_dir: str | None, subset: str | None) -> Listin
     subsets = (subset,) if subset else ()
     local = find_local(bench, data_dir, subsets)
     if not local:
-        return Listing(bench.name, bench.kind, subset, f"hub: {bench.hub(subsets)} (not tried)")
+        hub = bench.hub(subsets)
+        source = f"hub: {hub} (not tried)" if hub.ids else f"not here; its files are at {hub.elsewhere}"
+        return Listing(bench.name, bench.kind, subset, source)
     folder, found = local
     try:
         rows = {split.label: _count(bench, split) for split in found}

@@ -28,6 +28,8 @@ class Hub:
     splits: Mapping[str, Role]
     other_configs: tuple[str, ...] = ()
     """With the same problems: read from disk where `config` is not there."""
+    elsewhere: str = ""
+    """Where its files are published, where `ids` is empty: a dataset that the hub has not, or not as tables."""
 
     def __str__(self) -> str:
         return self.ids[0] + (f" ({self.config})" if self.config else "")

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from markov_cot.grading.kinds import Kind
 
+Pair = tuple[int, int, int, int]
+"""Start and end of a first text, start and end of a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -29,11 +32,13 @@ class Problem:
     subject: str = ""
     """Sub-score the problem counts towards (MMLU's)."""
     rationale: str = ""
-    """A worked solution where the data has one. Never shown to the model; the controls use it."""
+    """A worked solution where the data has one, or of a comparison its verdict in words. Never shown to the model."""
     alternatives: tuple[str, ...] = ()
     """Other accepted answers; empty unless `kind` is "text"."""
     group: str = ""
     """Problems of one group never land in different splits (an article's)."""
+    pairs: tuple[Pair, ...] = ()
+    """Of a comparison: where in `passage` the two responses are, turn by turn; see `data.comparison`."""
 
     @property
     def accepted(self) -> tuple[str, ...]:

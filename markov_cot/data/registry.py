@@ -35,6 +35,9 @@ def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub 
     name = config.dataset
     if not is_unicode(name):
         raise UserError(f"dataset {visible(name)}: its name is not UTF-8; rename the file")
+    if config.swap and not (name in BENCHMARKS and BENCHMARKS[name].swap):
+        able = ", ".join(bench.name for bench in BENCHMARKS.values() if bench.swap)
+        raise UserError(f"data.swap: swaps compared responses, and {name} has none (only {able}); leave it out")
     if is_code(name):
         return load_code(config)
     if name not in dataset_names():
@@ -73,10 +76,11 @@ def _load_benchmark(bench: Dataset, config: Data, tokenizer: Tokenizer | None, o
         raise UserError(
             f"data.revision {config.revision}: is of the hub, and {bench.name} was found in {source}; leave one out"
         )
-    splits = assign(published, bench.key)
-    notes = [_ignored_folder(bench, config, source), splits.note]
+    splits = assign(published, bench.key, bench.hold_out)
+    notes = [_ignored_folder(bench, config, source), splits.note, bench.note(folder, subsets) if local else ""]
     note = "; ".join(part for part in notes if part)
-    return Splits(bench.name, splits.train, splits.validation, splits.test, source, reader.skipped, note)
+    train = bench.swap(splits.train) if bench.swap and config.swap else splits.train
+    return Splits(bench.name, train, splits.validation, splits.test, source, reader.skipped, note)
 
 
 def _from_files(bench: Dataset, reader: Reader, found: SplitFiles) -> Published:
@@ -96,6 +100,8 @@ def _from_hub(
     hub = bench.hub(subsets)
     opener = functools.partial(open_hub, revision=config.revision) if config.revision else open_hub
     looked = where_looked(bench, config.data_dir)
+    if not hub.ids:
+        raise UserError(f"dataset {bench.name}: not found in {looked}; get its files from {hub.elsewhere}")
     try:
         dataset_id, tables = open_first(hub, opener)
     except HubError as error:

@@ -9,6 +9,8 @@ split that repeats a question of another loses it: first train, then validation,
 
 Files of one's own for several splits are used as they are named; see `assign_own`. There problems of one group, or of
 one passage where groups are not given, stay together.
+
+Comparisons of responses are held out by label instead of by hash; see `by_label`.
 """
 
 from __future__ import annotations
@@ -23,12 +25,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from markov_cot.data.problem import Problem
+from markov_cot.data.stratified import stratified_parts
 
 Role = Literal["train", "dev", "validation", "test"]
 
 TEST_PERCENT = 30
 VALIDATION_PERCENT = 10
 _PROBED = 16
+
+Key = Callable[[Problem], str]
+HoldOut = Callable[[Sequence[Problem], Key, int, int], set[str]]
+"""(problems, what keeps them together, per cent, a number that makes two calls independent) -> keys to be held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +104,35 @@ def group_key(problem: Problem) -> str:
     return f"passage\x1f{problem.passage}" if problem.passage else question_key(problem)
 
 
-def assign(published: Sequence[Published], key: Callable[[Problem], str] = question_key) -> Assigned:
+def by_hash(problems: Sequence[Problem], key: Key, percent: int, divisor: int) -> set[str]:
+    """Holds out the keys whose hash says so. `divisor` picks the digits of the hash.
+
+    Of groups, which are few and of any size, as many are taken as hold that share of the problems."""
+    sizes = Counter(map(key, problems))
+    buckets = {k: zlib.crc32(k.encode()) // divisor % 100 for k in sizes}
+    ranked = sorted(buckets, key=lambda k: (buckets[k], k))
+    if key is group_key and any(problem.group or problem.passage for problem in problems):
+        taken = itertools.accumulate(sizes[k] for k in ranked)
+        count = sum(before < len(problems) * percent / 100 for before in [0, *taken][: len(ranked)])
+    else:
+        count = sum(bucket < percent for bucket in buckets.values())
+    return set(ranked[: min(max(count, 1), len(ranked) - 1)]) if ranked else set()
+
+
+def by_label(problems: Sequence[Problem], key: Key, percent: int, divisor: int) -> set[str]:
+    """Holds out keys so that every answer has about the same share on both sides; see `stratified_parts`."""
+    groups: dict[str, Counter[str]] = {}
+    for problem in problems:
+        groups.setdefault(key(problem), Counter())[problem.answer] += 1
+    parts = stratified_parts(groups, (1 - percent / 100, percent / 100), seed=divisor)
+    return {name for name, part in parts.items() if part == 1}
+
+
+def assign(published: Sequence[Published], key: Key = question_key, hold_out: HoldOut = by_hash) -> Assigned:
     """Makes the three splits out of at least one published split."""
     assert published
     if len(published) == 1:
-        return _from_only_split(published[0], key)
+        return _from_only_split(published[0], key, hold_out)
     test = _first(published, ("test", "validation", "dev"))
     rest = [split for split in published if split is not test]
     train = _first(rest, ("train", "dev", "validation"))
@@ -118,12 +149,12 @@ def assign(published: Sequence[Published], key: Callable[[Problem], str] = quest
         training = _without(train.problems, [*test.problems, *validating], key, train.label, where, notes)
     else:
         training = _without(train.problems, test.problems, key, train.label, test.label, notes)
-        training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key, train.label, notes)
+        training, validating = _held_out(training, VALIDATION_PERCENT, 100, key, train.label, notes, hold_out)
         notes.append(f"there is no published validation split, so {VALIDATION_PERCENT} % of {train.label} is held out")
     return Assigned(training, validating, list(test.problems), "; ".join(notes))
 
 
-def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = group_key) -> Assigned:
+def assign_own(published: Sequence[Published], key: Key = group_key) -> Assigned:
     """Makes the three splits out of someone's own files, which are used as they are named.
 
     A single training file gives all three. Otherwise validation, if there is no file for it, comes out of the training
@@ -137,7 +168,7 @@ def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = g
             f"{TEST_PERCENT} % of the questions of {train.label} are held out for test and {VALIDATION_PERCENT} % of "
             "the rest for validation"
         )
-        training, validating, testing = _three(train, key, notes)
+        training, validating, testing = _three(train, key, notes, by_hash)
         return Assigned(training, validating, testing, "; ".join(notes))
     testing = list(test.problems) if test else []
     validating = _without(validation.problems, testing, key, validation.label, "test", notes) if validation else []
@@ -146,14 +177,14 @@ def assign_own(published: Sequence[Published], key: Callable[[Problem], str] = g
         where = "test" if not validation else "validation or test"
         training = _without(train.problems, [*testing, *validating], key, train.label, where, notes)
         if not validation:
-            training, validating = _hash_out(training, VALIDATION_PERCENT, 100, key, train.label, notes)
+            training, validating = _held_out(training, VALIDATION_PERCENT, 100, key, train.label, notes, by_hash)
             notes.append(f"there is no validation file, so {VALIDATION_PERCENT} % of train is held out")
     missing = [role for role, split in (("training", train), ("test", test)) if not split]
     notes += [f"there is no {role} file" for role in missing]
     return Assigned(training, validating, testing, "; ".join(notes))
 
 
-def _from_only_split(only: Published, key: Callable[[Problem], str]) -> Assigned:
+def _from_only_split(only: Published, key: Key, hold_out: HoldOut) -> Assigned:
     if only.role == "test":
         note = f"only the published test split ({only.label}) was found; there is nothing to train on"
         return Assigned([], [], list(only.problems), note)
@@ -161,16 +192,16 @@ def _from_only_split(only: Published, key: Callable[[Problem], str]) -> Assigned
         f"only one published split ({only.label}) was found; {TEST_PERCENT} % of it is held out for test "
         f"and {VALIDATION_PERCENT} % of the rest for validation"
     ]
-    train, validation, test = _three(only, key, notes)
+    train, validation, test = _three(only, key, notes, hold_out)
     return Assigned(train, validation, test, "; ".join(notes))
 
 
 def _three(
-    only: Published, key: Callable[[Problem], str], notes: list[str]
+    only: Published, key: Key, notes: list[str], hold_out: HoldOut
 ) -> tuple[list[Problem], list[Problem], list[Problem]]:
     """Training, validation and test problems out of one split."""
-    rest, test = _hash_out(only.problems, TEST_PERCENT, 1, key, only.label, notes)
-    train, validation = _hash_out(rest, VALIDATION_PERCENT, 100, key, only.label, notes)
+    rest, test = _held_out(only.problems, TEST_PERCENT, 1, key, only.label, notes, hold_out)
+    train, validation = _held_out(rest, VALIDATION_PERCENT, 100, key, only.label, notes, hold_out)
     return train, _without(validation, test, key, only.label, "its test part", notes), test
 
 
@@ -182,7 +213,7 @@ def _first(published: Sequence[Published], roles: Sequence[Role]) -> Published:
 def _without(
     problems: Sequence[Problem],
     held_out: Sequence[Problem],
-    key: Callable[[Problem], str],
+    key: Key,
     label: str,
     where: str,
     notes: list[str],
@@ -195,28 +226,18 @@ def _without(
     return kept
 
 
-def _hash_out(
+def _held_out(
     problems: Sequence[Problem],
     percent: int,
     divisor: int,
-    key: Callable[[Problem], str],
+    key: Key,
     label: str,
     notes: list[str],
+    hold_out: HoldOut,
 ) -> tuple[list[Problem], list[Problem]]:
-    """Splits off about `percent` of the problems. `divisor` picks the digits of the hash, so that two calls with
-    different ones are independent. With two or more distinct keys something is split off.
-
-    Of groups, which are few and of any size, as many are taken as hold that share of the problems. A question that
-    groups on both sides ask is left to what is split off."""
-    sizes = Counter(map(key, problems))
-    buckets = {k: zlib.crc32(k.encode()) // divisor % 100 for k in sizes}
-    ranked = sorted(buckets, key=lambda k: (buckets[k], k))
-    if key is group_key and any(problem.group or problem.passage for problem in problems):
-        taken = itertools.accumulate(sizes[k] for k in ranked)
-        count = sum(before < len(problems) * percent / 100 for before in [0, *taken][: len(ranked)])
-    else:
-        count = sum(bucket < percent for bucket in buckets.values())
-    out = set(ranked[: min(max(count, 1), len(ranked) - 1)]) if ranked else set()
+    """Splits off about `percent` of the problems; two calls with different divisors are independent. With two or more
+    distinct keys something is split off. A question that groups on both sides ask is left to what is split off."""
+    out = hold_out(problems, key, percent, divisor)
     held_out = [problem for problem in problems if key(problem) in out]
     rest = [problem for problem in problems if key(problem) not in out]
     return _without(rest, held_out, key, label, "what is held out", notes), held_out

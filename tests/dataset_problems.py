@@ -28,6 +28,9 @@ ROWS: dict[str, Any] = {
         {"id": "s-1", "question": "When?", "answers": [{"text": "1843"}, {"text": "in 1843"}]}]}]},
     "xquad": {"title": "Paris", "paragraphs": [{"context": "The tower is in Paris.", "qas": [
         {"id": "x-1", "question": "Where is the tower?", "answers": [{"text": "Paris", "answer_start": 16}]}]}]},
+    "preference": {"id": 1, "model_a": "m", "model_b": "n", "prompt": '["Say hi.", "Again?"]',
+                   "response_a": '["Hi.", "Hi again."]', "response_b": '["Good day.", "No."]',
+                   "winner_model_a": "1", "winner_model_b": "0", "winner_tie": "0"},
     "wiki": "= Cats =\n\n" + " ".join(f"word{i}" for i in range(30)),
 }  # fmt: skip
 OWN = {"question": "Which is red?", "choices": ["leaf", "rose"], "answer": "rose", "passage": "A garden in May."}

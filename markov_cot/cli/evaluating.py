@@ -22,7 +22,8 @@ from markov_cot.evaluation import item_metrics as scores
 from markov_cot.evaluation.evaluate import AGAIN, Advance, EvalReport, Request, Track, evaluate
 from markov_cot.evaluation.learning_curve import Curve, evaluate_all
 from markov_cot.evaluation.loaded_model import Overrides
-from markov_cot.evaluation.meanings import meaning
+from markov_cot.evaluation.meanings import BY_EXTRACTOR, meaning
+from markov_cot.evaluation.preference import MAJORITY
 from markov_cot.evaluation.report import TaskReport
 from markov_cot.evaluation.results import Measure
 from markov_cot.evaluation.statistics import PairedComparison
@@ -37,6 +38,8 @@ BAR_AND_TIMES = BAR + len(" 00:00:00 left 00:00:00 ")
 """Columns."""
 COUNTS = "*"
 ACCURACY = f"{scores.ACCURACY},"
+_ACCURACIES = (ACCURACY, MAJORITY)
+_BY_EXTRACTOR = ("pass@", "maj@", *(f"{name}," for name in BY_EXTRACTOR))
 
 
 def run_eval(options: Mapping[str, Any], settings: tuple[str, ...], *, all_checkpoints: bool, as_json: bool) -> None:
@@ -175,22 +178,22 @@ def _table(subject: str, task: TaskReport) -> Table:
         row = [label(key, primary), _cell(task.outcome.measures[key])]
         if task.reference:
             row += [_number(task.reference.measures[key].mean), *_difference(task.paired.get(key))]
-        is_last_accuracy = key.startswith(ACCURACY) and not following.startswith(ACCURACY)
+        is_last_accuracy = key.startswith(_ACCURACIES) and not following.startswith(_ACCURACIES)
         table.add_row(*row, style="bold" if key == primary else None, end_section=is_last_accuracy)
     return table
 
 
 def shown_keys(task: TaskReport) -> list[str]:
-    """Every extractor's accuracy, and the rest; F1, pass@k and maj@k only of the default extractor."""
+    """Every extractor's accuracy, the majority's, and the rest; what else is by extractor only of the default one."""
     primary = task.outcome.primary
     of = primary.split(",")[1]
     rest = [
         key
         for key in task.outcome.measures
-        if not key.startswith((ACCURACY, "pass@1,"))
-        and (not key.startswith((f"{scores.F1},", "pass@", "maj@")) or key.endswith(f",{of}"))
+        if not key.startswith((*_ACCURACIES, "pass@1,"))
+        and (not key.startswith(_BY_EXTRACTOR) or key.endswith(f",{of}"))
     ]
-    return [key for key in task.outcome.measures if key.startswith(ACCURACY)] + rest
+    return [key for first in _ACCURACIES for key in task.outcome.measures if key.startswith(first)] + rest
 
 
 def _groups(task: TaskReport) -> Table:

@@ -40,7 +40,7 @@ def describe(data_dir: str | None = None) -> list[Listing]:
 
 
 def _subsets(bench: Dataset, data_dir: str | None) -> tuple[str | None, ...]:
-    """The subsets of a dataset that has few; of many that are read one at a time, the default and those that are here."""
+    """A dataset's subsets, where they are few; of many that are read one at a time, the default and those found."""
     if len(bench.subsets) <= MOST_LISTED:
         return bench.subsets or (None,)
     if bench.several_subsets:

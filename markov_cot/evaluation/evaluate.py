@@ -102,6 +102,7 @@ class Evaluator:
     ) -> list[Record]:
         """Return the records of a task's items by `source`, whose adapter `subject` holds; cached ones are kept.
 
+        Those of comparisons are followed by as many of the same ones in the other order.
         `baseline` may hold the base's records of the same items. The processes share the items; each gets all records.
         """
         config = source.config(work.task)
@@ -111,13 +112,16 @@ class Evaluator:
         settings = cache_settings(work, subject, source, writing, config)
         written = stored_cots(self.folder / "cache", settings, self.processes)
         runner = Runner(subject.policy, subject.readers(config), writing, known, written)
-        advance = track(f"{work.task.title}, {source.ref.name}", len(work.items))
+        items = [*work.items, *work.mirrored]
+        advance = track(f"{work.task.title}, {source.ref.name}", len(items))
         with shared_log(self.folder / "cache", settings, self.processes) as log:
-            return runner.run(work.items, log, self.request.batch or config.validation.batch, advance, self.processes)
+            return runner.run(items, log, self.request.batch or config.validation.batch, advance, self.processes)
 
     def outcome(self, work: EvalTask, records: Sequence[Record]) -> TaskMetrics:
-        """Metrics of records of a task."""
-        return outcome(work.items, records, work.extractors, work.config.reward.reduction)
+        """Metrics of the records that `run` returned of a task."""
+        n = len(work.items)
+        other = work.other_order(records[n:])
+        return outcome(work.items, records[:n], work.extractors, work.config.reward.reduction, other)
 
 
 @contextmanager
@@ -270,7 +274,9 @@ def _report(
     path = evaluator.folder / f"samples_{file_name(work.task.title)}.jsonl"
     if evaluator.processes.is_first:
         with writing_rows(path) as write:
-            for row in sample_rows(work.items, records, work.extractors, ours.scores):
+            n = len(work.items)
+            other_order = work.other_order(records[n:])
+            for row in sample_rows(work.items, records[:n], work.extractors, ours.scores, other_order):
                 write(row)
     writing = writing_of(work.task, work.config, evaluator.request.seed, evaluator.source.writer)
     return TaskReport(

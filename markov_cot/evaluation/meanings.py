@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from markov_cot.evaluation.item_metrics import ACCURACY, F1, Key
+from markov_cot.evaluation.preference import BOTH, CONSISTENCY, ECE, LOG_LOSS, MACRO_F1, MAJORITY, SWAPPED
 from markov_cot.grading.kinds import Kind
 
 EXTRACTORS: dict[tuple[str, str], str] = {
@@ -34,6 +35,17 @@ METRICS: dict[str, str] = {
     "repetition,none": "share of a CoT's 4-grams that it had before",
     "logprob_per_token,none": "log-prob of a token of the true text, nats",
     "perplexity,none": "exp of minus that, over all tokens",
+    MAJORITY: "accuracy of always giving the commonest label",
+    LOG_LOSS: "-ln of the true letter's share of probability",
+    ECE: "mean distance of confidence from accuracy",
+}
+
+BY_EXTRACTOR: dict[str, str] = {
+    F1: "share of words in common with the true answer (F1)",
+    SWAPPED: "accuracy with the responses swapped",
+    BOTH: "right in both orders",
+    CONSISTENCY: "same verdict in both orders",
+    MACRO_F1: "mean over the labels of their F1",
 }
 
 
@@ -42,8 +54,8 @@ def meaning(kind: Kind, key: Key) -> str:
     name, of = key.split(",")
     if name == ACCURACY:
         return EXTRACTORS.get((kind, of), "")
-    if name == F1:
-        return "share of words in common with the true answer (F1)"
+    if name in BY_EXTRACTOR:
+        return BY_EXTRACTOR[name]
     if name.startswith("pass@"):
         return f"at least one of {name.removeprefix('pass@')} CoTs leads to the right answer"
     if name.startswith("maj@"):

@@ -58,6 +58,8 @@ class TaskReport:
             for key, measure in outcome.measures.items() if outcome else ():
                 if measure.nan:
                     notes.append(f"{key}{which} is NaN for {measure.nan} of {measure.n} items and is not averaged.")
+        if self.outcome.constants:
+            notes += self.outcome.constants.notes()
         if self.note:
             notes.append(f"{self.note}.")
         return notes
@@ -122,6 +124,8 @@ def _own(task: TaskReport) -> dict[str, Any]:
     }
     if task.outcome.groups:
         own["macro"] = {key: asdict(measure) for key, measure in task.outcome.macro.items()}
+    if task.outcome.constants:
+        own["constants"] = asdict(task.outcome.constants)
     if task.reference:
         own["against"] = {
             "checkpoint": task.against,

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markov_cot.evaluation import item_metrics as scoring
 from markov_cot.evaluation.item_metrics import Key
+from markov_cot.evaluation.preference import (
+    BOTH,
+    CONSISTENCY,
+    LOG_LOSS,
+    MAJORITY,
+    SWAPPED,
+    Constants,
+    OtherOrder,
+    comparison_scores,
+    constants,
+    set_scores,
+)
 from markov_cot.evaluation.records import Item, Record
 from markov_cot.evaluation.statistics import (
     Z_95,
@@ -19,8 +31,18 @@ from markov_cot.evaluation.statistics import (
 from markov_cot.grading.extractors import PRIMARY, Extractor
 from markov_cot.grading.kinds import Kind
 
-_SHARES = (scoring.ACCURACY, "pass@", "maj@", "acc", scoring.ANSWER_IN_COT)
-_NOT_COMPARED = (scoring.BASELINE, scoring.INFORMATIVENESS)
+_SHARES = (
+    scoring.ACCURACY,
+    "pass@",
+    "maj@",
+    "acc",
+    scoring.ANSWER_IN_COT,
+    MAJORITY,
+    SWAPPED,
+    BOTH,
+    CONSISTENCY,
+)
+_NOT_COMPARED = (scoring.BASELINE, scoring.INFORMATIVENESS, MAJORITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +74,8 @@ class TaskMetrics:
     """Shares by subject (MMLU's)."""
     macro: dict[Key, Measure] = field(default_factory=dict)
     """Unweighted means over the subjects; `n` counts them."""
+    constants: Constants | None = None
+    """Of comparisons: what constant answers are worth."""
 
     @property
     def primary(self) -> Key:
@@ -64,16 +88,26 @@ class TaskMetrics:
 
 
 def outcome(
-    items: Sequence[Item], records: Sequence[Record], extractors: Sequence[Extractor], reduction: str
+    items: Sequence[Item],
+    records: Sequence[Record],
+    extractors: Sequence[Extractor],
+    reduction: str,
+    other: OtherOrder | None = None,
 ) -> TaskMetrics:
-    """Metrics of `records` of `items`, which are at least one and all of one kind."""
+    """Metrics of `records` of `items`, which are at least one and of one kind; of comparisons in `other` order, too."""
     scores = scoring.item_scores(items, records, extractors, reduction)
+    if other:
+        scores |= comparison_scores(items, records, other, extractors)
     measures = {key: measure(key, values) for key, values in scores.items()}
     kind = items[0].problem.kind
     if kind == "continuation":
         value = scoring.perplexity(records, reduction)
         nan = measures[scoring.PER_TOKEN].nan
         measures[scoring.PERPLEXITY] = Measure(len(items), None if nan else value, nan=nan)
+    if other:
+        nan = measures[LOG_LOSS].nan
+        of_set = set_scores(items, records, extractors)
+        measures |= {key: Measure(len(items), value, nan=nan * (value is None)) for key, value in of_set.items()}
     invalid = {
         extractor.name: sum(
             scoring.grade(item, record, extractor).predicted.count(None)
@@ -82,7 +116,8 @@ def outcome(
         for extractor in extractors
     }
     groups = _by_group(items, scores)
-    return TaskMetrics(kind, measures, invalid, scores, groups, _macro(groups))
+    found = TaskMetrics(kind, measures, invalid, scores, groups, _macro(groups))
+    return replace(found, constants=constants(items, other, scores[found.primary])) if other else found
 
 
 def measure(key: Key, values: Sequence[float]) -> Measure:

@@ -11,7 +11,9 @@ from typing import Any
 
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation import item_metrics as scoring
+from markov_cot.evaluation.classification import probabilities
 from markov_cot.evaluation.item_metrics import Key
+from markov_cot.evaluation.preference import LOG_LOSS, OtherOrder
 from markov_cot.evaluation.records import Item, Record
 from markov_cot.grading.extractors import Extractor
 from markov_cot.grading.kinds import LETTERS
@@ -21,9 +23,16 @@ INVALID = "[invalid]"
 
 
 def sample_rows(
-    items: Sequence[Item], records: Sequence[Record], extractors: Sequence[Extractor], scores: dict[Key, list[float]]
+    items: Sequence[Item],
+    records: Sequence[Record],
+    extractors: Sequence[Extractor],
+    scores: dict[Key, list[float]],
+    other: OtherOrder | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows in the order of the items. `scores` are those of `scores.item_scores`; NaN is written as null."""
+    """Rows in the order of the items. `scores` are those of `results.outcome`; NaN is written as null.
+
+    A comparison's rows also have what came of it in the other order, in keys that end in "_swapped".
+    """
     for i, (item, record) in enumerate(zip(items, records, strict=True)):
         of_item = {key: _finite(values[i]) for key, values in scores.items()}
         for extractor in extractors:
@@ -37,10 +46,13 @@ def sample_rows(
                 **_metrics(of_item, extractor.name),
                 "predicted": list(graded.predicted),
                 "correct": list(graded.correct),
+                **(_swapped(other, i, extractor) if other else {}),
                 **_shared(record, of_item),
             }
         if item.problem.kind == "choice":
-            yield {**_document(item), **_likelihood_row(item.problem, record, of_item), **_shared(record, of_item)}
+            row = _likelihood_row(item.problem, record, of_item)
+            chances = _chances(other, i, record, of_item) if other else {}
+            yield {**_document(item), **row, **chances, **_shared(record, of_item)}
         if item.problem.kind == "continuation":
             resps = [[[sample.answer_logprob] for sample in record.samples]]
             row = {"target": item.problem.answer, "resps": resps, "filtered_resps": resps[0], "filter": "none"}
@@ -75,6 +87,31 @@ def _likelihood_row(problem: Problem, record: Record, of_item: dict[Key, float |
         "acc_letter": of_item["acc,letter"],
         "letter_logprobs": [[_finite(each.logprob) for each in sample.letters] for sample in record.samples],
     }
+
+
+def _swapped(other: OtherOrder, i: int, extractor: Extractor) -> dict[str, Any]:
+    """An item's answers and CoTs where its responses are in the other order."""
+    item, record = other.items[i], other.records[i]
+    return {
+        "target_swapped": item.problem.answer,
+        "resps_swapped": [[sample.answer for sample in record.samples]],
+        "predicted_swapped": list(scoring.grade(item, record, extractor).predicted),
+        "cots_swapped": [sample.cot for sample in record.samples],
+    }
+
+
+def _chances(other: OtherOrder, i: int, record: Record, of_item: dict[Key, float | None]) -> dict[str, Any]:
+    """The choices' probabilities in both orders, each by the letter it has there."""
+    return {
+        "log_loss": of_item[LOG_LOSS],
+        "probabilities": _probabilities(record),
+        "probabilities_swapped": _probabilities(other.records[i]),
+    }
+
+
+def _probabilities(record: Record) -> list[list[float | None]]:
+    found = (probabilities([letter.logprob for letter in sample.letters]) for sample in record.samples)
+    return [[_finite(each) for each in chances] for chances in found]
 
 
 def _metrics(of_item: dict[Key, float | None], name: str, wanted: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def from_pandalm(row: Mapping[str, Any], place: RowContext) -> Problem:
     votes = Counter(_numbered(row, name, _BY_NUMBER) for name in _ANNOTATORS)
     [(letter, count)] = votes.most_common(1)
     if count == 1:
-        raise RowError(f"{', '.join(_ANNOTATORS)} are three of a kind each; there is no majority")
+        raise RowError(f"{', '.join(_ANNOTATORS)} all differ; there is no majority")
     return comparison(f"{PANDALM}-{row.get('idx', place.id)}", [Turn(prompt, *responses)], letter)
 
 
@@ -100,7 +100,7 @@ def _turns(row: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _shown_text(value: Any, name: str) -> str:
-    """A prompt or a response as the model is shown it: empty where it is null, and "True" where PandaLM's file has true.
+    """A prompt or a response as the model is shown it: empty where it is null, "True" where PandaLM's file has true.
 
     Half a surrogate pair, which is where a text was cut in the middle of an emoji, is shown as U+FFFD.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ ROWS = {
     ("squad", None): {"en": 48},
     ("xquad", "en"): {"en": 48},
     ("wiki", None): {"valid": 60, "test": 60},
+    ("preference", "arena"): {},
+    ("preference", "pandalm"): {"testset-v1": 999},
+    ("preference", "llmbar"): {"llmbar": 419},
 }
 IN_ARTICLES = ("squad", "xquad", "wiki")
 """Whose rows are articles."""
@@ -44,7 +48,13 @@ def test_rows_found() -> None:
     assert found == ROWS
 
 
-@pytest.mark.parametrize(("name", "subset"), [case for case in ROWS if case[0] not in IN_ARTICLES])
+NOT_SPLIT = {("preference", "arena"), ("preference", "llmbar")}
+"""The first is not among the data, the second is for evaluation only."""
+
+
+@pytest.mark.parametrize(
+    ("name", "subset"), [case for case in ROWS if case[0] not in IN_ARTICLES and case not in NOT_SPLIT]
+)
 def test_every_row_is_read(name: str, subset: str | None, offline: Any) -> None:
     splits = load(Data(dataset=name, subset=subset, data_dir=FOLDER), open_hub=offline)
     sides = (splits.train, splits.validation, splits.test)
@@ -103,3 +113,20 @@ def test_wiki_windows(offline: Any) -> None:
     for problem in splits.test[:100]:
         context, target = (len(tokenizer(text).input_ids) for text in (problem.passage, problem.answer))
         assert 185 <= context <= 203 and 85 <= target <= 103
+
+
+def test_comparisons(offline: Any) -> None:
+    llmbar = load(Data(dataset="preference", subset="llmbar", data_dir=FOLDER), open_hub=offline)
+    assert Counter(problem.subject for problem in llmbar.test) == {
+        "Natural": 100,
+        "Neighbor": 134,
+        "GPTInst": 92,
+        "GPTOut": 47,
+        "Manual": 46,
+    }
+    both = load(Data(dataset="preference", subset="pandalm,llmbar", swap=True, data_dir=FOLDER), open_hub=offline)
+    assert both.test == llmbar.test and (len(both.train), len(both.validation)) == (1800, 99)
+    for problem in (*both.train, *both.validation, *both.test):
+        [(first, first_end, second, second_end)] = problem.pairs
+        assert problem.passage[:first].endswith("Response A:\n") and second_end == len(problem.passage)
+        assert problem.passage[first_end:second] == "\n\nResponse B:\n"

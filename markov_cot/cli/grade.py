@@ -38,7 +38,8 @@ def grade_command(
     """Grade stored outputs again, with any extractor.
 
     Each row of FILE.jsonl (or .jsonl.gz) has `response` and `gold`; for choices also, if you like, `choices`: the
-    options' texts or their number. The `gold` of a text may be a list of accepted ones. A samples_<dataset>.jsonl that
+    options' texts or their number, and of a judge `response_swapped`: its answer where A and B changed places. The
+    `gold` of a text may be a list of accepted ones. A samples_<dataset>.jsonl that
     `eval` wrote will do as it is. Without --extractor, all that need no optional dependency are used.
     """
     from pathlib import Path
@@ -89,14 +90,20 @@ def _print_table(report: GradeReport, file: str) -> None:
 
     table = Table("extractor")
     has_credit = any(tally.credit is not None for tally in report.tallies.values())
-    for heading in ("accuracy", "stderr", "95 % interval", *["F1"] * has_credit, "invalid"):
+    has_macro = any(tally.verdicts for tally in report.tallies.values())
+    orders = ("swapped", "both", "consistent") if any(tally.orders for tally in report.tallies.values()) else ()
+    credits = (*["F1"] * has_credit, *["macro F1"] * has_macro, *orders)
+    for heading in ("accuracy", "stderr", "95 % interval", *credits, "invalid"):
         table.add_column(heading, justify="right")
     for name, tally in report.tallies.items():
         summary = report.summary(name)
         stderr = "-" if summary.stderr is None else f"{summary.stderr:.4f}"
         interval = f"{summary.low:.4f} to {summary.high:.4f}"
-        credit = [] if tally.credit is None else [f"{tally.credit / report.n:.4f}"]
-        table.add_row(name, f"{summary.mean:.4f}", stderr, interval, *credit, f"{tally.invalid:,}")
+        credit = [] if tally.credit is None else [tally.credit / report.n]
+        credit += [] if (macro := tally.macro_f1) is None else [macro]
+        credit += [getattr(tally.orders, order) / report.n for order in orders]
+        shares = [f"{share:.4f}" for share in credit]
+        table.add_row(name, f"{summary.mean:.4f}", stderr, interval, *shares, f"{tally.invalid:,}")
     console = Console(markup=False, highlight=False)
     print_table(console, table, visible(f"{file}: {report.n:,} responses"))
     if report.absent:

@@ -2,6 +2,9 @@
 
 The rows of samples files (ours and lm-evaluation-harness's) have `resps`, `target` and `filter`, one row for each item
 and filter; the responses are the same under every filter, so those of the first one met are read.
+
+A judge's row may also have `response_swapped`: what it answered where the two things it compares stood in the other
+order, choices A and B that is. Samples of comparisons have `resps_swapped`.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ class GradedRow(NamedTuple):
     choices: tuple[str, ...]
     form: Form
     """How its numbers are written."""
+    swapped: tuple[str | None, ...] | None = None
+    """Of each response, the one in the other order, where the file has such."""
 
 
 class RowReader:
@@ -35,6 +40,7 @@ class RowReader:
     def __init__(self, kind: Kind, choices: int | None = None, form: Form | None = None) -> None:
         self.kind, self.choices, self.form = kind, choices, form
         self._filter: str | None = None
+        self._has_swapped: bool | None = None
 
     def read(self, row: Row) -> GradedRow | None:
         """The row's responses and gold; None for a sample row of another filter. Raises `ValueError`, saying why."""
@@ -43,7 +49,9 @@ class RowReader:
         missing = [name for name in ("response", "gold") if name not in row or (name == "gold" and row[name] is None)]
         if missing:
             raise ValueError(f"no {' and no '.join(f'`{name}`' for name in missing)}")
-        return self._graded((_text(row["response"], "response"),), row["gold"], row.get("choices"))
+        graded = self._graded((_text(row["response"], "response"),), row["gold"], row.get("choices"))
+        swapped = "response_swapped" in row
+        return self._with_swapped(graded, (_text(row["response_swapped"], "response_swapped"),) if swapped else None)
 
     def _of_sample(self, row: Row) -> GradedRow | None:
         name, doc = row.get("filter"), row.get("doc")
@@ -52,14 +60,24 @@ class RowReader:
         self._filter = self._filter or name
         if name != self._filter:
             return None
-        responses = row["resps"]
-        if not isinstance(responses, list) or not responses or not all(isinstance(each, list) for each in responses):
-            raise ValueError("`resps` is not a list of lists of texts")
-        texts = tuple(_text(text, "resps") for each in responses for text in each)
+        texts = _texts(row, "resps")
         known = doc if isinstance(doc, dict) else {}
         choices = known.get("choices")
         gold = known.get("answers", row["target"]) if self.kind == "text" else row["target"]
-        return self._graded(texts, gold, choices if isinstance(choices, list) else None)
+        graded = self._graded(texts, gold, choices if isinstance(choices, list) else None)
+        return self._with_swapped(graded, _texts(row, "resps_swapped") if "resps_swapped" in row else None)
+
+    def _with_swapped(self, row: GradedRow, swapped: tuple[str | None, ...] | None) -> GradedRow:
+        """`row` with the responses in the other order, which all rows of a file have or none. Only choices have one."""
+        if self.kind != "choice":
+            return row
+        if self._has_swapped is None:
+            self._has_swapped = swapped is not None
+        if (swapped is not None) != self._has_swapped:
+            raise ValueError("some rows have `response_swapped` and others have not")
+        if swapped is not None and len(swapped) != len(row.responses):
+            raise ValueError(f"`resps_swapped` has {len(swapped)} responses for {len(row.responses)} in `resps`")
+        return row._replace(swapped=swapped)
 
     def _graded(self, responses: tuple[str | None, ...], gold: object, choices: object) -> GradedRow:
         if self.kind == "choice":
@@ -69,6 +87,14 @@ class RowReader:
             return GradedRow(responses, gold_texts(gold), (), ENGLISH)
         form = form_for(gold, self.form)
         return GradedRow(responses, gold_text(gold, self.kind, form=form), (), form)
+
+
+def _texts(row: Row, name: str) -> tuple[str | None, ...]:
+    """The responses in a field of a sample row."""
+    responses = row[name]
+    if not isinstance(responses, list) or not responses or not all(isinstance(each, list) for each in responses):
+        raise ValueError(f"`{name}` is not a list of lists of texts")
+    return tuple(_text(text, name) for each in responses for text in each)
 
 
 def _text(response: object, name: str) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markov_cot.data.comparison import other_letter
 from markov_cot.data.lines import numbered_lines, parse_object
+from markov_cot.evaluation.classification import macro_f1
 from markov_cot.evaluation.graded_rows import GradedRow, Row, RowReader
 from markov_cot.evaluation.statistics import Summary, summarise_counts
 from markov_cot.grading.extractors import Extractor, credit, grade
@@ -25,6 +28,25 @@ _WANTED: dict[Kind, str] = {
 
 
 @dataclass(slots=True)
+class Orders:
+    """Counts over responses of which there is one in each order."""
+
+    swapped: int = 0
+    """Right in the other order."""
+    both: int = 0
+    """Right in both."""
+    consistent: int = 0
+    """Of the same verdict in both, right or wrong."""
+
+    def count(self, predicted: str | None, swapped: str | None, gold: str) -> None:
+        """Add a pair of predictions, each by the letters of its own order; `gold` is by those of the first."""
+        turned = None if swapped is None else other_letter(swapped)
+        self.swapped += turned == gold
+        self.both += predicted == turned == gold
+        self.consistent += predicted is not None and predicted == turned
+
+
+@dataclass(slots=True)
 class Tally:
     """Counts of one extractor."""
 
@@ -32,6 +54,16 @@ class Tally:
     invalid: int = 0
     credit: float | None = None
     """Sum of partial credit (F1); None for rules without it."""
+    verdicts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    """Of choices: how often each letter was right and each predicted."""
+    orders: Orders | None = None
+    """Of choices whose rows have a response in the other order."""
+
+    @property
+    def macro_f1(self) -> float | None:
+        """Of choices; see `classification.macro_f1`."""
+        pairs = list(self.verdicts.elements())
+        return macro_f1([gold for gold, _ in pairs], [predicted for _, predicted in pairs]) if pairs else None
 
 
 @dataclass(slots=True)
@@ -55,6 +87,10 @@ class GradeReport:
             extractors[name] = {"accuracy": summary.mean, "stderr": summary.stderr, "invalid": tally.invalid}
             if tally.credit is not None:
                 extractors[name]["f1"] = tally.credit / self.n
+            if (macro := tally.macro_f1) is not None:
+                extractors[name]["macro_f1"] = macro
+            if tally.orders:
+                extractors[name] |= {key: count / self.n for key, count in asdict(tally.orders).items()}
         return {"n": self.n, "extractors": extractors}
 
 
@@ -103,7 +139,7 @@ def _grade_row(
     graded: GradedRow,
     write: Callable[[Row], None] | None,
 ) -> None:
-    for response in graded.responses:
+    for number, response in enumerate(graded.responses):
         report.n += 1
         report.absent += response is None
         predicted, correct = {}, {}
@@ -114,6 +150,12 @@ def _grade_row(
             tally.invalid += predicted[name] is None
             if (part := credit(extractor, predicted[name], graded.gold)) is not None:
                 tally.credit = (tally.credit or 0.0) + part
+            if graded.choices and isinstance(graded.gold, str):
+                tally.verdicts[graded.gold, predicted[name]] += 1
+                if graded.swapped:
+                    tally.orders = tally.orders or Orders()
+                    other, _ = grade(extractor, graded.swapped[number], graded.gold, graded.choices)
+                    tally.orders.count(predicted[name], other, graded.gold)
         if write:
             write(row | {"response": response, "predicted": predicted, "correct": correct})
 

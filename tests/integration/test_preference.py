@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +103,80 @@ def test_what_is_for_evaluation_only_is_not_trained_on(tmp_path: Path, cli: Cli,
         "test",
         pytest.approx(0.6931, abs=1e-4),
     )
+
+
+def graded(cli: Cli, rows: list[dict[str, Any]], *options: str) -> tuple[int, str, str]:
+    Path("verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return cli(
+        "grade", "verdicts.jsonl", "--kind", "choice", "--choices", "3", "--extractor", "word-boundary", *options
+    )
+
+
+def test_stored_verdicts_in_both_orders(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # As in tests/unit/evaluation/test_preference.py: right twice; right at first only; a tie twice; no verdict.
+    pairs = zip("AACB", ("A", "A", "C", "?"), ("B", "A", "C", None), strict=True)
+    rows = [{"gold": gold, "response": one, "response_swapped": other} for gold, one, other in pairs]
+    code, out, _ = graded(cli, rows, "--json")
+    assert code == 0 and json.loads(out)["extractors"]["word-boundary"] == {
+        "accuracy": 0.75,
+        "stderr": 0.25,
+        "invalid": 1,
+        "macro_f1": pytest.approx(2 / 3),
+        "swapped": 0.5,
+        "both": 0.5,
+        "consistent": 0.5,
+    }
+    assert all(heading in graded(cli, rows)[1] for heading in ("macro F1", "swapped", "both", "consistent"))
+    code, _, err = graded(cli, [*rows, {"gold": "A", "response": "A"}])
+    assert code == 2 and "line 5: some rows have `response_swapped` and others have not" in err
+    code, _, err = graded(cli, [rows[0] | {"response_swapped": 5}])
+    assert code == 2 and "line 1: `response_swapped` is not text but int" in err
+
+
+def test_samples_of_an_evaluation_are_graded_in_both_orders(votes: Path, cli: Cli) -> None:
+    options = ("--dataset", "preference", "--data-dir", "votes", "--limit", "6", "--set", "rollout.length=8", "--json")
+    results = json.loads(cli("eval", "--checkpoint", "base", "--model", "nano", *options)[1])["results"]["preference"]
+    code, out, _ = cli("grade", "runs/base-nano/eval/samples_preference.jsonl", "--kind", "choice", "--json")
+    assert code == 0
+    found = json.loads(out)["extractors"]["word-boundary"]
+    for ours, theirs in (
+        ("accuracy", "exact_match"),
+        ("macro_f1", "macro_f1"),
+        ("swapped", "exact_match_swapped"),
+        ("both", "exact_match_both"),
+        ("consistent", "position_consistency"),
+    ):
+        assert found[ours] == pytest.approx(results[f"{theirs},word-boundary"])
+
+
+FOLDER = Path(os.environ.get("MARKOV_COT_DATA", ""), "preference")
+needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason="MARKOV_COT_DATA names no folder with preference/")
+
+
+def stored(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
+    return rows
+
+
+@needs_data
+def test_published_figures_from_stored_verdicts(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    votes = ("annotator1", "annotator2", "annotator3")
+    golds = {
+        row["idx"]: "CAB"[Counter(row[name] for name in votes).most_common(1)[0][0]]
+        for row in stored("pandalm_testset-v1.json")
+    }
+    judge = stored("pandalm_pandalm-7b-testset-v1.json")
+    rows = [{"gold": golds[row["idx"]], "response": "CAB"[int(row["pandalm_result"])]} for row in judge]
+    report = json.loads(graded(cli, rows, "--json")[1])
+    found = report["extractors"]["word-boundary"]
+    assert (report["n"], round(found["accuracy"], 4), round(found["macro_f1"], 4)) == (999, 0.6677, 0.5743)
+    orders = {"response": "swap = False", "response_swapped": "swap = True"}
+    rows = [
+        {"gold": "AB"[row["label"] - 1]} | {key: row["results"][0][of]["completion"][0] for key, of in orders.items()}
+        for row in stored("llmbar_natural_gpt4_vanilla_result.json")
+    ]
+    report = json.loads(graded(cli, rows, "--json")[1])
+    found = report["extractors"]["word-boundary"]
+    assert [found[key] for key in ("accuracy", "swapped", "both", "consistent")] == [0.95, 0.96, 0.93, 0.95]

@@ -15,7 +15,9 @@ import click
 @click.option("--model", help="Base model: nano (bundled), a local folder, or a hub id.")
 @click.option("--dataset", "datasets", multiple=True, metavar="D", help="Repeatable; the one trained on by default.")
 @click.option("--data-dir", metavar="DIR", help="Folder with the dataset's original files.")
-@click.option("--suite", metavar="NAME|FILE", help="Datasets and limits from a YAML file: quick, paper, or yours.")
+@click.option(
+    "--suite", metavar="NAME|FILE", help="Datasets and limits from a YAML file: quick, paper, preference, yours."
+)
 @click.option("--split", type=click.Choice(["test", "validation"]), help="[test]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Items of each dataset, drawn with --seed [all].")
 @click.option("--samples", type=click.IntRange(1), metavar="K", help="CoTs an item, for pass@k and maj@k [1].")

@@ -32,8 +32,9 @@ class Turn:
 def comparison(name: str, turns: Sequence[Turn], answer: str, *, has_tie: bool = True, subject: str = "") -> Problem:
     """Return the problem that asks which of two models' responses is better.
 
-    The passage holds, turn by turn, the prompt and both responses under a heading each. Rows whose prompts are the
-    same but for case and white space are one group. The data have no reasoning; the rationale is the verdict in words.
+    The passage holds, turn by turn, the prompt and both responses under a heading each, and ends with a new line, so
+    that a blank one parts it from the question. Rows whose prompts are the same but for case and white space are one
+    group. The data have no reasoning; the rationale is the verdict in words.
 
     Args:
         answer: `FIRST`, `SECOND` or `TIE`.
@@ -53,7 +54,7 @@ def comparison(name: str, turns: Sequence[Turn], answer: str, *, has_tie: bool =
         answer=answer,
         kind="choice",
         choices=CHOICES if has_tie else CHOICES[:-1],
-        passage=text,
+        passage=f"{text}\n",
         subject=subject,
         rationale=_verdict(answer),
         group=prompt_group([turn.prompt for turn in turns]),

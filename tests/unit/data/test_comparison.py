@@ -25,7 +25,7 @@ TURNS = st.lists(st.builds(Turn, st.text(max_size=9), st.text(max_size=9), st.te
 
 def test_one_turn_as_text() -> None:
     problem = comparison("x", [Turn("Say hi.", "Hi.", "No.")], FIRST)
-    assert problem.passage == "Prompt:\nSay hi.\n\nResponse A:\nHi.\n\nResponse B:\nNo."
+    assert problem.passage == "Prompt:\nSay hi.\n\nResponse A:\nHi.\n\nResponse B:\nNo.\n"
     assert (problem.kind, problem.answer, problem.choices) == ("choice", "A", CHOICES)
     assert problem.rationale == "Response A is better, so the answer is A."
     assert comparison("x", [Turn("Say hi.", "Hi.", "No.")], FIRST, has_tie=False).choices == CHOICES[:2]
@@ -35,7 +35,7 @@ def test_several_turns_are_numbered_and_each_prompt_is_shown_once() -> None:
     problem = comparison("x", [Turn("Say hi.", "Hi.", "No."), Turn("Again.", "Hi!", "")], TIE)
     assert problem.passage == (
         "Prompt, turn 1:\nSay hi.\n\nResponse A, turn 1:\nHi.\n\nResponse B, turn 1:\nNo.\n\n"
-        "Prompt, turn 2:\nAgain.\n\nResponse A, turn 2:\nHi!\n\nResponse B, turn 2:\n"
+        "Prompt, turn 2:\nAgain.\n\nResponse A, turn 2:\nHi!\n\nResponse B, turn 2:\n\n"
     )
     assert problem.rationale == "Neither response is better, so the answer is C."
 

@@ -52,14 +52,14 @@ def test_a_vote_of_the_arena(place: Any, winner: int) -> None:
     turns = {"prompt": '["Hi?", "And?"]', "response_a": '["Hi.", null]', "response_b": ["Yo.", "Well."]}
     problem = one(arena(7, winner, **turns), place)
     assert (problem.id, problem.answer, len(problem.choices)) == ("arena-7", "ABC"[winner], 3)
-    assert problem.passage.endswith("Response A, turn 2:\n\n\nResponse B, turn 2:\nWell.")
+    assert problem.passage.endswith("Response A, turn 2:\n\n\nResponse B, turn 2:\nWell.\n")
     cells = {name: str(value) for name, value in arena(7, winner).items()}
     assert one(cells, place) == one(arena(7, winner), place), "as in CSV"
 
 
 def test_half_an_emoji_and_models_names_are_not_shown(place: Any) -> None:
     problem = one(arena(response_a='["Fine \\ud83d"]', response_b='["Fine \\ud83d\\ude00"]', model_a="secret"), place)
-    assert "Fine \ufffd\n" in problem.passage and problem.passage.endswith("Fine \U0001f600")
+    assert "Fine \ufffd\n" in problem.passage and problem.passage.endswith("Fine \U0001f600\n")
     assert "secret" not in problem.passage
 
 
@@ -72,7 +72,7 @@ def test_the_majority_of_pandalms_annotators(place: Any, votes: tuple[int, int, 
 
 def test_prompts_and_responses_of_pandalm(place: Any) -> None:
     problem = one(pandalm(3, input="On this.", response1=True, response2=""), place)
-    assert problem.passage == "Prompt:\nDo 3.\n\nOn this.\n\nResponse A:\nTrue\n\nResponse B:\n"
+    assert problem.passage == "Prompt:\nDo 3.\n\nOn this.\n\nResponse A:\nTrue\n\nResponse B:\n\n"
     assert problem.id == "pandalm-3"
     assert one(pandalm(instruction="", input="Only this."), place).passage.startswith("Prompt:\nOnly this.\n\n")
 

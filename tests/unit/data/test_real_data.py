@@ -128,5 +128,5 @@ def test_comparisons(offline: Any) -> None:
     assert both.test == llmbar.test and (len(both.train), len(both.validation)) == (1800, 99)
     for problem in (*both.train, *both.validation, *both.test):
         [(first, first_end, second, second_end)] = problem.pairs
-        assert problem.passage[:first].endswith("Response A:\n") and second_end == len(problem.passage)
+        assert problem.passage[:first].endswith("Response A:\n") and problem.passage[second_end:] == "\n"
         assert problem.passage[first_end:second] == "\n\nResponse B:\n"

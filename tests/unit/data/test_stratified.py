@@ -64,7 +64,8 @@ def test_another_seed_gives_another_split() -> None:
 
 @needs_data
 def test_pandalm_is_split_at_least_as_evenly_as_by_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    model_selection = pytest.importorskip("sklearn.model_selection")
+    from sklearn.model_selection import StratifiedGroupKFold
+
     monkeypatch.setenv("MARKOV_COT_DATA", FOLDER)
     splits = load(Data(dataset="preference", subset="pandalm"))
     problems = [*splits.train, *splits.validation, *splits.test]
@@ -73,7 +74,7 @@ def test_pandalm_is_split_at_least_as_evenly_as_by_scikit_learn(monkeypatch: pyt
     for label, name in zip(labels, names, strict=True):
         groups.setdefault(name, Counter())[label] += 1
     ours = stratified_parts(groups, [0.2] * 5)
-    folds = model_selection.StratifiedGroupKFold(5).split(names, labels, names)
+    folds = StratifiedGroupKFold(5).split(names, labels, names)
     theirs = {names[i]: fold for fold, (_, inside) in enumerate(folds) for i in inside}
     assert spread(groups, ours, 5) <= spread(groups, theirs, 5) + 1e-9
     assert spread(groups, ours, 5) < 0.01
@@ -96,10 +97,11 @@ def test_pandalms_prompts_are_on_one_side_each_and_its_labels_on_all(monkeypatch
 
 @needs_data
 def test_folds_by_label_alone_would_share_pandalms_prompts() -> None:
-    model_selection = pytest.importorskip("sklearn.model_selection")
+    from sklearn.model_selection import StratifiedKFold
+
     rows = json.loads(Path(FOLDER, "preference", "pandalm_testset-v1.json").read_text(encoding="utf-8"))
     names = [prompt_group([row["instruction"], row["input"]]) for row in rows]
     labels = [Counter(row[f"annotator{i}"] for i in (1, 2, 3)).most_common(1)[0][0] for row in rows]
-    train, test = next(model_selection.StratifiedKFold(5, shuffle=True, random_state=0).split(names, labels))
+    train, test = next(StratifiedKFold(5, shuffle=True, random_state=0).split(names, labels))
     tested = {names[i] for i in test}
     assert (len(tested), len(tested & {names[i] for i in train})) == (125, 122)

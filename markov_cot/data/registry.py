@@ -37,7 +37,7 @@ def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub 
         raise UserError(f"dataset {visible(name)}: its name is not UTF-8; rename the file")
     if config.swap and not (name in BENCHMARKS and BENCHMARKS[name].swap):
         able = ", ".join(bench.name for bench in BENCHMARKS.values() if bench.swap)
-        raise UserError(f"data.swap: swaps compared responses, and {name} has none (only {able}); leave it out")
+        raise UserError(f"data.swap: swaps compared responses, and {name} has none (only {able}); set it to false")
     if is_code(name):
         return load_code(config)
     if name not in dataset_names():
@@ -101,7 +101,7 @@ def _from_hub(
     opener = functools.partial(open_hub, revision=config.revision) if config.revision else open_hub
     looked = where_looked(bench, config.data_dir)
     if not hub.ids:
-        raise UserError(f"dataset {bench.name}: not found in {looked}; get its files from {hub.elsewhere}")
+        raise UserError(f"dataset {bench.name}: not found in {looked}; get all its files, from {hub.elsewhere}")
     try:
         dataset_id, tables = open_first(hub, opener)
     except HubError as error:

@@ -78,7 +78,7 @@ def test_the_table(votes: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--set", "data.subset=pandalm"), "get its files from github.com/WeOpenML/PandaLM"),
+        (("--set", "data.subset=pandalm"), "get all its files, from github.com/WeOpenML/PandaLM"),
         (("--set", "data.subset=arenas"), "data.subset 'arenas': not in preference; did you mean arena?"),
         (("--set", "data.swap=maybe"), "data.swap"),
     ],

@@ -35,7 +35,12 @@ _WINNERS = {"winner_model_a": FIRST, "winner_model_b": SECOND, "winner_tie": TIE
 _ANNOTATORS = ("annotator1", "annotator2", "annotator3")
 _BY_NUMBER = {0: TIE, 1: FIRST, 2: SECOND}
 _PART = "part"
-_ELSEWHERE = {PANDALM: "github.com/WeOpenML/PandaLM", LLMBAR: "github.com/princeton-nlp/LLMBar"}
+_HUB_IDS = ("lmarena-ai/arena-human-preference-55k", "lmsys/lmsys-arena-human-preference-55k")
+_HOMES = {
+    ARENA: f"huggingface.co/datasets/{_HUB_IDS[0]}",
+    PANDALM: "github.com/WeOpenML/PandaLM",
+    LLMBAR: "github.com/princeton-nlp/LLMBar",
+}
 
 
 def from_row(row: Any, place: RowContext) -> Problem:
@@ -217,13 +222,8 @@ def _flat_part(path: Path) -> str:
 def _hub(subsets: tuple[str, ...]) -> Hub:
     """The hub has the votes alone as a table."""
     if set(subsets) <= {ARENA}:
-        return Hub(
-            ("lmarena-ai/arena-human-preference-55k", "lmsys/lmsys-arena-human-preference-55k"),
-            None,
-            {"train": "train"},
-        )
-    places = (_ELSEWHERE[subset] for subset in subsets if subset in _ELSEWHERE)
-    return Hub((), None, {}, elsewhere=" and ".join(places))
+        return Hub(_HUB_IDS, None, {"train": "train"})
+    return Hub((), None, {}, elsewhere=" and ".join(_HOMES[subset] for subset in subsets))
 
 
 PREFERENCE = Dataset(

@@ -167,7 +167,8 @@ def test_subsets(tmp_path: Path, offline: Any) -> None:
     assert (len(alone.train), len(alone.test)) == (0, 5)
     assert alone.note == "only the published test split (llmbar) was found; there is nothing to train on"
     assert [problem.id for problem in alone.test][2:4] == ["llmbar-Natural-3", "llmbar-GPTOut-1"]
-    with pytest.raises(UserError, match=r"dataset preference: not found in .*; get its files from github.com/WeOpenML"):
+    places = "github.com/WeOpenML/PandaLM and github.com/princeton-nlp/LLMBar"
+    with pytest.raises(UserError, match=rf"dataset preference: not found in .*; get all its files, from {places}"):
         read("pandalm,llmbar")
     write(tmp_path, **{"testset-v1": [pandalm(i) for i in range(20)]})
     assert read(None).note.endswith("pandalm was read; data.subset=llmbar reads the other")
@@ -189,7 +190,7 @@ def test_the_hub_has_the_votes(load_hub: Any) -> None:
 
 @pytest.mark.parametrize("dataset", ["arithmetic", "gsm8k", "rows.jsonl"])
 def test_nothing_else_is_swapped(dataset: str, offline: Any) -> None:
-    with pytest.raises(UserError, match=r"data.swap: .* has none \(only preference\); leave it out"):
+    with pytest.raises(UserError, match=r"data.swap: .* has none \(only preference\); set it to false"):
         load(Data(dataset=dataset, swap=True), open_hub=offline)
 
 

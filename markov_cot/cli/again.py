@@ -37,6 +37,12 @@ def diagnose(run: str, config: Config) -> str:
     return _join("doctor", str(Path(config.checkpoint.runs_dir, run)), *assign(own))
 
 
+def train_on(config: Config, init: Path, changes: Mapping[str, Any]) -> str:
+    """The command that trains on a run's dataset and model from an adapter."""
+    names = ("--dataset", config.data.dataset, "--model", config.model.name)
+    return _join("train", *names, "--init", str(init), *assign(changes))
+
+
 def beside_python(name: str) -> str:
     """How another installed command is called: by its name where the shell finds it, else by its path."""
     if shutil.which(name):

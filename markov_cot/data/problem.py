@@ -29,7 +29,7 @@ class Problem:
     subject: str = ""
     """Sub-score the problem counts towards (MMLU's)."""
     rationale: str = ""
-    """A worked solution where the data has one. Never shown to the model; the controls use it."""
+    """A worked solution where the data has one: what `sft` teaches. Neither actor nor reader is ever shown it."""
     alternatives: tuple[str, ...] = ()
     """Other accepted answers; empty unless `kind` is "text"."""
     group: str = ""

@@ -107,6 +107,8 @@ def train(
             rows = kept_rows(dataset, folders_of(config, run), resume=resume)
             values["data.dataset"] = str(stack.enter_context(rows))
             config, _ = resolve_config(recipe, values, saved)
+        if reward is not None and config.method != "rl":
+            raise UserError(f"reward: has no effect with method={config.method}; leave it out")
         session = open_session(config, run, name, resume=resume)
         stack.enter_context(undone_if_it_never_starts(session, resume=resume))
         method = None if reward is None else partial(Reinforcement, reward=reward)

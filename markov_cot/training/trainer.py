@@ -1,7 +1,4 @@
-"""The training loop.
-
-Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L CoT tokens. Units: nats.
-"""
+"""The training loop, whatever a step is: validation, alarms, log, checkpoints, the end."""
 
 from __future__ import annotations
 
@@ -95,7 +92,7 @@ class Trainer:
                     metrics, samples = self._timed_step(tracker)
                 is_best = self._validate_where_due(metrics)
                 metrics = self.processes.agree(metrics)
-                events, failure = self._judge(metrics, samples[0]["cot"] if samples else None)
+                events, failure = self._judge(metrics, samples[0]["cot"])
                 self._log(tracker, metrics, samples, events)
                 with self._saving_on(Exception, tracker):
                     watch(state.progress.step, metrics, events)
@@ -149,7 +146,7 @@ class Trainer:
                 self.state.save(tracker)
             raise
 
-    def _judge(self, metrics: Mapping[str, float], cot: str | None) -> tuple[list[Event], AlarmFailure | None]:
+    def _judge(self, metrics: Mapping[str, float], cot: str) -> tuple[list[Event], AlarmFailure | None]:
         """The alarms that changed in this step, and what to raise once it is logged and saved."""
         try:
             return self.state.monitor.update(self.state.progress.step, metrics, cot), None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +266,7 @@ def test_inner_epochs_stop_on_kl(tmp_path: Path) -> None:
 def test_resampling_replaces_only_dead_groups(tmp_path: Path) -> None:
     plain = trainer(small_config(tmp_path / "plain"))
     problems = plain.session.shuffle.batch(0, 2)
-    before, _, _ = plain.collector.collect(problems, 0, History())
+    before, _, _ = plain.method.collector.collect(problems, 0, History())
     sigma = before.rewards.reward_B.view(2, 4).std(1, correction=0)
     floor = float(sigma.mean())  # one of the two groups is below it
     made = trainer(small_config(tmp_path / "resampling", algorithm={"resample_dead": 1, "sigma_floor": floor}))
@@ -323,7 +322,7 @@ def test_rollback_points_best_at_the_best_that_is_left(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.2, 0.3, 0.9])
     with pytest.MonkeyPatch.context() as patch:
         original = Trainer._validate
-        patch.setattr(Trainer, "_validate", lambda self: replace(original(self), accuracy=next(scores)))
+        patch.setattr(Trainer, "_validate", lambda self: (original(self)[0], next(scores)))
         made.run(ignore)
     best = made.state.folder.with_name("best")
     assert best.resolve().name == "adapter_4"

@@ -46,6 +46,21 @@ for arguments in COMMANDS:
 """
 COMMANDS = [
     ["train", "--run", "r", *SMALL, "--set", "model.dtype=bfloat16"],
+    [
+        *(
+            "sft",
+            "arithmetic",
+            "--model",
+            "nano",
+            "--run",
+            "s",
+            "--steps",
+            "1",
+            "--set=sft.limit=2",
+            "--set=sft.batch=2",
+        ),
+        *("--set=data.terms=[2,2]", "--set=validation.problems=2", "--set=validation.final_problems=2"),
+    ],
     ["sample", "--run", "r", "--n", "1"],
     ["eval", "--run", "r", "--limit", "2", "--set", "model.dtype=bfloat16"],
     ["probe", "--run", "r", "--n", "2", "--test", "delete"],

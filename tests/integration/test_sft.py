@@ -157,6 +157,9 @@ def test_it_learns_and_is_resumed_to_the_same_bytes(tmp_path: Path) -> None:
     ended = run(config(whole, sft=settings))
     assert ended.base and ended.trained
     logged = rows(start(config(whole, sft=settings), resume=True))
+    documented = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    for key in {key for row in logged for key in row} - {"step"}:
+        assert f"`{key.replace('/arithmetic/', '/<dataset>/')}`" in documented, key
     assert [row["step"] for row in logged] == [0, 1, 2, 3, 4]
     assert logged[-1]["eval/arithmetic/loss"] < logged[0]["eval/arithmetic/loss"]
     assert run(config(parts, sft=settings), stop=lambda made: made.state.progress.step == 2).interrupted

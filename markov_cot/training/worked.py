@@ -136,16 +136,20 @@ class _Maker:
 
     def _example(self, problem: Problem) -> Example | None:
         sft, length = self._config.sft, self._config.rollout.length
-        last_line = problem.rationale.rstrip().rpartition("\n")[2]
-        stated = not sft.answer or sft.loss_on == "cot" or states_answer(last_line, problem)
-        statement = "" if stated else sft.answer.format(answer=problem.answer)
-        cot, answer = self._prompts.written_cot(problem, problem.rationale, statement)
+        statement = "" if sft.loss_on == "cot" else sft.answer.format(answer=problem.answer)
+        last_line = problem.rationale.rpartition("\n")[2]
+        cot, answer = self._written(problem, "" if states_answer(last_line, problem) else statement)
+        is_cut = len(cot) + len(answer) > length
+        if is_cut:  # and the last line is lost
+            cot, answer = self._written(problem, statement)
         room = length - len(answer)
-        is_cut = len(cot) > room
         if is_cut and (sft.too_long == "drop" or room < 1):
             return None
         context = tuple(self._prompts.question_context(problem))
         return Example(problem, context, tuple(cot[:room]), tuple(answer), is_cut)
+
+    def _written(self, problem: Problem, statement: str) -> tuple[list[int], list[int]]:
+        return self._prompts.written_cot(problem, problem.rationale, statement)
 
 
 def _chosen(

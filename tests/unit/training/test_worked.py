@@ -65,6 +65,11 @@ def test_what_does_not_fit_loses_its_end_before_the_stated_answer() -> None:
     assert found.notes == ["1 of 1 CoTs lose their end to fit into 20 tokens"]
 
 
+def test_an_answer_that_is_cut_off_is_stated() -> None:
+    [example] = worked(problem(cot="11+22+33+44+55+66\nThat is 43"), length=20).examples
+    assert example.is_cut and text(example.answer) == "\nSo the answer is 43."
+
+
 def test_or_is_left_out_and_counted() -> None:
     found = worked(problem(cot="11+22+33+44+55+66"), problem(1), length=20, too_long="drop")
     assert [example.problem.id for example in found.examples] == ["p1"] and found.cut == 0

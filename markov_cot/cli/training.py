@@ -40,10 +40,10 @@ SAVES_FOR_ROLLBACK = 10
 """Checkpoints in a run below which a rollback is said to lose much of it."""
 WIDEST_BAR, NARROWEST_BAR, TIME_LEFT = 20, 4, 9
 """Columns of the progress line."""
-HELD_OUT = "held-out"
+HELD_OUT, LOSS = "held-out", "loss"
 SHOWN = (
     ("reward/answer_logprob", "reward {:.3f}"),
-    ("sft/cot_loss", "loss {:.3f}"),
+    (LOSS, "loss {:.3f}"),
     (HELD_OUT, "held-out {:.3f}"),
     ("policy/kl", "KL {:.3f}"),
     ("perf/rollout_tokens_per_second", "{:,.0f} tok/s"),
@@ -209,6 +209,8 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
             latest.update(metrics)
             held_out = latest.get(accuracy_key + "accuracy", latest.get(accuracy_key + "answer_logprob"))
             values = latest if held_out is None else latest | {HELD_OUT: held_out}
+            if "sft/tokens" in latest:
+                values = values | {LOSS: latest["loss/total"]}
             shown = [form.format(values[key]) for key, form in SHOWN if key in values]
             numbers = fitting(shown, room - NARROWEST_BAR)
             line.bar_width = min(WIDEST_BAR, room - len(numbers))

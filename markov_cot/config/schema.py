@@ -284,6 +284,8 @@ class Config(Group):
             raise ValueError(
                 "algorithm.importance_cap: at least 1, so that equal probabilities weigh 1; 0 switches it off"
             )
+        if self.sft.bare == "answer" and (self.sft.loss_on == "cot" or not self.sft.answer):
+            raise ValueError("sft.bare answer: needs a stated answer; set sft.answer, and not sft.loss_on=cot")
         if self.method == "sft" and self.model.shard:
             raise ValueError("model.shard: not with method=sft; set model.shard=false")
         if self.model.shard and self.model.four_bit:

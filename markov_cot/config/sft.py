@@ -48,6 +48,8 @@ class Sft(Group):
     """What the best checkpoint is best by: the held-out score, as in `train`, or the loss on held-out CoTs."""
     loss_on: Literal["cot_answer", "cot", "all"] = "cot_answer"
     """Which tokens are learnt: the CoT's and the stated answer's, the CoT's alone, or the question's too."""
+    bare: Literal["drop", "answer"] = "drop"
+    """Questions without a written CoT: are left out, or the stated answer alone is learnt."""
     answer: Annotated[str, AfterValidator(_statement)] = "\nSo the answer is {answer}."
     """What follows, within the CoT's tokens, a CoT whose last line does not state the answer; empty for nothing."""
     too_long: Literal["truncate", "drop"] = "truncate"

@@ -153,8 +153,11 @@ class Prompts:
         return AnswerContext((*head, *cot, *suffix), tuple(answer_ids), len(head))
 
     def written_cot(self, problem: Problem, cot: str, statement: str = "") -> tuple[list[int], list[int]]:
-        """Return the ids of a written CoT as they continue its question context, and of what is stated after it."""
-        start = _answer_after(self.question_text(problem), cot.strip())
+        """Return the ids of a written CoT as they continue its question context, and of what is stated after it.
+
+        The CoT may be empty.
+        """
+        start = _answer_after(self.question_text(problem), cot.strip()) if cot.strip() else ""
         return self._continuation(start, lambda _: statement)
 
     def decode(self, cots: Sequence[Sequence[int]]) -> list[str]:

@@ -112,7 +112,9 @@ class Supervised:
         found = self._budgets.within(UPDATE, size, lambda tokens: self._gradient(own, total, tokens))
         cot, answer, counted = self._processes.sum(found)
         norm, finite = apply_gradient(self.optimizer, self.parameters, self._config.optim.grad_clip, self._processes)
-        metrics = {"loss/total": (cot + answer) / total, "sft/cot_loss": cot / counted, "sft/tokens": float(total)}
+        metrics = {"loss/total": (cot + answer) / total, "sft/tokens": float(total)}
+        if counted:
+            metrics["sft/cot_loss"] = cot / counted
         if total > counted:
             metrics["sft/answer_loss"] = answer / (total - counted)
         return metrics | {"optim/grad_norm": norm, "optim/skipped": float(not finite)}

@@ -86,12 +86,13 @@ def make_worked(
         where = config.sft.rows or f"dataset {splits.name}"
         raise UserError(
             f"{where}: has no worked question to learn from{_why(notes)}; rows need a cot (or response) beside "
-            "question and answer"
+            "question and answer, or set sft.bare=answer"
         )
     cut = sum(each.is_cut for each in examples)
     if cut:
         notes.append(f"{cut} of {len(examples)} CoTs lose their end to fit into {config.rollout.length} tokens")
-    worked_too = [problem for problem in held_out[: config.validation.problems] if problem.rationale]
+    bare_too = config.sft.bare == "answer"
+    worked_too = [problem for problem in held_out[: config.validation.problems] if problem.rationale or bare_too]
     checked = list(_Maker(config, prompts).examples(worked_too))
     if config.sft.best == "loss" and not checked:
         raise UserError("sft.best loss: no validation problem has a written CoT; set sft.best=score")
@@ -155,19 +156,20 @@ class _Maker:
 def _chosen(
     source: Sequence[Problem], config: Config, fits: Callable[[Problem], bool], notes: list[str]
 ) -> list[Problem]:
-    """Up to `sft.limit` problems that have a written CoT and fit the model's context."""
-    looked_at, bare = 0, 0
+    """Up to `sft.limit` problems that can be learnt and fit the model's context."""
+    looked_at, bare, drops = 0, 0, config.sft.bare == "drop"
 
     def is_usable(problem: Problem) -> bool:
         nonlocal looked_at, bare
         looked_at += 1
         bare += not problem.rationale
-        return bool(problem.rationale) and fits(problem)
+        return (bool(problem.rationale) or not drops) and fits(problem)
 
     chosen = sample(source, config.sft.limit, config.seed, is_usable)
     if bare:
-        notes.append(f"{bare} of {looked_at} questions have no written CoT and are left out")
-    if lost := looked_at - bare - len(chosen):
+        fate = "are left out" if drops else "are learnt by their answer alone"
+        notes.append(f"{bare} of {looked_at} questions have no written CoT and {fate}")
+    if lost := looked_at - bare * drops - len(chosen):
         notes.append(f"{lost} questions are too long for the model's context and are left out")
     if looked_at < len(source):
         notes.append(f"{len(chosen):,} of {len(source):,} questions are learnt (sft.limit)")

@@ -253,6 +253,15 @@ def test_bad_input_is_one_line(workplace: Path, cli: Cli, arguments: tuple[str, 
     assert "Traceback" not in err and sorted(workplace.rglob("*")) == before
 
 
+def test_labels_alone_are_learnt(workplace: Path, cli: Cli) -> None:
+    small = ("--set=rollout.length=20", "--set=sft.batch=2", "--set=validation.final_problems=2")
+    code, _, err = cli("sft", "choices.jsonl", "--run", "b", "--steps", "1", "--set=sft.bare=answer", *small)
+    assert code == 0 and "are learnt by their answer alone" in err
+    logged = [json.loads(line) for line in (workplace / "runs/b/log.jsonl").read_text().splitlines()]
+    assert logged[-1]["sft/answer_loss"] == pytest.approx(logged[-1]["loss/total"])
+    assert "sft/cot_loss" not in logged[-1]
+
+
 def test_an_empty_cot_is_no_cot(workplace: Path, cli: Cli) -> None:
     write(workplace / "mine.jsonl", 12, cot="  ")
     code, _, err = cli("sft", "mine.jsonl")

@@ -96,6 +96,15 @@ def test_questions_without_a_cot_are_counted_and_none_is_refused() -> None:
         worked(problem(0, ""))
 
 
+def test_or_their_answer_alone_is_learnt() -> None:
+    found = worked(problem(0, ""), held_out=(problem(1, ""),), bare="answer", best="loss")
+    [example] = found.examples
+    assert not example.cot and text(example.answer) == "\nSo the answer is 43." and len(found.held_out) == 1
+    assert found.notes == ["1 of 1 questions have no written CoT and are learnt by their answer alone"]
+    with pytest.raises(UserError, match=r"sft\.bare answer: needs a stated answer"):
+        config(bare="answer", answer="")
+
+
 def test_a_limit_draws_and_says_so() -> None:
     problems = [problem(i) for i in range(20)]
     first, again = (worked(*problems, limit=5) for _ in range(2))

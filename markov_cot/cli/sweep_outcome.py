@@ -55,7 +55,7 @@ def outcome_line(status: Status) -> str:
     name, seconds = status.cell.name, f"{status.seconds:.0f} s"
     if status.state == DONE:
         return f"{name}: {status.measure} {_score(status.base)} to {_score(status.trained)}, {seconds}"
-    return f"{name}: {_state(status)}{', ' + status.why if status.state == FAILED else ''}, {seconds}"
+    return f"{name}: {status.state}{f' ({status.why})' if status.why else ''}, {seconds}"
 
 
 def print_outcome(sweep: Sweep, found: Sequence[Status]) -> None:
@@ -83,14 +83,10 @@ def _table(found: Sequence[Status], *, has_seeds: bool) -> Table:
             _score(each.base),
             _score(each.trained),
             steps,
-            visible(_state(each)),
+            each.state,
             f"{each.seconds:.0f}",
         )
     return table
-
-
-def _state(status: Status) -> str:
-    return f"{status.state} by {status.why}" if status.state == STOPPED else status.state
 
 
 def _score(value: float | None) -> str:
@@ -103,7 +99,7 @@ def _troubles(sweep: Sweep, found: Sequence[Status]) -> list[str]:
     lines = []
     if stopped:
         lines.append("stopped by an alarm, and not run again:")
-        lines += [f"  {each.cell.name}: {diagnose(each.cell.name, each.cell.config)}" for each in stopped]
+        lines += [f"  {each.cell.name}: {each.why}; {diagnose(each.cell.name, each.cell.config)}" for each in stopped]
     if failed:
         lines.append("failed:")
         lines += [f"  {each.cell.name}: {each.why} ({each.output})" for each in failed]

@@ -35,7 +35,9 @@ class Cell:
 
     name: str
     settings: Mapping[str, Any]
-    """Those that differ between cells, by key; without the seed."""
+    """Those that the sweep's file varies, by key; without the seed."""
+    differing: Mapping[str, Any]
+    """All that differ between cells, also because another recipe comes with another dataset."""
     seed: int
     config: Config
 
@@ -82,14 +84,14 @@ def plan_sweep(file: Path) -> Sweep:
     earlier = _read_plan(folder)
     dropped = _check_kept(file, folder, flat, earlier)
     varied = _varied(flat)
-    keys = [key for key in dict.fromkeys((*grid.varied, *varied)) if key in varied and key != SEED]
-    names = _names(flat, earlier, keys, has_seeds=grid.seeds is not None)
+    shown = _shown(grid, varied)
+    names = _names(flat, earlier, shown, has_seeds=grid.seeds is not None)
     cells = [
-        Cell(cell, {key: values[key] for key in keys}, values[SEED], config)
+        Cell(cell, {key: values[key] for key in shown}, {key: values[key] for key in varied}, values[SEED], config)
         for cell, values, config in zip(names, flat, configs, strict=True)
     ]
     added = sum(cell.name not in earlier for cell in cells) if earlier else 0
-    changes = f"{file} has changed: {added} more cells, {len(dropped)} fewer (which had not begun)"
+    changes = f"{file} has changed: cells added {added}, dropped {len(dropped)} (which had not begun)"
     return Sweep(
         name=name,
         file=file,
@@ -116,8 +118,9 @@ def write_plan(sweep: Sweep) -> None:
         "sweep": sweep.name,
         "inputs": {str(sweep.file): sweep.sha256},
         "n": len(sweep.cells),
+        "seed": sweep.seeds,
         "settings": dict(sweep.common),
-        "cells": {cell.name: {**cell.settings, SEED: cell.seed} for cell in sweep.cells},
+        "cells": {cell.name: dict(cell.differing) for cell in sweep.cells},
     }
     replace_file(sweep.folder / PLAN, (json.dumps(document, indent=1) + "\n").encode())
 
@@ -156,6 +159,12 @@ def _varied(flat: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys whose values differ between cells, in the order of the settings."""
     keys = dict.fromkeys(key for values in flat for key in values)
     return [key for key in keys if any(values.get(key) != flat[0].get(key) for values in flat)]
+
+
+def _shown(grid: Grid, varied: Sequence[str]) -> list[str]:
+    """Keys that tell a cell: those that the file varies, in its order; by other names where it uses none of today's."""
+    own = [key for key in grid.varied if key in varied]
+    return own or [key for key in varied if key != SEED]
 
 
 def _read_plan(folder: Path) -> dict[str, dict[str, Any]]:

@@ -116,7 +116,8 @@ def _save_and_queue_again(folder: str, cell: str) -> Any:
     return _submitit().helpers.DelayedSubmission(train_cell, folder, cell)
 
 
-train_cell.checkpoint = _save_and_queue_again  # type: ignore[attr-defined]  # where submitit looks for it
+# Where submitit looks for it.
+train_cell.checkpoint = _save_and_queue_again  # type: ignore[attr-defined]
 
 
 def _submitit() -> Any:

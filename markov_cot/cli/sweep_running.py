@@ -15,10 +15,10 @@ from markov_cot.cli.launched import is_one_of_several
 from markov_cot.cli.signals import INTERRUPTED, stop_on_signal
 from markov_cot.cli.sweep_outcome import document_of, outcome_line, print_outcome
 from markov_cot.cli.sweep_progress import progress_of
-from markov_cot.evaluation.runs import TRAINING
+from markov_cot.evaluation.runs import TRAINING, UNREADABLE
 from markov_cot.training.sweep_local import run_locally
 from markov_cot.training.sweep_plan import Sweep, plan_sweep, write_plan
-from markov_cot.training.sweep_slurm import check_job, queued_cells, submit
+from markov_cot.training.sweep_slurm import check_job, jobs_file, queued_cells, submit
 from markov_cot.training.sweep_state import FAILED, STOPPED, TO_RUN, Status, statuses
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
@@ -79,9 +79,9 @@ def cells_to_run(found: Sequence[Status], *, retry_failed: bool) -> list[str]:
 def exit_code(found: Sequence[Status], *, stopped: bool) -> int:
     """Return the command's: what was interrupted counts before what failed, and that before what an alarm stopped."""
     states = {each.state for each in found}
-    if stopped:
+    if stopped or states & set(TO_RUN):
         return INTERRUPTED
-    if FAILED in states:
+    if states & {FAILED, UNREADABLE}:
         return SOME_FAILED
     return SOME_STOPPED if STOPPED in states else ALL_DONE
 
@@ -111,10 +111,8 @@ def _introduce(
         console.print(visible(f"another process trains {', '.join(elsewhere)}"), soft_wrap=True)
     if queued:
         jobs = ", ".join(dict.fromkeys(job.partition("_")[0] for job in queued.values()))
-        console.print(
-            visible(f"in Slurm: {len(queued)} cells (jobs {jobs}), which are left alone; scancel takes them back"),
-            soft_wrap=True,
-        )
+        line = f"in Slurm: {len(queued)} cells (jobs {jobs}), left alone; remove {jobs_file(sweep)} to queue them again"
+        console.print(visible(line), soft_wrap=True)
 
 
 def _run_here(console: Console, sweep: Sweep, cells: Sequence[str], jobs: int) -> bool:

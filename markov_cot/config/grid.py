@@ -179,16 +179,19 @@ def read_grid(path: Path) -> Grid:
 
 def _check_values(values: Any, where: str = "") -> None:
     """There is one, and none is there twice."""
-    texts = [write_value(value) for value in values]
-    if not texts:
+    if not values:
         raise ValueError(f"{where}has no values; give one or more")
-    if twice := [text for text in texts if texts.count(text) > 1]:
-        raise ValueError(f"{where}{twice[0]} is there twice; leave one out")
+    seen = set()
+    for value in values:
+        text = repr(value)
+        if text in seen:
+            raise ValueError(f"{where}{write_value(value)} is there twice; leave one out")
+        seen.add(text)
 
 
 def _explain(error: ValidationError, of: type[Group] = Grid) -> str:
-    """The first fault, with its key."""
-    first = error.errors()[0]
+    """The first fault, with its key; a key that is not known before one that is missing."""
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         among = (of if len(first["loc"]) == 1 else Random).model_fields

@@ -14,7 +14,8 @@ from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SUMMARY, run_names
 
-TRAINING, DONE, INTERRUPTED, STOPPED_BY = "training", "done", "interrupted", "stopped by "
+TRAINING, DONE, INTERRUPTED, UNREADABLE = "training", "done", "interrupted", "unreadable"
+STOPPED_BY = "stopped by "
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def read_run(folder: Path) -> Run:
     try:
         config = build_config(read_recipe(str(folder / CONFIG)), CONFIG)
     except UserError:  # of another version
-        return Run(folder.name, "?", "?", 0, 0, None, None, "unreadable")
+        return Run(folder.name, "?", "?", 0, 0, None, None, UNREADABLE)
     step, best, best_step = 0, None, None
     for row in _rows(folder / LOG):
         step = max(step, row["step"])

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from markov_cot.training.sweep_cell import CellProcess
 
@@ -16,6 +16,7 @@ PATIENCE_SECONDS = 10.0
 """From a signal that ends a process at once to its death."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """What shows how a sweep proceeds."""
 

@@ -90,7 +90,7 @@ def plan_sweep(file: Path) -> Sweep:
         Cell(cell, {key: values[key] for key in shown}, {key: values[key] for key in varied}, values[SEED], config)
         for cell, values, config in zip(names, flat, configs, strict=True)
     ]
-    added = sum(cell.name not in earlier for cell in cells) if earlier else 0
+    added = len(cells) - (len(earlier) - len(dropped)) if earlier else 0
     changes = f"{file} has changed: cells added {added}, dropped {len(dropped)} (which had not begun)"
     return Sweep(
         name=name,
@@ -108,12 +108,12 @@ def plan_sweep(file: Path) -> Sweep:
 def write_plan(sweep: Sweep) -> None:
     """Write sweep.json, and for each cell a file of settings as `markov-cot train` reads it. Raises `OSError`."""
     (sweep.folder / CELLS).mkdir(parents=True, exist_ok=True)
+    for name in sweep.dropped:  # before the others are written, which may have the same names
+        for path in (settings_file, attempts_file, output_file):
+            path(sweep.folder, name).unlink(missing_ok=True)
     for cell in sweep.cells:
         given = cell.config.model_dump(mode="json", exclude_unset=True)
         replace_file(settings_file(sweep.folder, cell.name), write_yaml(given).encode())
-    for name in sweep.dropped:
-        for path in (settings_file, attempts_file, output_file):
-            path(sweep.folder, name).unlink(missing_ok=True)
     document = {
         "sweep": sweep.name,
         "inputs": {str(sweep.file): sweep.sha256},

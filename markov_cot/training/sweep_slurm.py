@@ -65,7 +65,7 @@ def submit(sweep: Sweep, cells: Sequence[str], cluster: str = SLURM) -> dict[str
     except (RuntimeError, ValueError, TypeError, NameError, AssertionError, OSError) as error:
         raise UserError(f"{sweep.file}: submitit: {first_line(error)}; see slurm: in the file") from None
     found = dict(zip(cells, (job.job_id for job in jobs), strict=True))
-    replace_file(folder / FOLDER / JOBS, (json.dumps(_jobs(folder) | found, indent=1) + "\n").encode())
+    replace_file(jobs_file(sweep), (json.dumps(_jobs(sweep) | found, indent=1) + "\n").encode())
     return found
 
 
@@ -73,14 +73,18 @@ def queued_cells(sweep: Sweep) -> dict[str, str]:
     """Return the cells whose jobs are in Slurm's queue or run, with their jobs."""
     submitit = _quiet_submitit()
     folder = sweep.folder.absolute()
-    found = {name: submitit.SlurmJob(folder / FOLDER, job) for name, job in _jobs(folder).items()}
+    found = {name: submitit.SlurmJob(folder / FOLDER, job) for name, job in _jobs(sweep).items()}
     return {name: job.job_id for name, job in found.items() if not job.done()}
 
 
-def _jobs(folder: Path) -> dict[str, str]:
-    """The job that each cell was last queued as."""
+def jobs_file(sweep: Sweep) -> Path:
+    """Which job each cell was last queued as."""
+    return sweep.folder / FOLDER / JOBS
+
+
+def _jobs(sweep: Sweep) -> dict[str, str]:
     try:
-        found = json.loads((folder / FOLDER / JOBS).read_text(encoding="utf-8"))
+        found = json.loads(jobs_file(sweep).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return {str(name): str(job) for name, job in found.items()} if isinstance(found, dict) else {}

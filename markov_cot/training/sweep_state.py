@@ -24,7 +24,8 @@ class Status:
 
     cell: Cell
     state: str
-    """"waiting", "queued" (in Slurm), "training", "interrupted", "done", "stopped" (by an alarm), or "failed"."""
+    """"waiting", "queued" (in Slurm), "training", "interrupted", "done", "stopped" (by an alarm), "failed", or
+    "unreadable", of a run whose config.yaml is."""
     step: int
     """Last one in its log."""
     measure: str | None
@@ -58,7 +59,7 @@ def _status(sweep: Sweep, cell: Cell, *, is_queued: bool) -> Status:
     elif attempts and attempts[-1].failed and state not in (DONE, TRAINING):
         state, why = FAILED, f"exit {attempts[-1].exit_code}: {attempts[-1].why}"
     measure, base, trained = _scores(folder / SUMMARY) if state == DONE else (None, None, None)
-    seconds = sum(attempt.seconds for attempt in attempts)
+    seconds = sum((attempt.seconds for attempt in attempts), 0.0)
     return Status(cell, state, step, measure, base, trained, seconds, why, output_file(sweep.folder, cell.name))
 
 

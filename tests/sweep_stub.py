@@ -21,7 +21,8 @@ def main(folder: Path, cell: str, behaviour: str) -> int:
         print("half of a line\n\nmarkov-cot: no \x1b[31mluck; try again", file=sys.stderr)
         return 2
     interrupts: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    for asking in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(asking, lambda number, _: interrupts.append(number))
     run = folder / cell
     resumed = (run / "log.jsonl").exists()
     run.mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ from tests.launching import process_children, wait_until
 STUB = Path(__file__).parents[1] / "sweep_stub.py"
 GRID = "recipe: quickstart\nsettings: {steps: 1}\ngrid: {optim.lr: [1e-4, 3e-4]}\nseeds: [0, 1]\n"
 NAMES = ["001-lr0.0001-seed0", "002-lr0.0003-seed0", "003-lr0.0001-seed1", "004-lr0.0003-seed1"]
-STEPS = 100
+STEPS = 30
 REAL = f"""
 recipe: quickstart
 settings:
@@ -38,7 +38,6 @@ settings:
 seeds: [0]
 slurm: {{timeout_min: 5}}
 """
-"""A run of a few seconds; so many steps that it is still at them when the signal comes."""
 Behave = Callable[..., None]
 
 
@@ -93,9 +92,9 @@ def test_all_cells_are_run_once(cli: Cli, behave: Behave) -> None:
     assert code == 0 and "g: 4 cells, 4 to run; runs/g" in err
     assert [attempts(name) for name in NAMES] == [[0]] * 4
     lines = [line.split() for line in out.splitlines()]
-    assert lines[1] == "cell optim.lr seed accuracy of base trained steps state seconds".split()
-    assert lines[3][:-1] == "001 0.0001 0 0.125 0.250 1/1 done".split()
-    assert lines[6][:-1] == "004 0.0003 1 0.125 0.750 1/1 done".split()
+    assert lines[1] == ["cell", "optim.lr", "seed", "accuracy", "of", "base", "trained", "steps", "state", "seconds"]
+    assert lines[3][:-1] == ["001", "0.0001", "0", "0.125", "0.250", "1/1", "done"]
+    assert lines[6][:-1] == ["004", "0.0003", "1", "0.125", "0.750", "1/1", "done"]
     assert out.rstrip().endswith("sweep show runs/g")
     code, again, err = cli("sweep", "run", "g.yaml")
     assert (code, again) == (0, out) and "0 to run, 4 done" in err
@@ -186,7 +185,7 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(cli: Cli, behave: Behave) 
     write()
     code, out, err = cli("sweep", "run", "g.yaml", "--dry-run")
     assert (code, err) == (0, "") and out.count("waiting") == 4
-    assert os.listdir() == ["g.yaml"]
+    assert [path.name for path in Path().iterdir()] == ["g.yaml"]
 
 
 def test_a_file_that_has_grown_adds_cells(cli: Cli, behave: Behave) -> None:
@@ -241,7 +240,7 @@ def test_settings_of_runs_that_exist_cannot_change(cli: Cli, behave: Behave) -> 
         (
             "seeds: [1]\nslurm: {timeout_min: 1, nodes: 2}",
             ("--launcher", "slurm"),
-            "slurm.nodes: a cell is one process",
+            "slurm.nodes: a cell is one",
         ),
     ],
 )
@@ -250,7 +249,7 @@ def test_bad_input_is_one_line_before_anything_runs(
 ) -> None:
     write(text)
     assert reason in refused(cli("sweep", "run", "g.yaml", *arguments))
-    assert os.listdir() == ["g.yaml"]
+    assert [path.name for path in Path().iterdir()] == ["g.yaml"]
 
 
 def test_folders_that_are_taken(cli: Cli, behave: Behave, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,8 +364,18 @@ def test_a_job_runs_its_cell_and_is_itself_when_queued_again(
     folder = str(planned().folder)
     assert [sweep_slurm.train_cell(folder, name) for name in NAMES[:2]] == [0, 2]
     assert sweep_slurm.train_cell(folder, NAMES[0]) == 0 and attempts(NAMES[0]) == [0], "done is done"
-    again = sweep_slurm.train_cell.checkpoint(folder, NAMES[0])  # type: ignore[attr-defined]
-    assert (again.function, again.args) == (sweep_slurm.train_cell, (folder, NAMES[0]))
+    again = []
+
+    def preempt() -> None:
+        wait_until(Path(folder, NAMES[2], "log.jsonl").exists)
+        again.append(sweep_slurm.train_cell.checkpoint(folder, NAMES[2]))  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=preempt)
+    thread.start()
+    assert sweep_slurm.train_cell(folder, NAMES[2]) == 130
+    thread.join()
+    assert (again[0].function, again[0].args) == (sweep_slurm.train_cell, (folder, NAMES[2]))
+    assert again[0].result() == 0 and attempts(NAMES[2]) == [130, 0]
 
 
 @pytest.mark.slow
@@ -379,7 +388,9 @@ def test_a_preempted_job_saves_and_resumes() -> None:
     log, result = sweep.folder / name / "log.jsonl", sweep.folder / "slurm" / f"{job}_0_result.pkl"
     wait_until(lambda: log.exists() and b'"step": 2,' in log.read_bytes(), seconds=120)
     [task] = process_children(int(job))
-    os.kill(task, signal.SIGUSR2)
+    [train] = process_children(task)
+    for process in (train, task):  # Slurm sends it to all processes of a job
+        os.kill(process, signal.SIGUSR2)
     wait_until(result.exists, seconds=120)
     found = statuses(sweep)[0]
     assert (found.state, found.measure, found.step) == ("done", "accuracy", STEPS) and found.trained is not None

@@ -61,7 +61,8 @@ def test_a_drawn_value_is_the_ranges_quantile(given_range: dict[str, object], qu
 
 
 @given(
-    st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.floats(0, 1, exclude_max=True), st.sampled_from(["uniform", "integer"])
+    st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.floats(0, 1, exclude_max=True),
+    st.sampled_from(["uniform", "integer"]),
 )  # fmt: skip
 def test_a_drawn_value_is_within_its_range(low: float, width: float, quantile: float, kind: str) -> None:
     first, last = (int(low), int(low) + 1 + int(width)) if kind == "integer" else (low, low + width)

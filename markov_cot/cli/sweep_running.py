@@ -19,7 +19,7 @@ from markov_cot.evaluation.runs import TRAINING, UNREADABLE
 from markov_cot.training.sweep_local import run_locally
 from markov_cot.training.sweep_plan import Sweep, plan_sweep, write_plan
 from markov_cot.training.sweep_slurm import check_job, jobs_file, queued_cells, submit
-from markov_cot.training.sweep_state import FAILED, STOPPED, TO_RUN, Status, statuses
+from markov_cot.training.sweep_state import FAILED, STOPPED, TO_RUN, Status, status_of, statuses
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
@@ -120,8 +120,10 @@ def _run_here(console: Console, sweep: Sweep, cells: Sequence[str], jobs: int) -
     if not cells:
         return False
 
+    by_name = {cell.name: cell for cell in sweep.cells}
+
     def ended(cell: str) -> str:
-        return outcome_line(next(each for each in statuses(sweep) if each.cell.name == cell))
+        return outcome_line(status_of(sweep, by_name[cell]))
 
     with (
         stop_on_signal() as stop,

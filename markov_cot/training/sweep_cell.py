@@ -70,8 +70,11 @@ def output_file(folder: Path, cell: str) -> Path:
 def read_attempts(folder: Path, cell: str) -> list[Attempt]:
     """How a cell's processes have ended so far; none where that is not known."""
     try:
-        return [Attempt(**each) for each in json.loads(attempts_file(folder, cell).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
+        rows = json.loads(attempts_file(folder, cell).read_text(encoding="utf-8"))
+        return [
+            Attempt(str(row["started"]), float(row["seconds"]), int(row["exit_code"]), str(row["why"])) for row in rows
+        ]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return []
 
 

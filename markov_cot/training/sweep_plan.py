@@ -109,11 +109,13 @@ def write_plan(sweep: Sweep) -> None:
     """Write sweep.json, and for each cell a file of settings as `markov-cot train` reads it. Raises `OSError`."""
     (sweep.folder / CELLS).mkdir(parents=True, exist_ok=True)
     for name in sweep.dropped:  # before the others are written, which may have the same names
-        for path in (settings_file, attempts_file, output_file):
-            path(sweep.folder, name).unlink(missing_ok=True)
+        for file_of in (settings_file, attempts_file, output_file):
+            file_of(sweep.folder, name).unlink(missing_ok=True)
     for cell in sweep.cells:
-        given = cell.config.model_dump(mode="json", exclude_unset=True)
-        replace_file(settings_file(sweep.folder, cell.name), write_yaml(given).encode())
+        given = write_yaml(cell.config.model_dump(mode="json", exclude_unset=True)).encode()
+        path = settings_file(sweep.folder, cell.name)
+        if not path.is_file() or path.read_bytes() != given:
+            replace_file(path, given)
     document = {
         "sweep": sweep.name,
         "inputs": {str(sweep.file): sweep.sha256},
@@ -173,6 +175,8 @@ def _read_plan(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         stored = {name: {**document["settings"], **cell} for name, cell in document["cells"].items()}
+        for name in stored:
+            check_run_name(name)  # files of that name are written and removed
         return {name: _settings_of(build_config(apply({}, values), name)) for name, values in stored.items()}
     except FileNotFoundError:
         if there := run_names(folder, CONFIG):

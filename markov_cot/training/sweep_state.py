@@ -42,10 +42,11 @@ class Status:
 
 def statuses(sweep: Sweep, queued: Collection[str] = ()) -> list[Status]:
     """Return how far the cells are, in the order of their names. `queued` are those that wait for a scheduler."""
-    return [_status(sweep, cell, is_queued=cell.name in queued) for cell in sweep.cells]
+    return [status_of(sweep, cell, is_queued=cell.name in queued) for cell in sweep.cells]
 
 
-def _status(sweep: Sweep, cell: Cell, *, is_queued: bool) -> Status:
+def status_of(sweep: Sweep, cell: Cell, *, is_queued: bool = False) -> Status:
+    """Return how far one cell is."""
     folder = sweep.folder / cell.name
     attempts = read_attempts(sweep.folder, cell.name)
     state, step, why = WAITING, 0, ""

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from markov_cot.training.sweep_cell import read_attempts, train_command
 from markov_cot.training.sweep_plan import Sweep, plan_sweep, write_plan
 from markov_cot.training.sweep_state import statuses
 from tests.command_fixtures import Cli
-from tests.launching import process_children, wait_until
+from tests.launching import environment, process_children, wait_until
 
 STUB = Path(__file__).parents[1] / "sweep_stub.py"
 GRID = "recipe: quickstart\nsettings: {steps: 1}\ngrid: {optim.lr: [1e-4, 3e-4]}\nseeds: [0, 1]\n"
@@ -188,6 +189,16 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(cli: Cli, behave: Behave) 
     assert [path.name for path in Path().iterdir()] == ["g.yaml"]
 
 
+def test_planning_needs_no_torch() -> None:
+    write()
+    code = (
+        "import sys; from markov_cot.cli.main import main\n"
+        "try: main(['sweep', 'run', 'g.yaml', '--dry-run'])\nfinally: print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert not {"torch", "transformers", "submitit"} & set(done.stdout.splitlines()[-1].split())
+
+
 def test_a_file_that_has_grown_adds_cells(cli: Cli, behave: Behave) -> None:
     write()
     behave({1: "fail"})
@@ -261,8 +272,14 @@ def test_folders_that_are_taken(cli: Cli, behave: Behave, monkeypatch: pytest.Mo
     assert "runs/g is a run" in refused(cli("sweep", "run", "g.yaml"))
     write(name="h.yaml")
     Path("runs/h").mkdir()
-    Path("runs/h/sweep.json").write_text("[1]")
-    assert "runs/h/sweep.json: cannot be read" in refused(cli("sweep", "run", "h.yaml"))
+    for content in (
+        "[1]",
+        "{",
+        '{"settings": {}, "cells": {"../../x": {}}}',
+        '{"settings": {}, "cells": {"a": {"b": 1}}}',
+    ):
+        Path("runs/h/sweep.json").write_text(content)
+        assert "runs/h/sweep.json: cannot be read" in refused(cli("sweep", "run", "h.yaml"))
     write(name="i.yaml")
     Path("runs/i").mkdir()
     with Path("runs/i/.lock").open("ab") as lock:

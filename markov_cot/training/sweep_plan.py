@@ -6,13 +6,13 @@ by its config when the sweep's file has been changed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markov_cot.checkpoints.manifest import checksum
 from markov_cot.config.grid import SEED, Grid, read_grid
 from markov_cot.config.grid_cells import cell_name, cell_settings, number_of
 from markov_cot.config.loading import apply, build_config, by_key
@@ -95,7 +95,7 @@ def plan_sweep(file: Path) -> Sweep:
     return Sweep(
         name=name,
         file=file,
-        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        sha256=checksum(file),
         folder=folder,
         common={key: value for key, value in flat[0].items() if key not in varied},
         cells=tuple(sorted(cells, key=lambda cell: number_of(cell.name))),

@@ -3,7 +3,7 @@
     python sweep_stub.py FOLDER CELL BEHAVIOUR
 
 done, fail, alarm and die end as they are called; slow waits for an interrupt and is done the next time; stubborn lets
-the first interrupt pass; pair waits for another cell to start.
+the first interrupt pass, and deaf all of them; pair waits for another cell to start.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(folder: Path, cell: str, behaviour: str) -> int:
     if behaviour == "alarm":
         (run / "alarms.jsonl").write_text('{"step": 1, "level": "critical", "alarm": "kl"}\n')
         return 3
-    wanted = {"slow": 1, "stubborn": 2}.get(behaviour, 0)
+    wanted = {"slow": 1, "stubborn": 2, "deaf": 1000}.get(behaviour, 0)
     while wanted and not resumed:
         if len(interrupts) >= wanted:
             return 130

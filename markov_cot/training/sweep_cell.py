@@ -97,7 +97,7 @@ class CellProcess:
         self.cell = cell
         self._folder = folder
         self._started, self._clock = datetime.now(UTC), time.monotonic()
-        self._ended = False
+        self._ended = self._killed = False
         output = output_file(folder, cell)
         with appending(output) as file:
             self._before = output.stat().st_size
@@ -127,7 +127,8 @@ class CellProcess:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
 
     def kill(self) -> None:
-        """End it now."""
+        """End it now, which counts as an interruption."""
+        self._killed = True
         self._process.kill()
         self._process.wait()
 
@@ -135,7 +136,7 @@ class CellProcess:
         self._ended = True
         exit_code, why = code, ""
         if code < 0:
-            exit_code = INTERRUPTED if -code in ASKING else KILLED - code
+            exit_code = INTERRUPTED if self._killed or -code in ASKING else KILLED - code
             why = f"killed by signal {-code}"
         seconds = round(time.monotonic() - self._clock, 2)
         attempt = Attempt(self._started.isoformat(timespec="seconds"), seconds, exit_code, "")

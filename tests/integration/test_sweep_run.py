@@ -10,81 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from markov_cot.config.loading import build_config, read_recipe
-from markov_cot.training import sweep_cell, sweep_local, sweep_slurm
-from markov_cot.training.sweep_cell import read_attempts, train_command
-from markov_cot.training.sweep_plan import Sweep, plan_sweep, write_plan
+from markov_cot.training import sweep_local
+from markov_cot.training.sweep_cell import train_command
 from markov_cot.training.sweep_state import statuses
 from tests.command_fixtures import Cli
-from tests.launching import environment, process_children, wait_until
+from tests.launching import environment, wait_until
+from tests.sweep_fixtures import GRID, NAMES, Behave, attempts, planned, refused, write
 
-STUB = Path(__file__).parents[1] / "sweep_stub.py"
-GRID = "recipe: quickstart\nsettings: {steps: 1}\ngrid: {optim.lr: [1e-4, 3e-4]}\nseeds: [0, 1]\n"
-NAMES = ["001-lr0.0001-seed0", "002-lr0.0003-seed0", "003-lr0.0001-seed1", "004-lr0.0003-seed1"]
-STEPS = 30
-REAL = f"""
-recipe: quickstart
-settings:
-  steps: {STEPS}
-  data.terms: [2, 2]
-  rollout: {{problems: 1, samples: 2, length: 8}}
-  validation: {{every: 0, final_problems: 2, reader_check: 0}}
-  tracking.trackers: []
-  alarms.action: continue
-seeds: [0]
-slurm: {{timeout_min: 5}}
-"""
-Behave = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-
-
-@pytest.fixture
-def behave(monkeypatch: pytest.MonkeyPatch) -> Behave:
-    """Cells are stubs, which are done unless their number is given another behaviour."""
-
-    def set_up(others: Mapping[int, str] | None = None) -> None:
-        def command(folder: Path, cell: str) -> list[str]:
-            return [sys.executable, str(STUB), str(folder), cell, (others or {}).get(int(cell[:3]), "done")]
-
-        monkeypatch.setattr(sweep_cell, "train_command", command)
-
-    monkeypatch.setattr(sweep_local, "POLL_SECONDS", 0.01)
-    set_up()
-    return set_up
-
-
-def write(text: str = GRID, name: str = "g.yaml") -> Path:
-    path = Path(name)
-    path.write_text(text)
-    return path
-
-
-def planned(text: str = GRID) -> Sweep:
-    sweep = plan_sweep(write(text))
-    write_plan(sweep)
-    return sweep
-
-
-def attempts(cell: str) -> list[int]:
-    """Exit codes of a cell's attempts."""
-    return [each.exit_code for each in read_attempts(Path("runs/g"), cell)]
-
-
-def refused(result: tuple[int, str, str]) -> str:
-    """The one line of an error with exit code 2."""
-    code, out, err = result
-    assert (code, out, err.count("\n")) == (2, "", 1) and "Traceback" not in err
-    return err
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def test_all_cells_are_run_once(cli: Cli, behave: Behave) -> None:
@@ -173,6 +112,16 @@ def test_a_second_interrupt_ends_at_once(cli: Cli, behave: Behave) -> None:
     thread.join()
     assert code == 130 and "interrupted" in err
     assert [attempts(name) for name in NAMES] == [[130], [], [], []]
+
+
+def test_a_cell_that_obeys_no_signal_is_killed(cli: Cli, behave: Behave, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_local, "PATIENCE_SECONDS", 0.3)
+    write()
+    behave({1: "deaf"})
+    thread = interrupt_when(Path(f"runs/g/{NAMES[0]}/log.jsonl").exists, times=2)
+    assert cli("sweep", "run", "g.yaml")[0] == 130
+    thread.join()
+    assert [attempts(name) for name in NAMES] == [[130], [], [], []], "interrupted by us, not failed"
 
 
 def test_several_at_a_time(cli: Cli, behave: Behave) -> None:
@@ -329,87 +278,3 @@ def test_damaged_records_count_as_none() -> None:
     (sweep.folder / "cells" / f"{NAMES[0]}.json").write_text('[{"a": 1}]')
     found = statuses(sweep)[0]
     assert (found.state, found.trained, found.seconds) == ("done", None, 0)
-
-
-def fake_slurm(folder: Path, state: str) -> None:
-    """Commands that stand for Slurm's: sbatch keeps what it is given, sacct says that the jobs are in `state`."""
-    folder.mkdir(exist_ok=True)
-    for name, lines in {
-        "srun": "exit 0",
-        "sbatch": f'cp "$1" {folder}/array.sh; echo Submitted batch job 77',
-        "sacct": f"printf 'JobID|State|NodeList\\n77_[0-3]|{state}|\\n'",
-    }.items():
-        (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
-        (folder / name).chmod(0o755)
-
-
-def test_slurm_gets_one_array_of_the_cells(
-    cli: Cli, behave: Behave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("submitit")
-    write(GRID + "slurm: {timeout_min: 30, slurm_partition: main, slurm_array_parallelism: 2}\n")
-    assert "srun" in cli("sweep", "run", "g.yaml", "--launcher", "slurm")[2].splitlines()[-1]
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    fake_slurm(tmp_path / "bin", "PENDING")
-    code, out, _ = cli("sweep", "run", "g.yaml", "--launcher", "slurm")
-    assert code == 0 and out.count("queued") == 4 and "--launcher slurm --dry-run" in out
-    array = (tmp_path / "bin" / "array.sh").read_text()
-    assert "--array=0-3%2" in array and "--time=30" in array and "--partition=main" in array
-    assert "--signal=USR2@" in array and "--job-name=g" in array
-    assert json.loads(Path("runs/g/slurm/jobs.json").read_text()) == {name: f"77_{i}" for i, name in enumerate(NAMES)}
-    code, out, err = cli("sweep", "run", "g.yaml", "--launcher", "slurm")
-    assert code == 0 and "0 to run, 4 queued" in err and "jobs 77" in err and out.count("queued") == 4
-    fake_slurm(tmp_path / "bin", "NODE_FAIL")
-    write(GRID + "slurm: {timeout_min: 30, slurm_nonsense: 1}\n")
-    code, out, err = cli("sweep", "run", "g.yaml", "--launcher", "slurm")
-    assert code == 2 and "4 to run" in err and "nonsense" in err.splitlines()[-1]
-
-
-def test_slurm_needs_submitit(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    write()
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    assert "pip install 'markov-cot[slurm]'" in refused(cli("sweep", "run", "g.yaml", "--launcher", "slurm"))
-
-
-def test_a_job_runs_its_cell_and_is_itself_when_queued_again(
-    behave: Behave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("submitit")
-    monkeypatch.setattr(sweep_slurm, "PREEMPTION_SECONDS", 0)
-    monkeypatch.setattr(sweep_slurm, "SAME_REQUEST_SECONDS", 0)
-    behave({2: "fail", 3: "slow"})
-    folder = str(planned().folder)
-    assert [sweep_slurm.train_cell(folder, name) for name in NAMES[:2]] == [0, 2]
-    assert sweep_slurm.train_cell(folder, NAMES[0]) == 0 and attempts(NAMES[0]) == [0], "done is done"
-    again = []
-
-    def preempt() -> None:
-        wait_until(Path(folder, NAMES[2], "log.jsonl").exists)
-        again.append(sweep_slurm.train_cell.checkpoint(folder, NAMES[2]))  # type: ignore[attr-defined]
-
-    thread = threading.Thread(target=preempt)
-    thread.start()
-    assert sweep_slurm.train_cell(folder, NAMES[2]) == 130
-    thread.join()
-    assert (again[0].function, again[0].args) == (sweep_slurm.train_cell, (folder, NAMES[2]))
-    assert again[0].result() == 0 and attempts(NAMES[2]) == [130, 0]
-
-
-@pytest.mark.slow
-def test_a_preempted_job_saves_and_resumes() -> None:
-    """A real run, by submitit's local executor, which sends jobs and queues them again as its Slurm executor does."""
-    pytest.importorskip("submitit")
-    sweep = planned(REAL)
-    name = sweep.cells[0].name
-    job = sweep_slurm.submit(sweep, [name], cluster="local")[name]
-    log, result = sweep.folder / name / "log.jsonl", sweep.folder / "slurm" / f"{job}_0_result.pkl"
-    wait_until(lambda: log.exists() and b'"step": 2,' in log.read_bytes(), seconds=120)
-    [task] = process_children(int(job))
-    [train] = process_children(task)
-    for process in (train, task):  # Slurm sends it to all processes of a job
-        os.kill(process, signal.SIGUSR2)
-    wait_until(result.exists, seconds=120)
-    found = statuses(sweep)[0]
-    assert (found.state, found.measure, found.step) == ("done", "accuracy", STEPS) and found.trained is not None
-    assert attempts(name) == [130, 0] and "resuming at step" in found.output.read_text()
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(1, STEPS + 1))

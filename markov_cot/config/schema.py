@@ -18,6 +18,8 @@ from markov_cot.config.sft import Sft
 
 ADVANTAGES = ("group", "centered", "rloo", "normalized", "raw", "ema", "expert")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+ADAPTER_SHAPE = ("rank", "alpha", "target_modules")
+"""Settings of `lora` that an adapter has values of its own for."""
 
 
 class Data(Group):

@@ -70,6 +70,7 @@ COMMANDS = [
     ["winrate", "votes.csv"],
     ["doctor", "r"],
     ["sweep", "show", "sweep.csv"],
+    ["sweep", "run", "grid.yaml", "--dry-run"],
     ["datasets"],
     ["runs"],
     ["recipes"],
@@ -82,6 +83,7 @@ def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
     (folder / "votes.csv").write_text("question,model_a,model_b,winner\n1,a,b,model_a\n2,a,b,tie\n")
     (folder / "sweep.csv").write_text("lr,score\n1,2\n1,4\n3,7\n")
+    (folder / "grid.yaml").write_text("grid: {optim.lr: [1e-4, 3e-4]}\n")
     script = NOISY.replace("LIBRARIES", repr(LIBRARIES)).replace("COMMANDS", repr(commands))
     packages = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "MARKOV_COT_DATA", "COLUMNS")}

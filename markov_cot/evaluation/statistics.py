@@ -249,7 +249,7 @@ def spearman(
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Return Spearman's rho: Pearson's correlation of the ranks, ties at their mean rank; None where a side is constant.
+    """Return Spearman's rho, Pearson's of the ranks with ties at their mean rank; None where a side is constant.
 
     Without ties it is 1 - 6 sum d^2 / (n (n^2 - 1)), which with ties is not the correlation of anything.
 

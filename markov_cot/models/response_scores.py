@@ -59,18 +59,21 @@ def _score_alike(
         with policy.acting_as(role):
             nll_N, rank_N = _score_tokens(policy, hidden_Nd, answers.ids_BT[inside_BA], highest_rank)
         sizes = [len(c.answer_ids) for c in chosen]
-        for i, size, nll_A, rank_A in zip(group, sizes, nll_N.split(sizes), rank_N.split(sizes), strict=True):
+        for i, size, nll_A, rank_A in zip(
+            group, sizes, torch.split(nll_N, sizes), torch.split(rank_N, sizes), strict=True
+        ):
             scores[i] = ResponseScore(size, float(nll_A.sum()), int(rank_A.sum()))
     return [scores[i] for i in range(len(contexts))]
 
 
 def _score_tokens(policy: Policy, hidden_Nd: Tensor, token_N: Tensor, highest_rank: int) -> tuple[Tensor, Tensor]:
-    """-log p (float64) and rank of each token. Logits exist for a few tokens at a time, whatever the vocabulary."""
+    """-log p (float64) and rank of each token, on the CPU. Logits exist for a few tokens at a time, whatever the vocabulary."""
     at_once = max(1, LOGITS_BYTES // (policy.vocabulary * FLOAT32_BYTES))
     nlls, ranks = [], []
-    for hidden, token in zip(hidden_Nd.split(at_once), token_N.split(at_once), strict=True):
+    for hidden, token in zip(torch.split(hidden_Nd, at_once), torch.split(token_N, at_once), strict=True):
         logits_NV = policy.logits(hidden)
         own_N1 = logits_NV.gather(1, token[:, None])
-        nlls.append((logits_NV.logsumexp(-1) - own_N1.squeeze(1)).double())
-        ranks.append((1 + (logits_NV > own_N1).sum(-1)).clamp(max=highest_rank))
+        # Not every device has float64, to add them up in.
+        nlls.append((logits_NV.logsumexp(-1) - own_N1.squeeze(1)).cpu().double())
+        ranks.append((1 + (logits_NV > own_N1).sum(-1)).clamp(max=highest_rank).cpu())
     return torch.cat(nlls), torch.cat(ranks)

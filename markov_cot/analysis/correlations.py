@@ -50,6 +50,11 @@ def correlate(x: Sequence[float], y: Sequence[float], seed: int = 0) -> Correlat
     return Correlation(n, rho, (as_far + 1) / (DRAWN + 1))
 
 
+def correlation_json(found: Correlation) -> dict[str, float | None]:
+    """Return a correlation as the documents have it."""
+    return {"n": found.n, "rho": found.rho, "p": found.p_value}
+
+
 def _standardised(values: np.ndarray) -> np.ndarray:
     """Ranks of mean 0 and length 1."""
     from scipy.stats import rankdata  # takes a second to import

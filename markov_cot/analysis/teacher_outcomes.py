@@ -62,8 +62,9 @@ def _report(
     between = {}
     for one, other in combinations(by_student, 2):
         both = [name for name in by_student[one] if name in by_student[other]]
-        pair = [[by_student[student][name] for name in both] for student in (one, other)]
-        between[one, other] = correlate(*pair, seed) if len(both) >= FEWEST else Correlation(len(both), None, None)
+        ours, theirs = ([by_student[student][name] for name in both] for student in (one, other))
+        enough = len(both) >= FEWEST
+        between[one, other] = correlate(ours, theirs, seed) if enough else Correlation(len(both), None, None)
     return OutcomeReport(
         {
             metric: {
@@ -89,8 +90,8 @@ def correlations(
         raise UserError(f"--outcomes: {len(names)} teachers; a rank correlation needs {FEWEST} or more")
     if table.student_column:
         raise UserError(
-            f"--outcomes {table.source}: has outcomes of several students (column {table.student_column}); keep the rows "
-            "of the one that is given"
+            f"--outcomes {table.source}: has outcomes of several students (column {table.student_column}); keep "
+            "the rows of the one that is given"
         )
     rows = []
     for name in names:

@@ -184,8 +184,8 @@ def check_rewards(names: Sequence[str], reward_T: np.ndarray) -> None:
     for name, reward in zip(names, reward_T, strict=True):
         if reward < 0:
             raise UserError(
-                f"teacher {name}: its mean reward is {reward:.4g}, and below 0 a higher loss raises CAR = r / (1 + beta L); "
-                "map the rewards to positive ones, as by a logistic function, or pass --reward verified"
+                f"teacher {name}: its mean reward is {reward:.4g}, and below 0 a higher loss raises CAR = r / (1 + "
+                "beta L); map the rewards to positive ones, as by a logistic function, or pass --reward verified"
             )
 
 

@@ -67,7 +67,7 @@ def _score_alike(
 
 
 def _score_tokens(policy: Policy, hidden_Nd: Tensor, token_N: Tensor, highest_rank: int) -> tuple[Tensor, Tensor]:
-    """-log p (float64) and rank of each token, on the CPU. Logits exist for a few tokens at a time, whatever the vocabulary."""
+    """-log p (float64) and rank of each token, on the CPU. Logits exist for a few tokens at a time."""
     at_once = max(1, LOGITS_BYTES // (policy.vocabulary * FLOAT32_BYTES))
     nlls, ranks = [], []
     for hidden, token in zip(torch.split(hidden_Nd, at_once), torch.split(token_N, at_once), strict=True):

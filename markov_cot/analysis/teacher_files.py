@@ -115,7 +115,7 @@ class RowReader:
         if self._golds:
             return self._golds.of(question)
         asked = {name: row[name] for name in _ASKED if row.get(name) is not None}
-        if row.get("gold") is None:
+        if self.is_given or row.get("gold") is None:
             choices = _choices(asked)
             kind: Kind = "choice" if choices else self.kind
             return Problem("", question, "", kind, choices, optional_text(row, "passage"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -138,12 +139,12 @@ def test_within_a_range_of_beta_the_ranking_is_as_it_says(r: list[float], data: 
     names = [str(i) for i in range(len(r))]
     found = beta_ranges(names, np.array(r), np.array(losses))
     assert found[0].low == 0 and found[-1].high is None
-    for each, following in zip(found, found[1:], strict=False):
+    for each, following in pairwise(found):
         assert each.high == following.low and each.ranking != following.ranking
     beta = data.draw(st.floats(0, 50))
     own = next(each for each in found if each.high is None or beta < each.high)
     car = {name: reward / (1 + beta * loss) for name, reward, loss in zip(names, r, losses, strict=True)}
     order = [name for group in own.ranking for name in group]
     assert sorted(order) == names
-    for better, worse in zip(order, order[1:], strict=False):
+    for better, worse in pairwise(order):
         assert car[better] >= car[worse] * (1 - 1e-6) - 1e-12

@@ -101,7 +101,7 @@ def test_table_4_can_be_had_from_ranks_but_for_one_value() -> None:
         for metric, published in by_metric.items():
             total = 2 * round((1 - published) * 1140 / 2)
             found = correlate(ranks_with(total), range(TEACHERS))
-            if round(found.rho, 4) != published:
+            if abs(found.rho - published) >= 1e-4:  # most are rounded, one (.14737 as .1473) is cut off
                 unreached.append((student, metric))
     assert sum(map(len, rows.values())) == 45
     assert unreached == [("Llama-3.1-Minitron-4B", "IFD_Self")], ".8555: tied metric values, or a misprint"

@@ -73,6 +73,11 @@ class Teacher:
     reward_N: np.ndarray
     """Of each row."""
 
+    @property
+    def questions(self) -> int:
+        """How many different ones it answers."""
+        return len(set(self.keys))
+
 
 class RowReader:
     """Turns rows into responses and rewards, by the same rules for all teachers."""

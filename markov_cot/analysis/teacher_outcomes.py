@@ -43,10 +43,14 @@ def report_table(table: TeacherTable, asked: Sequence[str], seed: int = 0) -> di
     for student, own in rows.items():
         if len(own) < FEWEST:
             of = f" for {student}" if student else ""
-            raise UserError(f"{table.source}: has {len(own)} teachers{of}; a rank correlation needs {FEWEST} or more")
+            raise UserError(f"{table.source}: {_too_few(len(own), of)}")
     if not metrics and len(rows) == 1:
         raise UserError(f"{table.source}: has one column of numbers and one student; add a metric or another student")
     return {name: _report(table, values, metrics, rows, seed) for name, values in outcomes.items()}
+
+
+def _too_few(count: int, of: str = "") -> str:
+    return f"{count} teacher{'s' * (count != 1)}{of} only, and a rank correlation needs {FEWEST} or more; add teachers"
 
 
 def _report(
@@ -87,7 +91,7 @@ def correlations(
     Raises `UserError` for fewer than three, and for one that is not in the table, or there for several students.
     """
     if len(names) < FEWEST:
-        raise UserError(f"--outcomes: {len(names)} teachers; a rank correlation needs {FEWEST} or more")
+        raise UserError(f"--outcomes: {_too_few(len(names))}")
     if table.student_column:
         raise UserError(
             f"--outcomes {table.source}: has outcomes of several students (column {table.student_column}); keep "

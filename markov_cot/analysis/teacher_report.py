@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class TeachersReport:
     path: Path
 
 
-def assess(asked: TeachersRequest, track: Track, say: Callable[[str], None]) -> TeachersReport:
+def assess(asked: TeachersRequest, track: Track) -> TeachersReport:
     """Compare teachers on the questions that all of them answer, by what a student makes of their responses.
 
     What was computed is kept, and continued after an interruption. Raises `UserError`.
@@ -89,7 +89,7 @@ def assess(asked: TeachersRequest, track: Track, say: Callable[[str], None]) -> 
     outcomes = read_table(asked.outcomes, asked.teacher_column) if asked.outcomes else None
     if outcomes:  # what is wrong with them is found before anything is computed
         correlations(outcomes, asked.outcome_columns, list(teachers), {}, asked.sampling.seed)
-    keys, shared = _questions(teachers, asked, say)
+    keys, shared = _questions(teachers, asked)
     check_rewards(list(teachers), np.array([each.reward_N[_rows(each, keys)].mean() for each in teachers.values()]))
     subject = LoadedModel(source, config)
     student = Student(subject, config, asked.highest_rank, asked.most_tokens)
@@ -123,20 +123,14 @@ def _surveys(files: Sequence[Path], reader: RowReader) -> dict[str, Teacher]:
     return found
 
 
-def _questions(
-    teachers: Mapping[str, Teacher], asked: TeachersRequest, say: Callable[[str], None]
-) -> tuple[dict[bytes, int], int]:
+def _questions(teachers: Mapping[str, Teacher], asked: TeachersRequest) -> tuple[dict[bytes, int], int]:
     """The questions that count, each with its place, and how many the teachers share."""
-    every = [set(each.keys) for each in teachers.values()]
-    shared = set.intersection(*every)
+    shared = set.intersection(*(set(each.keys) for each in teachers.values()))
     if not shared:
         raise UserError(
             f"{', '.join(str(each.path) for each in teachers.values())}: share no question; teachers are compared on "
             "the same ones, so have them answer the same questions"
         )
-    for name, own in zip(teachers, every, strict=True):
-        if more := len(own) - len(shared):
-            say(f"{name}: {more:,} of its {len(own):,} questions are left out, which not all teachers answer")
     chosen = sorted(shared, key=lambda key: hashlib.blake2b(key, salt=_salt(asked.sampling.seed)).digest())[: asked.n]
     kept = set(chosen)
     # In the order of the first file, whose neighbours are as likely alike in length as any.
@@ -175,7 +169,13 @@ def _document(
     rho: Mapping[str, Mapping[str, Correlation]],
 ) -> dict[str, Any]:
     inputs = [
-        {"file": str(each.path), "teacher": name, "sha256": each.sha256, "rows": len(each.keys)}
+        {
+            "file": str(each.path),
+            "teacher": name,
+            "sha256": each.sha256,
+            "rows": len(each.keys),
+            "questions": each.questions,
+        }
         for name, each in teachers.items()
     ]
     if outcomes:

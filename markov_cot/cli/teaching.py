@@ -46,12 +46,8 @@ def run_teachers(
     asked = make_request(files, options, settings)
     quiet_libraries()
     errors = Console(stderr=True, markup=False, highlight=False)
-
-    def say(message: str) -> None:
-        errors.print(visible(message), soft_wrap=True)
-
     with ending_at_once(), progress(errors) as track:
-        found = assess(asked, track, say)
+        found = assess(asked, track)
     if as_json:
         print(json.dumps(found.document, ensure_ascii=False, allow_nan=False))
     else:
@@ -156,6 +152,9 @@ def notes(found: TeachersReport) -> Iterator[str]:
         against = f"the answers of {found.asked.dataset}" if found.asked.dataset else "the rows' gold"
         yield f"reward: the share of right answers, by {against}"
     yield "a lower RSR is what its authors find better; IFD above 1: the question makes the response no more probable"
+    for name, teacher in found.teachers.items():
+        if more := teacher.questions - found.shared:
+            yield f"{name}: {more:,} of its {teacher.questions:,} questions are left out: not all teachers answer them"
     if comparison.questions < found.shared:
         yield f"{comparison.questions:,} of the {found.shared:,} questions that all teachers answer were drawn"
     if len(comparison.teachers) == 1:

@@ -132,7 +132,7 @@ def test_figures_of_plain_transformers(here: Path, cli: Cli) -> None:
     assert (found["n"], found["seed"], found["student"]["name"], found["student"]["dtype"]) == (3, 0, "nano", "float32")
     for name, path, each in zip(("good", "bad"), (good, bad), found["inputs"], strict=True):
         sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        assert each == {"file": path, "teacher": name, "sha256": sha256, "rows": 3}
+        assert each == {"file": path, "teacher": name, "sha256": sha256, "rows": 3, "questions": 3}
     settings = found["settings"]
     assert (settings["beta"], settings["rewards"], settings["kind"], settings["highest_rank"]) == (
         1.5,
@@ -169,11 +169,11 @@ def test_figures_with_a_chat_template_and_no_bos(here: Path, cli: Cli) -> None:
 
 def test_tables(here: Path, cli: Cli) -> None:
     evil = write("e\x1b[31mvil.jsonl", [{**row, "cot": f"{row['cot']} "} for row in BAD[:2]])
-    code, out, err = cli("teachers", write("good.jsonl", GOOD), evil, *QUICK)
+    code, out, _ = cli("teachers", write("good.jsonl", GOOD), evil, *QUICK)
     assert code == 0
     assert "student nano, plain prompts; n = 2 questions" in out
     assert "\x1b" not in out and "e\\x1b[31mvil" in out
-    assert "good: 1 of its 3 questions are left out, which not all teachers answer" in err
+    assert "good: 1 of its 3 questions are left out: not all teachers answer them" in out
     assert "ranking by CAR at beta = 3" in out and "the ranking by CAR is the same for every beta" in out
     assert "reward: the share of right answers, by the rows' gold" in out and "Only 2 items" in out
     assert "written: runs/base-nano/analysis/teachers-" in out
@@ -197,10 +197,9 @@ def test_at_which_beta_the_ranking_changes(here: Path, cli: Cli) -> None:
         {"low": 0.0, "high": pytest.approx(change), "ranking": [["generous"], ["modest"]]},
         {"low": pytest.approx(change), "high": None, "ranking": [["modest"], ["generous"]]},
     ]
-    for beta, first in ((change * 0.99, "generous"), (change * 1.01, "modest")):
-        assert document(cli, generous, modest, *QUICK, "--beta", str(beta))["ranking"][0] == first
-        _, out, _ = cli("teachers", generous, modest, *QUICK, "--beta", str(beta))
-        assert f"{first} is the first for beta from " in out
+    assert document(cli, generous, modest, *QUICK, "--beta", str(change * 0.99))["ranking"][0] == "generous"
+    _, out, _ = cli("teachers", generous, modest, *QUICK, "--beta", str(change * 1.01))
+    assert f"modest is the first for beta from {change:.4g} on" in out
 
 
 def test_outcomes(here: Path, cli: Cli) -> None:
@@ -309,14 +308,14 @@ def test_bad_input_is_one_line_and_exit_2(here: Path, cli: Cli, monkeypatch: pyt
     rewarded = write("rewarded.jsonl", [{**row, "reward": 1} for row in BAD])
     assert "rewarded.jsonl line 1: has a `reward`, and others have none" in fault(good, rewarded)
     Path("o.csv").write_text("teacher,score\ngood,1\n")
-    assert "1 teachers; a rank correlation needs 3 or more" in fault(good, "--outcomes", "o.csv")
+    assert "1 teacher only, and a rank correlation needs 3" in fault(good, "--outcomes", "o.csv")
     assert "--outcome and --teacher: name columns of" in fault(good, "--outcome", "score")
     assert "--by: goes with --table" in fault(good, "--by", "x")
     assert "--dataset nothing" in fault(good, "--dataset", "nothing").replace("dataset 'nothing'", "--dataset nothing")
     assert "give --student MODEL, or --table" in refused(cli("teachers", good))
     assert "give a FILE.jsonl for each teacher" in refused(cli("teachers", "--student", "nano"))
     assert "--table: is instead of files" in refused(cli("teachers", good, "--table", "o.csv"))
-    assert "has 1 teachers" in refused(cli("teachers", "--table", "o.csv"))
+    assert "1 teacher only" in refused(cli("teachers", "--table", "o.csv"))
 
 
 def test_the_options_are_those_of_the_analysis() -> None:

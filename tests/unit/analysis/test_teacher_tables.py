@@ -73,7 +73,7 @@ def test_outcomes_of_teachers_by_their_names(path: Path) -> None:
     assert found["score"]["car"].rho == 1 and found["score"]["car"].n == 3
     with pytest.raises(UserError, match="lacks teacher d"):
         correlations(read_table(path), [], ["a", "b", "d"], {}, 0)
-    with pytest.raises(UserError, match="2 teachers; a rank correlation needs 3"):
+    with pytest.raises(UserError, match="2 teachers only, and a rank correlation needs 3"):
         correlations(read_table(path), [], ["a", "b"], {}, 0)
     path.write_text("teacher,student,score\na,s,1\nb,s,2\nc,s,3\n")
     with pytest.raises(UserError, match="has outcomes of several students"):
@@ -87,7 +87,7 @@ def test_bad_tables(path: Path, tmp_path: Path) -> None:
     assert "t.csv line 4: a is on line 2, too" in refused(path, head + "a,3,3\n")
     assert "t.csv line 4: teacher is empty" in refused(path, head + ",3,3\n")
     assert "expected 3 cells" in refused(path, head + "c,3\n")
-    assert "has 2 teachers; a rank correlation needs 3" in refused(path, head)
+    assert "2 teachers only, and a rank correlation needs 3" in refused(path, head)
     assert "has no rows under a header" in refused(path, "teacher,m,score\n")
     assert "has no column of numbers" in refused(path, "teacher,m\na,x\nb,y\nc,z\n")
     assert "has one column of numbers and one student" in refused(path, "teacher,m\na,1\nb,2\nc,3\n")

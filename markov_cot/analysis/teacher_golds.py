@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from markov_cot.config.schema import Data
+from markov_cot.data.catalog import BENCHMARKS
 from markov_cot.data.fields import RowError
 from markov_cot.data.problem import Problem
 from markov_cot.data.registry import load
+from markov_cot.grading.kinds import Kind
 from markov_cot.utils.errors import UserError
 
 
@@ -14,6 +16,8 @@ class Golds:
 
     def __init__(self, data: Data) -> None:
         """Raises `UserError` for a dataset that cannot be had, or whose questions cannot be looked up."""
+        if data.dataset in BENCHMARKS:
+            _check_kind(data.dataset, BENCHMARKS[data.dataset].kind)
         splits = load(data)
         if splits.parameters:
             raise UserError(f"--dataset {data.dataset}: is generated, not stored; give each row its `gold`")
@@ -21,8 +25,7 @@ class Golds:
         self._problems: dict[str, Problem | None] = {}
         for split in (splits.train, splits.validation, splits.test):
             for problem in split:
-                if problem.kind == "continuation":
-                    raise UserError(f"--dataset {data.dataset}: has texts to continue, not questions; name another")
+                _check_kind(data.dataset, problem.kind)
                 self._add(problem)
 
     def _add(self, problem: Problem) -> None:
@@ -43,6 +46,11 @@ class Golds:
                 "--dataset out, and give each row its `gold`"
             )
         return found
+
+
+def _check_kind(dataset: str, kind: Kind) -> None:
+    if kind == "continuation":
+        raise UserError(f"--dataset {dataset}: has texts to continue, not questions; name another")
 
 
 def _key(question: str) -> str:

@@ -22,6 +22,7 @@ from markov_cot.cli.teacher_tables import correlation_cells
 from markov_cot.config.loading import read_assignments
 from markov_cot.evaluation.loaded_model import Overrides
 from markov_cot.evaluation.statistics import small_sample_note
+from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
 HEADINGS = {
@@ -55,7 +56,9 @@ def run_teachers(
 
 
 def make_request(files: tuple[str, ...], options: Mapping[str, Any], settings: tuple[str, ...]) -> TeachersRequest:
-    """Return the options as a request."""
+    """Return the options as a request. Raises `UserError` for a beta that is no number."""
+    if not math.isfinite(options["beta"]):
+        raise UserError(f"--beta: {options['beta']} is not a finite number; give one from 0 on")
     return TeachersRequest(
         files=[Path(file) for file in files],
         overrides=Overrides(options["student"], options["data_dir"], read_assignments(settings)),

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from markov_cot.analysis.resampling import Sampling
 from markov_cot.analysis.teacher_report import TeachersReport, TeachersRequest, assess
-from markov_cot.analysis.teachers import CAR, LOSS, REWARD, Comparison, Measure
+from markov_cot.analysis.teachers import CAR, LOSS, REWARD, BetaRange, Comparison, Measure
 from markov_cot.cli.evaluating import progress
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.signals import ending_at_once
@@ -139,7 +139,7 @@ def _ranges(found: Comparison) -> Table:
     return table
 
 
-def shown_ranges(found: Comparison) -> list[Any]:
+def shown_ranges(found: Comparison) -> list[BetaRange]:
     """Return the ranges of beta around the one in use."""
     own = next(i for i, each in enumerate(found.ranges) if each.high is None or found.beta < each.high)
     first = max(0, min(own - MOST_RANGES // 2, len(found.ranges) - MOST_RANGES))

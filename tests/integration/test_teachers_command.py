@@ -244,14 +244,14 @@ def test_interrupted_it_continues_to_the_same_numbers(here: Path, cli: Cli, monk
 
 
 def test_questions_are_drawn_and_long_responses_cut(here: Path, cli: Cli) -> None:
-    rows = [{"question": f"What is {i}?", "response": "word " * (i + 1), "reward": 1} for i in range(30)]
+    rows = [{"question": f"What is {i}?", "response": "word " * (3 * i + 1), "reward": 1} for i in range(9)]
     one, other = write("a.jsonl", rows), write("b.jsonl", [{**row, "response": "x"} for row in reversed(rows)])
-    found = document(cli, one, other, *QUICK, "--n", "10", "--max-tokens", "40")
-    assert (found["n"], found["shared_questions"]) == (10, 30)
+    found = document(cli, one, other, *QUICK, "--n", "5", "--max-tokens", "40")
+    assert (found["n"], found["shared_questions"]) == (5, 9)
     assert found["teachers"]["a"]["cut"] > 0 and found["teachers"]["b"]["cut"] == 0
-    again = document(cli, other, one, *QUICK, "--n", "10", "--max-tokens", "40")
+    again = document(cli, other, one, *QUICK, "--n", "5", "--max-tokens", "40")
     assert again["teachers"]["a"]["loss"]["value"] == pytest.approx(found["teachers"]["a"]["loss"]["value"], rel=1e-6)
-    other_seed = document(cli, one, other, *QUICK, "--n", "10", "--max-tokens", "40", "--seed", "1")
+    other_seed = document(cli, one, other, *QUICK, "--n", "5", "--max-tokens", "40", "--seed", "1")
     assert other_seed["teachers"]["a"]["loss"]["value"] != found["teachers"]["a"]["loss"]["value"]
     assert "row 1: its question alone fills the context of 8 tokens" in refused(
         cli("teachers", one, *QUICK, "--max-tokens", "8")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -29,6 +29,7 @@ def test_a_side_that_does_not_vary_has_none() -> None:
     assert correlate([1, 1, 1], [1, 2, 3]) == Correlation(3, None, None)
 
 
+@settings(max_examples=40)
 @given(values, st.integers(0, 1000))
 def test_as_scipy_has_it_and_as_it_should_be(x: list[float], seed: int) -> None:
     y = np.random.default_rng(seed).integers(0, 5, len(x)).astype(float).tolist()

@@ -136,7 +136,11 @@ def make_reader(paths: Sequence[Path], rewards: RewardSource, kind: Kind | None,
     if first is None:
         raise _empty(paths[0])
     is_given = rewards == "given" or (rewards == "auto" and first.get("reward") is not None)
-    if kind is None:
+    if golds:
+        if kind:
+            raise UserError(f"--kind {kind}: is of the rows' golds, and {golds.name} has its own; leave it out")
+        kind = golds.kind
+    elif kind is None:
         found = kind_of_rows([("", Row(1, "line", {**first, "answer": first.get("gold")}))], str(paths[0]))
         kind = found or "text"
     return RowReader(kind, rewards, is_given=is_given, golds=golds)

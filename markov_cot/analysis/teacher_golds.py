@@ -22,6 +22,7 @@ class Golds:
         if splits.parameters:
             raise UserError(f"--dataset {data.dataset}: is generated, not stored; give each row its `gold`")
         self.name, self.fingerprint = splits.name, splits.fingerprint()
+        self.kind: Kind = next(iter(splits.train or splits.test)).kind
         self._problems: dict[str, Problem | None] = {}
         for split in (splits.train, splits.validation, splits.test):
             for problem in split:

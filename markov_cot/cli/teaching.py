@@ -134,7 +134,8 @@ def _ranges(found: Comparison) -> Table:
     table = plain_table("beta", "ranking")
     for each in shown_ranges(found):
         end = "on" if each.high is None else f"to {each.high:.4g}"
-        mark = " *" if each.low <= found.beta and (each.high is None or found.beta < each.high) else ""
+        is_own = each.low <= found.beta and (each.high is None or found.beta < each.high)
+        mark = " *" if is_own and len(found.ranges) > 1 else ""
         table.add_row(f"{each.low:.4g} {end}{mark}", visible(" > ".join(" = ".join(group) for group in each.ranking)))
     return table
 

@@ -126,6 +126,10 @@ def test_golds_of_a_dataset(path: Path, tmp_path: Path) -> None:
     assert answered.problem.choices == ("7", "9"), "which the student is shown"
     assert "its question is not in data" in refused(path, {"question": "Why?", "response": "B"}, golds=golds)
     assert "has its question several times" in refused(path, {"question": "Again?", "response": "B"}, golds=golds)
+    assert "--kind text: is of the rows' golds" in refused(
+        path, {"question": "Why?", "response": "B"}, golds=golds, kind="text"
+    )
+    assert golds.kind == "choice"
     with pytest.raises(UserError, match="is generated, not stored"):
         Golds(Data(dataset="arithmetic"))
 

@@ -105,11 +105,10 @@ def assess(asked: TeachersRequest, track: Track) -> TeachersReport:
     found = compare(list(teachers), np.stack(sums), negative, asked.beta, asked.sampling)
     rho = _correlations(found, outcomes, asked) if outcomes else {}
     document = _document(asked, teachers, reader, student, shared, found, outcomes, rho)
-    path = (
-        folder / f"teachers-{fingerprint({key: document[key] for key in ('inputs', 'student', 'settings')})[:12]}.json"
-    )
+    name = fingerprint({key: document[key] for key in ("inputs", "student", "settings", "seed")})
+    path = folder / f"teachers-{name[:12]}.json"
     with refusing_to_write(folder):
-        replace_file(path, (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        replace_file(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     return TeachersReport(asked, teachers, reader, student, shared, found, outcomes, rho, document, path)
 
 

@@ -50,7 +50,7 @@ class Sft(Group):
     """Which tokens are learnt: the CoT's and the stated answer's, the CoT's alone, or the question's too."""
     bare: Literal["drop", "answer"] = "drop"
     """Questions without a written CoT: are left out, or the stated answer alone is learnt."""
-    answer: Annotated[str, AfterValidator(_statement)] = "\nSo the answer is {answer}."
+    answer: Annotated[str, AfterValidator(_statement)] = "\nAnswer: {answer}"
     """What follows, within the CoT's tokens, a CoT whose last line does not state the answer; empty for nothing."""
     too_long: Literal["truncate", "drop"] = "truncate"
     """CoTs that do not fit into `rollout.length` tokens with the stated answer: lose their end, or are left out."""

@@ -160,6 +160,14 @@ class Prompts:
         start = _answer_after(self.question_text(problem), cot.strip()) if cot.strip() else ""
         return self._continuation(start, lambda _: statement)
 
+    def response_context(self, problem: Problem, response: str) -> AnswerContext:
+        """Return the ids the actor reads, and those of a `response` of somebody else's, encoded together with them."""
+        return self._encoded(self.question_text(problem), response)
+
+    def opening(self) -> tuple[int, ...]:
+        """Ids that the tokenizer begins every text with: its BOS, or none."""
+        return tuple(self._with_one_bos([]))
+
     def decode(self, cots: Sequence[Sequence[int]]) -> list[str]:
         """Return the texts of CoTs, for people and for rewards; contexts are built from their ids."""
         texts: list[str] = self.tokenizer.batch_decode(cots)

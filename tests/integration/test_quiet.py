@@ -68,6 +68,7 @@ COMMANDS = [
     ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
     ["winrate", "votes.csv"],
+    ["teachers", "teacher.jsonl", "--student", "nano", "--set", "model.dtype=bfloat16"],
     ["doctor", "r"],
     ["sweep", "show", "sweep.csv"],
     ["sweep", "run", "grid.yaml", "--dry-run"],
@@ -81,6 +82,7 @@ COMMANDS = [
 def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     """Run commands in one new process, with warnings forced before and after each; returns its stderr."""
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
+    (folder / "teacher.jsonl").write_text(json.dumps({"question": "?", "response": "4", "reward": 1}) + "\n")
     (folder / "votes.csv").write_text("question,model_a,model_b,winner\n1,a,b,model_a\n2,a,b,tie\n")
     (folder / "sweep.csv").write_text("lr,score\n1,2\n1,4\n3,7\n")
     (folder / "grid.yaml").write_text("grid: {optim.lr: [1e-4, 3e-4]}\n")

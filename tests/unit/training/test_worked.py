@@ -42,7 +42,7 @@ def text(*ids: tuple[int, ...]) -> str:
 
 def test_the_answer_is_stated_unless_the_last_line_does() -> None:
     [example] = worked(problem(cot="12+30+1")).examples
-    assert text(example.cot) == " 12+30+1" and text(example.answer) == "\nSo the answer is 43."
+    assert text(example.cot) == " 12+30+1" and text(example.answer) == "\nAnswer: 43"
     assert not worked(problem()).examples[0].answer
     [example] = worked(problem(cot="43 it is not\n12+1"), answer=" = {answer}").examples
     assert text(example.cot, example.answer) == " 43 it is not\n12+1 = 43"
@@ -57,23 +57,23 @@ def test_the_question_is_read_as_before_a_rollout() -> None:
 
 
 def test_what_does_not_fit_loses_its_end_before_the_stated_answer() -> None:
-    found = worked(problem(cot="11+22+33+44+55+66"), length=20)
+    found = worked(problem(cot="11+22+33+44+55+66"), length=16)
     [example] = found.examples
     assert example.is_cut and found.cut == 1
-    assert len(example.cot) + len(example.answer) == 20
-    assert text(example.answer) == "\nSo the answer is 43." and " 11+22+33+44+55+66".startswith(text(example.cot))
-    assert found.notes == ["1 of 1 CoTs lose their end to fit into 20 tokens"]
+    assert len(example.cot) + len(example.answer) == 16
+    assert text(example.answer) == "\nAnswer: 43" and " 11+22+33+44+55+66".startswith(text(example.cot))
+    assert found.notes == ["1 of 1 CoTs lose their end to fit into 16 tokens"]
 
 
 def test_an_answer_that_is_cut_off_is_stated() -> None:
-    [example] = worked(problem(cot="11+22+33+44+55+66\nThat is 43"), length=20).examples
-    assert example.is_cut and text(example.answer) == "\nSo the answer is 43."
+    [example] = worked(problem(cot="11+22+33+44+55+66\nThat is 43"), length=16).examples
+    assert example.is_cut and text(example.answer) == "\nAnswer: 43"
 
 
 def test_or_is_left_out_and_counted() -> None:
-    found = worked(problem(cot="11+22+33+44+55+66"), problem(1), length=20, too_long="drop")
+    found = worked(problem(cot="11+22+33+44+55+66"), problem(1), length=18, too_long="drop")
     assert [example.problem.id for example in found.examples] == ["p1"] and found.cut == 0
-    assert found.notes == ["1 CoTs are longer than rollout.length=20 and are left out"]
+    assert found.notes == ["1 CoTs are longer than rollout.length=18 and are left out"]
 
 
 def test_what_is_learnt_is_a_setting() -> None:
@@ -99,7 +99,7 @@ def test_questions_without_a_cot_are_counted_and_none_is_refused() -> None:
 def test_or_their_answer_alone_is_learnt() -> None:
     found = worked(problem(0, ""), held_out=(problem(1, ""),), bare="answer", best="loss")
     [example] = found.examples
-    assert not example.cot and text(example.answer) == "\nSo the answer is 43." and len(found.held_out) == 1
+    assert not example.cot and text(example.answer) == "\nAnswer: 43" and len(found.held_out) == 1
     assert found.notes == ["1 of 1 questions have no written CoT and are learnt by their answer alone"]
     with pytest.raises(UserError, match=r"sft\.bare answer: needs a stated answer"):
         config(bare="answer", answer="")

@@ -104,8 +104,8 @@ def measure(work: Work, settings: Callable[[Path], Config], warmup: int, steps: 
         policy = trainer.session.policy
         touch(policy.model)
         phases = Phases(policy.device)
-        phases.watch(trainer.collector, "collect", "collect")
-        phases.watch(trainer.updater, "update", "update")
+        phases.watch(trainer.method.collector, "collect", "collect")
+        phases.watch(trainer.method.updater, "update", "update")
         with MultiTracker() as tracker:
             memory = Memory(policy.device)
             for i in range(warmup + steps):

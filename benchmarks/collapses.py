@@ -17,6 +17,7 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ from markov_cot.models.loading import load_base, load_tokenizer
 from markov_cot.models.logprobs import score_cots
 from markov_cot.tracking.metrics import policy_metrics, sampler_metrics
 from markov_cot.training.collector import Experience
+from markov_cot.training.reinforcement import Reinforcement
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Trainer
 from markov_cot.training.updater import OldLogps, Updater
@@ -136,7 +138,7 @@ def train(folder: Path, name: str, seed: int, changes: Mapping[str, Any]) -> Pat
     if name == WEAK:
         values["model"] = {"name": str(folder / WEAK)}
     session = open_session(build_config(values, name), run.name, name, resume=False)
-    trainer = Trainer(session, PublishedMistake if name == PUBLISHED else Updater)
+    trainer = Trainer(session, partial(Reinforcement, updater=PublishedMistake if name == PUBLISHED else Updater))
     outcome = trainer.run(lambda *_: None)
     (run / "ended").write_text(json.dumps({"alarms": [e.alarm for e in outcome.alarms]}), encoding="utf-8")
     return run

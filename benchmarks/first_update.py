@@ -50,9 +50,11 @@ def measure(args: argparse.Namespace, algorithm: dict[str, Any], seed: int, fold
     for step in range(1 + args.steps):
         problems = session.shuffle.batch(step, args.problems)
         started = time.process_time()
-        experience, made.state.progress.history, _ = made.collector.collect(problems, step, made.state.progress.history)
+        experience, made.state.progress.history, _ = made.method.collector.collect(
+            problems, step, made.state.progress.history
+        )
         collected = time.process_time()
-        metrics = made.updater.update(experience, weights, args.lr, step)
+        metrics = made.method.updater.update(experience, weights, args.lr, step)
         if step:
             seconds["collect"].append(collected - started)
             seconds["update"].append(time.process_time() - collected)

@@ -50,6 +50,10 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "non-markovian": {"prompt": {"markovian": False}},
     "schedule": {"optim": {"lr": 1e-2, "schedule": "cosine"}},
     "patience": {"optim": {"lr": 1e-9}, "validation": {"every": 1, "patience": 3}},
+    "sft": {
+        "method": "sft",
+        "sft": {"steps": STEPS, "batch": 3, "limit": 12, "every": 3, "hard_repeats": 2, "curriculum": True, "lr": 1e-2},
+    },
     "rollback": {
         "alarms": {"action": "rollback", "rollback_limit": 2, "kl": {"warn": 0.03, "critical": 0.03, "hard": 0.03}}
     },
@@ -75,7 +79,7 @@ def config_of(folder: Path, algorithm: str) -> Config:
         "alarms": {"action": "continue"},
     }
     for key, value in ALGORITHMS[algorithm].items():
-        values[key] = values.get(key, {}) | value
+        values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
     return build_config(values, algorithm)
 
 

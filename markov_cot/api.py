@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.tracking.base import Tracker
 from markov_cot.training.options import resolve_config
 from markov_cot.training.own_rows import kept_rows
+from markov_cot.training.reinforcement import Reinforcement
 from markov_cot.training.setup import open_session
 from markov_cot.training.trainer import Observer, Trainer, TrainResult
 from markov_cot.training.unstarted import undone_if_it_never_starts
@@ -105,9 +107,12 @@ def train(
             rows = kept_rows(dataset, folders_of(config, run), resume=resume)
             values["data.dataset"] = str(stack.enter_context(rows))
             config, _ = resolve_config(recipe, values, saved)
+        if reward is not None and config.method != "rl":
+            raise UserError(f"reward: has no effect with method={config.method}; leave it out")
         session = open_session(config, run, name, resume=resume)
         stack.enter_context(undone_if_it_never_starts(session, resume=resume))
-        trainer = Trainer(session, reward=reward, trackers=[each for each in trackers if not isinstance(each, str)])
+        method = None if reward is None else partial(Reinforcement, reward=reward)
+        trainer = Trainer(session, method, [each for each in trackers if not isinstance(each, str)])
         if resume:
             trainer.state.resume()
 

@@ -174,4 +174,4 @@ def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
 
 
-pytest_plugins = ["tests.command_fixtures"]
+pytest_plugins = ["tests.command_fixtures", "tests.sweep_fixtures"]

@@ -52,15 +52,20 @@ def run_two(module: str, folder: Path, cases: Iterable[str], *, timeout: float) 
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
-def wait_until(reached: Callable[[], bool]) -> None:
-    """Waits a minute at most."""
-    end = time.monotonic() + 60
+def wait_until(reached: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Waits a minute at most, unless it is given longer."""
+    end = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
+def process_children(parent: int) -> list[int]:
+    """The processes that one has started and that run."""
+    return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+
+
 def process_of(launcher: int, *, rank: int) -> int:
     """The process of a rank that a launcher started."""
-    children = map(int, Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split())
+    children = process_children(launcher)
     return next(pid for pid in children if f"LOCAL_RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes())

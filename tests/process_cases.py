@@ -46,6 +46,11 @@ CASES: dict[str, dict[str, Any]] = {
         },
     },
     "own alarm": {"steps": 5, "alarms": {"own": ["tests.own_alarms:patience"], "action": "stop"}},
+    "sft": {
+        "method": "sft",
+        # A batch that two processes cannot share evenly.
+        "sft": {"steps": 4, "batch": 5, "limit": 20, "every": 2, "hard_repeats": 2, "curriculum": True, "lr": 1e-2},
+    },
     "resumed": {"steps": 4},
     "out of memory": {"steps": 2, "rollout": {"samples": 16, "length": 16}},
     "refused": {"steps": 2},
@@ -142,7 +147,7 @@ def _refused(folder: Path, rank: int) -> str:
 
 def _runs_out_of_memory(made: Trainer, rank: int) -> dict[str, int]:
     """Once, in the second process, in an update."""
-    gradient, times = made.updater.gradient, []
+    gradient, times = made.method.updater.gradient, []
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         result = gradient(*args, **kwargs)
@@ -151,7 +156,7 @@ def _runs_out_of_memory(made: Trainer, rank: int) -> dict[str, int]:
             raise MemoryError
         return result
 
-    made.updater.gradient = failing  # type: ignore[method-assign]
+    made.method.updater.gradient = failing  # type: ignore[method-assign]
     made.run(lambda *_: None)
     return {"tokens": made.budgets.tokens[UPDATE], "times": len(times)}
 

@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 INIT = "init"
 """Name of the copy's folder."""
-SHAPE = ("rank", "alpha", "target_modules")
-"""Settings of `lora` that an adapter has values of its own for."""
 _FILES = (ADAPTER_CONFIG, WEIGHTS)
 
 

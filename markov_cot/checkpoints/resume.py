@@ -35,12 +35,19 @@ FREE = (
     "reward.reader_device",
     "rollout.decoder",
     "rollout.engine",
+    "sft.epochs",
+    "sft.every",
+    "sft.patience",
+    "sft.rows",
+    "sft.steps",
     "steps",
     "tracking.",
     "validation.",
 )
 """Beginnings of the settings that may change: what is computed stays the same up to rounding, or is checked itself
 (model and data have fingerprints)."""
+LENGTHS = ("steps", "sft.steps", "sft.epochs")
+"""Those of them that a learning rate which falls to the end depends on."""
 SOFTWARE = ("markov-cot", "torch", "transformers", "peft")
 
 
@@ -52,9 +59,11 @@ def check_settings(found: FoundCheckpoint, config: Config, *, accept: bool) -> b
     # A setting that the checkpoint's version did not have was at its default.
     before = flatten(Config().model_dump(mode="json")) | flatten(found.manifest.config)
     changes = _changes(before, flatten(config.model_dump(mode="json")))
+    if config.method == "sft":
+        changes.pop("steps", None)  # which follow from the settings of `sft` and the data, both checked by themselves
     moved = _moved(changes)
     scheduled = config.optim.schedule != "constant"
-    exact = {k: v for k, v in changes.items() if k.startswith(FREE) and not (k == "steps" and scheduled)}
+    exact = {k: v for k, v in changes.items() if k.startswith(FREE) and not (k in LENGTHS and scheduled)}
     other = {k: v for k, v in changes.items() if k not in exact}
     if other and not accept:
         raise UserError(

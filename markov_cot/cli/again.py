@@ -31,10 +31,26 @@ def look_at(command: str, run: str, config: Config) -> str:
     return _join(command, "--run", run, *assign(_folders(config, "runs_dir", "checkpoints_dir")))
 
 
+def sweep_again(file: Path, *more: str) -> str:
+    """The `sweep run` command of a file."""
+    return _join("sweep", "run", str(file), *more)
+
+
+def show_sweep(folder: Path) -> str:
+    """The `sweep show` command of a folder of runs."""
+    return _join("sweep", "show", str(folder))
+
+
 def diagnose(run: str, config: Config) -> str:
     """The `doctor` command of a run."""
     own = {"alarms.own": config.alarms.own} if config.alarms.own else {}
     return _join("doctor", str(Path(config.checkpoint.runs_dir, run)), *assign(own))
+
+
+def train_on(config: Config, init: Path, changes: Mapping[str, Any]) -> str:
+    """The command that trains on a run's dataset and model from an adapter."""
+    names = ("--dataset", config.data.dataset, "--model", config.model.name)
+    return _join("train", *names, "--init", str(init), *assign(changes))
 
 
 def beside_python(name: str) -> str:

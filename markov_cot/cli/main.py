@@ -16,10 +16,12 @@ from markov_cot.utils.text import visible
 
 COMMANDS = {
     "train": "Train a LoRA actor to write a chain of thought that carries the answer.",
+    "sft": "Warm start: teach an actor written chains of thought, a teacher's or a run's best.",
     "eval": "Measure accuracy on unseen problems, with error bars, against the base or another checkpoint.",
     "sample": "Show questions, chains of thought and answers, side by side for base and checkpoint.",
     "probe": "Is the chain of thought load-bearing? Change it, and see what becomes of the answer.",
     "transfer": "Can other models follow the CoTs that a run learned to write? Over its checkpoints.",
+    "teachers": "Whose chains of thought suit this base? Teachers' files, read by the student.",
     "winrate": "How often does a judge prefer each model? Arena-Hard, AlpacaEval or votes of your own.",
     "sweep": "Sweeps over settings: which of them matter, how sure that is, and what the data do not carry.",
     "export": "Merge a checkpoint into its base: a plain transformers folder, without PEFT.",
@@ -30,7 +32,7 @@ COMMANDS = {
     "grade": "Grade stored outputs again, with any extractor.",
     "doctor": "Replay a run's log through the alarms: healthy, or what went wrong and at which step.",
 }
-SHARED = ("train", "eval")
+SHARED = ("train", "sft", "eval")
 """Commands whose work the processes of a launcher share; any other is the first one's."""
 USER_ERROR, INTERRUPTED = 2, 130
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from markov_cot.cli.again import beside_python, diagnose, look_at, train_again
+from markov_cot.checkpoints.checkpoint import BEST
+from markov_cot.cli.again import beside_python, diagnose, look_at, train_again, train_on
 from markov_cot.cli.alarm_lines import way_back
+from markov_cot.config.loading import flatten
 from markov_cot.evaluation.validation import Score
+from markov_cot.training.options import resolve_config
 from markov_cot.training.trainer import Trainer, TrainResult
+from markov_cot.training.worked import SFT
+
+SHAPES_COTS = ("data.", "model.", "prompt.", "rollout.length")
+"""Beginnings of the settings that a warm start and what comes after it have in common."""
 
 
 def after_interruption(trainer: Trainer) -> list[str]:
@@ -32,12 +39,22 @@ def after_the_end(trainer: Trainer, score: Score) -> list[str]:
     lines = [f"checkpoint: {trainer.state.folder}"]
     if best := trainer.state.progress.best_step:
         count = min(config.validation.problems, len(trainer.session.held_out))
-        chosen = f"by {score.measure} on {count} of the validation problems"
+        chosen = f"by {trainer.method.best_by(score)} on {count} of the validation problems"
         lines.append(f"best while training, {chosen}: step {best}, {trainer.state.folder.with_name('best')}")
     return [
         *lines,
+        *([f"by reward:   {by_reward(trainer)}"] if config.method == SFT else []),
         f"test split:  {look_at('eval', folder.name, config)}",
         f"samples:     {look_at('sample', folder.name, config)}",
         f"alarms:      {diagnose(folder.name, config)}",
         f"curves:      {beside_python('tensorboard')} --logdir {folder.parent}",
     ]
+
+
+def by_reward(trainer: Trainer) -> str:
+    """The command that continues a warm start by reward, on the same data and with the same prompts."""
+    config, best = trainer.session.config, trainer.state.folder.with_name(BEST)
+    usual, _ = resolve_config(None, {"data.dataset": config.data.dataset, "model.name": config.model.name})
+    before, now = (flatten(each.model_dump(mode="json")) for each in (usual, config))
+    changes = {key: now[key] for key in now if key.startswith(SHAPES_COTS) and now[key] != before[key]}
+    return train_on(config, best if best.exists() else trainer.state.folder, changes)

@@ -7,7 +7,37 @@ import click
 
 @click.group("sweep")
 def sweep_command() -> None:
-    """Sweeps over settings: what they show, and what they do not."""
+    """Sweeps over settings: run them, and see what they show and what they do not."""
+
+
+@sweep_command.command("run")
+@click.argument("file", metavar="GRID.yaml")
+@click.option(
+    "--launcher", type=click.Choice(["local", "slurm"]), default="local", show_default=True, help="Where cells run."
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time on this machine.")
+@click.option("--retry-failed", is_flag=True, help="Run the cells that failed once more.")
+@click.option("--dry-run", is_flag=True, help="Check everything and list the cells; run and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON document instead of a table.")
+def run_command(file: str, **options: object) -> int:
+    """Run a sweep, or what is left of it.
+
+    GRID.yaml says what all runs share and what varies; each cell is an ordinary run in runs/SWEEP/. Interrupted cells
+    are resumed, those that are done are left alone.
+
+    \b
+    recipe: quickstart             # or a path; as for train
+    settings: {steps: 200}         # shared by all
+    grid: {optim.lr: [1e-4, 3e-4], lora.rank: [4, 16]}
+    seeds: [0, 1]
+
+    Instead of grid, "list" has the settings of each run, and "random" draws them: docs/sweeps.md.
+    """
+    from pathlib import Path
+
+    from markov_cot.cli.sweep_running import SweepOptions, run_sweep
+
+    return run_sweep(Path(file), SweepOptions(**options))  # type: ignore[arg-type]
 
 
 @sweep_command.command("show")

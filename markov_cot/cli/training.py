@@ -23,13 +23,14 @@ from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.cli.scores import score_cells, score_headings
 from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, ending_at_once, stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
-from markov_cot.config.schema import Checkpoint
+from markov_cot.config.schema import Checkpoint, Config
 from markov_cot.data.catalog import nearest
 from markov_cot.distributed.process_group import PATIENCE, leave, noticing_loss
 from markov_cot.training.options import resolve_config
 from markov_cot.training.setup import Session, open_session
 from markov_cot.training.trainer import Trainer, TrainResult
 from markov_cot.training.unstarted import undone_if_it_never_starts
+from markov_cot.training.worked import Worked
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS, CONFIG, check_run_name, newest_run, run_names
 from markov_cot.utils.text import visible
@@ -39,6 +40,16 @@ SAVES_FOR_ROLLBACK = 10
 """Checkpoints in a run below which a rollback is said to lose much of it."""
 WIDEST_BAR, NARROWEST_BAR, TIME_LEFT = 20, 4, 9
 """Columns of the progress line."""
+HELD_OUT, LOSS = "held-out", "loss"
+SHOWN = (
+    ("reward/answer_logprob", "reward {:.3f}"),
+    (LOSS, "loss {:.3f}"),
+    (HELD_OUT, "held-out {:.3f}"),
+    ("policy/kl", "KL {:.3f}"),
+    ("perf/rollout_tokens_per_second", "{:,.0f} tok/s"),
+    ("perf/sft_tokens_per_second", "{:,.0f} tok/s"),
+)
+"""What the progress line has of a step, as far as the step has it."""
 STYLES = {"cleared": "green", "warn": "yellow", "critical": "bold red"}
 
 
@@ -143,6 +154,8 @@ def _introduce(console: Console, session: Session) -> None:
         console.print(visible(f"{about}; KL to {kl}, critic: {critic}"), soft_wrap=True)
     if splits.skipped:
         console.print(f"{splits.skipped} broken rows were skipped")
+    if session.worked:
+        _introduce_worked(console, session.worked, config)
     every = config.checkpoint.every
     if config.alarms.action == "rollback" and every * SAVES_FOR_ROLLBACK > config.steps:
         console.print(
@@ -151,6 +164,17 @@ def _introduce(console: Console, session: Session) -> None:
             soft_wrap=True,
         )
     console.print(visible(f"TensorBoard: tensorboard --logdir {config.checkpoint.runs_dir}"), soft_wrap=True)
+
+
+def _introduce_worked(console: Console, worked: Worked, config: Config) -> None:
+    passes = config.steps * config.sft.batch / len(worked.examples)
+    console.print(
+        f"{len(worked.examples):,} written CoTs to learn in {config.steps:,} steps of {config.sft.batch} ({passes:.3g} "
+        f"passes), {len(worked.held_out)} held out",
+        soft_wrap=True,
+    )
+    for note in worked.notes:
+        console.print(visible(note), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -184,12 +208,10 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
                 console.print(Text(visible(one_line(event, advice))), style=STYLES[event.level])
             latest.update(metrics)
             held_out = latest.get(accuracy_key + "accuracy", latest.get(accuracy_key + "answer_logprob"))
-            shown = [
-                f"reward {latest['reward/answer_logprob']:.3f}",
-                "" if held_out is None else f"held-out {held_out:.3f}",
-                f"KL {latest['policy/kl']:.3f}",
-                f"{latest['perf/rollout_tokens_per_second']:,.0f} tok/s",
-            ]
+            values = latest if held_out is None else latest | {HELD_OUT: held_out}
+            if "sft/tokens" in latest:
+                values = values | {LOSS: latest["loss/total"]}
+            shown = [form.format(values[key]) for key, form in SHOWN if key in values]
             numbers = fitting(shown, room - NARROWEST_BAR)
             line.bar_width = min(WIDEST_BAR, room - len(numbers))
             bar.update(task, completed=step, shown=numbers)

@@ -42,7 +42,7 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
     else:
         names = recipe_names()
         raise UserError(
-            f"recipe {name_or_path!r}: not known{_nearest(name_or_path, names)}; there are {', '.join(names)}"
+            f"recipe {name_or_path!r}: not known{nearest(name_or_path, names)}; there are {', '.join(names)}"
         )
     values = read_yaml(text, where)
     if not isinstance(values, dict):
@@ -174,14 +174,14 @@ def _nearest_key(location: list[str]) -> str:
     ]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"
-    return _nearest(location[-1], group.model_fields, prefix) or f"; there are {', '.join(group.model_fields)}"
+    return nearest(location[-1], group.model_fields, prefix) or f"; there are {', '.join(group.model_fields)}"
 
 
 def _fields_of(annotation: Any) -> Mapping[str, Any]:
     return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
 
 
-def _nearest(word: str, among: Iterable[str], prefix: str = "") -> str:
+def nearest(word: str, among: Iterable[str], prefix: str = "") -> str:
     """ "; did you mean X?" for the closest of `among`, or nothing."""
     close = difflib.get_close_matches(word, list(among), n=1)
     return f"; did you mean {prefix}{close[0]}?" if close else ""

@@ -24,7 +24,7 @@ Template = str | dict[AnswerKind, str] | None
 def is_template(key: str) -> bool:
     """Whether a setting, by its key with dots, is a template or one kind's template."""
     group, _, name = key.partition(".")
-    return group == "prompt" and name.partition(".")[0] in TEMPLATES
+    return (group == "prompt" and name.partition(".")[0] in TEMPLATES) or key == "sft.answer"
 
 
 def fields_of(template: str) -> list[str]:

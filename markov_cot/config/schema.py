@@ -14,9 +14,12 @@ from markov_cot.config.alarms import Alarms
 from markov_cot.config.base import Fraction, Group, Named, NotNegative, Positive, PositiveFloat, Seed, Weight
 from markov_cot.config.prompt import Prompt
 from markov_cot.config.reward import ACTOR, Reward
+from markov_cot.config.sft import Sft
 
 ADVANTAGES = ("group", "centered", "rloo", "normalized", "raw", "ema", "expert")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+ADAPTER_SHAPE = ("rank", "alpha", "target_modules")
+"""Settings of `lora` that an adapter has values of its own for."""
 
 
 class Data(Group):
@@ -242,6 +245,8 @@ class Config(Group):
 
     seed: Seed = 0
     """Of sampling, the order of the data and the adapter's first values."""
+    method: Literal["rl", "sft"] = "rl"
+    """How the actor is trained: by reward, or supervised on written CoTs, as `markov-cot sft` does."""
     steps: Positive = 1000
     """Steps of training: questions, CoTs, rewards, update."""
     data: Data = Data()
@@ -252,6 +257,7 @@ class Config(Group):
     reward: Reward = Reward()
     algorithm: Algorithm = Algorithm()
     optim: Optim = Optim()
+    sft: Sft = Sft()
     validation: Validation = Validation()
     checkpoint: Checkpoint = Checkpoint()
     tracking: Tracking = Tracking()
@@ -283,6 +289,10 @@ class Config(Group):
             raise ValueError(
                 "algorithm.importance_cap: at least 1, so that equal probabilities weigh 1; 0 switches it off"
             )
+        if self.sft.bare == "answer" and (self.sft.loss_on == "cot" or not self.sft.answer):
+            raise ValueError("sft.bare answer: needs a stated answer; set sft.answer, and not sft.loss_on=cot")
+        if self.method == "sft" and self.model.shard:
+            raise ValueError("model.shard: not with method=sft; set model.shard=false")
         if self.model.shard and self.model.four_bit:
             raise ValueError("model.shard: not together with model.four_bit; set one of them to false")
         if self.rollout.samples < 2:

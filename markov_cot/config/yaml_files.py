@@ -82,10 +82,12 @@ def packaged_folder(package: str, in_checkout: str) -> Traversable:
 def write_value(value: Any) -> str:
     """`value` as YAML on one line, as after `key: `.
 
-    >>> write_value([4, 4]), write_value("3e-5"), write_value(None)
-    ('[4, 4]', "'3e-5'", 'null')
+    >>> write_value([4, 4]), write_value("3e-5"), write_value(None), write_value("two\\nlines")
+    ('[4, 4]', "'3e-5'", 'null', '"two\\\\nlines"')
     """
-    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
+    # Other quotes let a text run on over lines.
+    style = '"' if isinstance(value, str) and "\n" in value else None
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, default_style=style, width=float("inf"))
     return text.splitlines()[0]
 
 

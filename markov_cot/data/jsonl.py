@@ -1,4 +1,5 @@
-"""A row of anyone's own data: `question`, `answer`, and optionally `choices`, `passage`, `kind`, `group` and `id`."""
+"""A row of anyone's own data: `question`, `answer`, and optionally `choices`, `passage`, `kind`, `group`, `id` and a
+written `cot`."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from markov_cot.data.problem import Problem
 from markov_cot.grading.kinds import LETTERS, Kind
 
 CHOICES = ("choices", "options")
-"""What the choices' field may be called."""
+"""What the choices' field may be called..."""
+COTS = ("cot", "response", "rationale")
+"""...and that of a written CoT, the first of them that is a text."""
 OWN_KINDS: tuple[Kind, ...] = ("numeric", "choice", "text")
 """That rows of one's own can have."""
 _LABELLED = re.compile(r"\(?([A-Za-z])\s?[).]")
@@ -47,9 +50,16 @@ def from_row(row: Any, place: RowContext) -> Problem:
         kind=kind,
         choices=choices,
         passage=optional_text(row, "passage"),
+        rationale=_cot(row),
         alternatives=answers[1:],
         group=_id(row.get("group"), "group"),
     )
+
+
+def _cot(row: Mapping[str, Any]) -> str:
+    """What stands there may be anything in data that are not for `sft`, which counts what has none."""
+    texts_there = (row.get(name) for name in COTS)
+    return next((text.strip() for text in texts_there if isinstance(text, str) and text.strip()), "")
 
 
 def accepted_texts(value: Any, name: str) -> tuple[str, ...]:

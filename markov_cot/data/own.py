@@ -14,6 +14,7 @@ from markov_cot.data.cells import from_cells
 from markov_cot.data.dataset import SplitFiles, one
 from markov_cot.data.folders import Tables, check_parts, subfolders_of, tables_in
 from markov_cot.data.kinds import kind_of_rows
+from markov_cot.data.problem import Problem
 from markov_cot.data.reader import Reader, place_of
 from markov_cot.data.reading import Row, as_path, is_dir, is_file
 from markov_cot.data.splits import Published, Role, Splits, assign_own
@@ -90,6 +91,15 @@ def load_own(config: Data) -> Splits:
     notes = "; ".join(part for part in (assigned.note, note) if part)
     name = own_name(config.dataset)
     return Splits(name, assigned.train, assigned.validation, assigned.test, str(path), reader.skipped, notes)
+
+
+def read_rows(file: str, config: Data, setting: str, kind: Kind) -> list[Problem]:
+    """Return the problems of one kind in a file that `setting` names, in its order.
+
+    Raises `UserError` as `load_own` does.
+    """
+    found = SplitFiles(own_name(file), "train", _one_table(as_path(file), setting))
+    return list(_read(Reader(config), found, rows_of_all(found.paths), kind).problems)
 
 
 def _has_cells(found: SplitFiles) -> bool:

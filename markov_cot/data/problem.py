@@ -32,7 +32,8 @@ class Problem:
     subject: str = ""
     """Sub-score the problem counts towards (MMLU's)."""
     rationale: str = ""
-    """A worked solution where the data has one, or of a comparison its verdict in words. Never shown to the model."""
+    """A worked solution where the data has one, or of a comparison its verdict: what `sft` teaches. Neither actor nor
+    reader is ever shown it."""
     alternatives: tuple[str, ...] = ()
     """Other accepted answers; empty unless `kind` is "text"."""
     group: str = ""

@@ -11,7 +11,7 @@ another tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -152,6 +152,22 @@ class Prompts:
                 self._heads[before] = head
         return AnswerContext((*head, *cot, *suffix), tuple(answer_ids), len(head))
 
+    def written_cot(self, problem: Problem, cot: str, statement: str = "") -> tuple[list[int], list[int]]:
+        """Return the ids of a written CoT as they continue its question context, and of what is stated after it.
+
+        The CoT may be empty.
+        """
+        start = _answer_after(self.question_text(problem), cot.strip()) if cot.strip() else ""
+        return self._continuation(start, lambda _: statement)
+
+    def response_context(self, problem: Problem, response: str) -> AnswerContext:
+        """Return the ids the actor reads, and those of a `response` of somebody else's, encoded together with them."""
+        return self._encoded(self.question_text(problem), response)
+
+    def opening(self) -> tuple[int, ...]:
+        """Ids that the tokenizer begins every text with: its BOS, or none."""
+        return tuple(self._with_one_bos([]))
+
     def decode(self, cots: Sequence[Sequence[int]]) -> list[str]:
         """Return the texts of CoTs, for people and for rewards; contexts are built from their ids."""
         texts: list[str] = self.tokenizer.batch_decode(cots)
@@ -176,24 +192,26 @@ class Prompts:
 
     def _suffix_and_answer(self, after: str, answer: str) -> tuple[list[int], list[int]]:
         """Ids of the text between a CoT and its answer, and of the answer."""
+        return self._continuation(after, lambda head: _answer_after(head, answer))
+
+    def _continuation(self, after: str, last: Callable[[str], str]) -> tuple[list[int], list[int]]:
+        """Ids of a text as it continues another one, and of `last` of all that comes before it."""
         for anchor in _ANCHORS:
             head = anchor + after
-            suffix: list[int] = []
-            answer_ids: list[int] = []
-            for token, (start, end) in zip(
-                *encode_with_spans(self.tokenizer, head + _answer_after(head, answer)), strict=True
-            ):
+            first_ids: list[int] = []
+            last_ids: list[int] = []
+            for token, (start, end) in zip(*encode_with_spans(self.tokenizer, head + last(head)), strict=True):
                 if start < len(anchor) < end:
                     break
                 if end > len(head):
-                    answer_ids.append(token)
+                    last_ids.append(token)
                 elif end > len(anchor):
-                    suffix.append(token)
+                    first_ids.append(token)
             else:
-                return self._checked(suffix), self._checked(answer_ids)
+                return self._checked(first_ids), self._checked(last_ids)
         raise UserError(
-            f"tokenizer {self.tokenizer.name_or_path}: merges what follows a CoT ({after[:20]!r}) with whatever comes "
-            "before it, so an answer cannot be told from its context; begin it with a new line or use another tokenizer"
+            f"tokenizer {self.tokenizer.name_or_path}: merges what continues a text ({after[:20]!r}) with whatever "
+            "comes before it, so they cannot be told apart; begin it with a new line or use another tokenizer"
         )
 
     def _checked(self, ids: list[int]) -> list[int]:

@@ -14,6 +14,9 @@ from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SUMMARY, run_names
 
+TRAINING, DONE, INTERRUPTED, UNREADABLE = "training", "done", "interrupted", "unreadable"
+STOPPED_BY = "stopped by "
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -31,17 +34,23 @@ class Run:
     state: str
     """"training", "done", "stopped by NAMES" (of critical alarms), or "interrupted", which `--resume` continues."""
 
+    @property
+    def stopped_by(self) -> str:
+        """Names of the alarms that stopped it; empty where none did."""
+        return self.state.removeprefix(STOPPED_BY) if self.state.startswith(STOPPED_BY) else ""
+
 
 def list_runs(runs_dir: Path) -> list[Run]:
     """All runs in a folder, in alphabetical order. Those whose config cannot be read are listed as "unreadable"."""
-    return [_read(runs_dir / name) for name in run_names(runs_dir, CONFIG)]
+    return [read_run(runs_dir / name) for name in run_names(runs_dir, CONFIG)]
 
 
-def _read(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
+    """Return how far the run in a folder is."""
     try:
         config = build_config(read_recipe(str(folder / CONFIG)), CONFIG)
     except UserError:  # of another version
-        return Run(folder.name, "?", "?", 0, 0, None, None, "unreadable")
+        return Run(folder.name, "?", "?", 0, 0, None, None, UNREADABLE)
     step, best, best_step = 0, None, None
     for row in _rows(folder / LOG):
         step = max(step, row["step"])
@@ -63,14 +72,14 @@ def _held_out(row: Mapping[str, Any]) -> float | None:
 
 def _state(folder: Path, config: Config, step: int) -> str:
     if is_locked(folder):
-        return "training"
+        return TRAINING
     if (folder / SUMMARY).is_file():
-        return "done"
+        return DONE
     last = [row for row in _rows(folder / ALARMS) if row["step"] == step and row.get("level") == "critical"]
     names = ", ".join(dict.fromkeys(str(row.get("alarm")) for row in last))
     if names and config.alarms.action != "continue":
-        return f"stopped by {names}"
-    return "interrupted"
+        return f"{STOPPED_BY}{names}"
+    return INTERRUPTED
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

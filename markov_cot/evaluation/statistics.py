@@ -239,16 +239,23 @@ def spearman(
     0.8
     """
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    rho = _rank_correlation(left, right)
+    rho = rank_correlation(left, right)
     if rho is None:
         return None, None, None
     picks = np.random.default_rng(seed).integers(len(left), size=(resamples, len(left)))
-    resampled = [value for pick in picks if (value := _rank_correlation(left[pick], right[pick])) is not None]
+    resampled = [value for pick in picks if (value := rank_correlation(left[pick], right[pick])) is not None]
     low, high = np.quantile(resampled or [rho], (0.025, 0.975))
     return rho, float(low), float(high)
 
 
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Return Spearman's rho, Pearson's of the ranks with ties at their mean rank; None where a side is constant.
+
+    Without ties it is 1 - 6 sum d^2 / (n (n^2 - 1)), which with ties is not the correlation of anything.
+
+    >>> rank_correlation(np.array([1.0, 2.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0]))  # 4.5 / sqrt(4.5 * 5)
+    0.948683298051
+    """
     from scipy.stats import rankdata
 
     x, y = rankdata(x), rankdata(y)

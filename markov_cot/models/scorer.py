@@ -13,6 +13,7 @@ from markov_cot.data.prompts import AnswerContext
 from markov_cot.models.logprobs import AnswerScores, cot_hidden_in_batches, score_answer_tokens_in_batches
 from markov_cot.models.memory import SCORE, Budgets
 from markov_cot.models.policy import Policy
+from markov_cot.models.response_scores import ResponseScore, score_responses_in_batches
 from markov_cot.models.roles import Role
 
 
@@ -27,6 +28,13 @@ class Scorer:
         size = sum(len(context.ids) + len(context.answer_ids) for context in contexts)
         return self._budgets.within(
             SCORE, size, lambda tokens: score_answer_tokens_in_batches(self._policy, contexts, role, tokens)
+        )
+
+    def responses(self, contexts: Sequence[AnswerContext], role: Role, highest_rank: int) -> list[ResponseScore]:
+        """Return what the contexts' answers score by their loss and by their tokens' ranks, for a frozen role."""
+        size = sum(len(context.ids) + len(context.answer_ids) for context in contexts)
+        return self._budgets.within(
+            SCORE, size, lambda tokens: score_responses_in_batches(self._policy, contexts, role, tokens, highest_rank)
         )
 
     def cots(self, contexts: Sequence[Sequence[int]], samples: int, cot_BL: Tensor, role: Role) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markov_cot.checkpoints.initial_adapter import SHAPE
 from markov_cot.config.former import in_todays_terms
 from markov_cot.config.loading import (
     apply,
@@ -16,12 +15,23 @@ from markov_cot.config.loading import (
     read_recipe,
     recipe_names,
 )
-from markov_cot.config.schema import Config
+from markov_cot.config.schema import ADAPTER_SHAPE, Config
 from markov_cot.data.own import own_name
+from markov_cot.training.worked import SFT
 from markov_cot.utils.errors import UserError
 
 QUICKSTART = "quickstart"
 INIT = "lora.init"
+OWN_OF_SFT = {
+    "steps": "sft.steps",
+    "optim.lr": "sft.lr",
+    "optim.warmup_steps": "sft.warmup_steps",
+    "optim.schedule": "sft.schedule",
+    "optim.weight_decay": "sft.weight_decay",
+    "validation.every": "sft.every",
+    "validation.patience": "sft.patience",
+}
+"""Settings of reinforcement learning that supervised fine-tuning has settings of its own for."""
 
 
 def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path | None = None) -> tuple[Config, str]:
@@ -48,11 +58,16 @@ def resolve_config(recipe: str | None, settings: Mapping[str, Any], saved: Path 
         settings = _without_start(values, settings, saved.parent.name)
     elif INIT in settings and source and not is_file_of_settings(source):
         # What a recipe of ours says of a fresh adapter is nobody's wish for one that is there already.
-        values["lora"] = {key: value for key, value in values.get("lora", {}).items() if key not in SHAPE}
+        values["lora"] = {key: value for key, value in values.get("lora", {}).items() if key not in ADAPTER_SHAPE}
     name = Path(source).stem if source else own_name(str(dataset))
     # What a run may not be called. Whether there is such a file is for whoever reads it to say.
     name = "".join(char if char.isprintable() and char not in "\\:" else "-" for char in name)
-    return build_config(apply(values, settings), source or "settings"), name
+    config = build_config(apply(values, settings), source or "settings")
+    if config.method == SFT:
+        if mistaken := next((key for key in settings if key in OWN_OF_SFT), None):
+            raise UserError(f"{mistaken}: is of training by reward; supervised fine-tuning has {OWN_OF_SFT[mistaken]}")
+        name = f"{SFT}-{name}"
+    return config, name
 
 
 def _without_start(saved: Mapping[str, Any], settings: Mapping[str, Any], run: str) -> Mapping[str, Any]:

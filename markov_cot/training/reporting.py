@@ -10,11 +10,22 @@ from typing import Any
 
 from torch import Tensor
 
+from markov_cot.config.schema import Tracking
 from markov_cot.data.problem import Problem
 from markov_cot.training.collector import Experience
 
 SAMPLES_SHOWN = 3
 LOGPROB_DIGITS = 5
+
+
+def is_due(every: int, step: int) -> bool:
+    """Whether what happens every so many steps, 0 for never, happens after this one."""
+    return every > 0 and step % every == 0
+
+
+def shows_samples(settings: Tracking, step: int) -> bool:
+    """Whether sample CoTs and histograms are written after a step."""
+    return is_due(settings.samples_every, step) or step == 1
 
 
 def sample_rows(problems: Sequence[Problem], data: Experience, texts: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ from markov_cot.rewards.readers import Readers, check_room, fits_context
 from markov_cot.rollouts.decode import AUTO
 from markov_cot.rollouts.sampler import Engine
 from markov_cot.rollouts.vllm_engine import VLLM, VllmEngine
+from markov_cot.training.worked import SFT, Worked, make_worked, with_own_settings, with_steps
 from markov_cot.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -89,6 +91,8 @@ class Session:
     """That writes the CoTs; None where the policy's own decoders do."""
     init: InitialAdapter | None = None
     """That the run started from; None for a fresh one."""
+    worked: Worked | None = None
+    """What supervised fine-tuning learns from; None for reinforcement learning."""
 
 
 def open_session(
@@ -106,6 +110,7 @@ def open_session(
     To resume is to continue from `checkpoint`, by default the run's newest that is whole; settings and data must be as
     they were then, unless `accept_changes`. Raises `UserError` for everything the user can fix.
     """
+    config = with_own_settings(config)
     processes = join(cpu=config.model.device == "cpu")
     _check_processes(config, processes)
     name = new_run_name(recipe) if run is None else run
@@ -123,8 +128,6 @@ def open_session(
             tokenizer = models.load_tokenizer(config.model)
             init, config = _find_init(config, tokenizer, folders, found, resume=resume)
             splits, data = _load_data(config, tokenizer)
-            if found:
-                changed |= check_data(found, data, splits.source, accept=accept_changes)
         policy, base, sharding = _load_policy(config, tokenizer, processes, init)
         engine = _engine_of(config, base)
         with processes.together():
@@ -138,6 +141,9 @@ def open_session(
         readers = _readers_of(config, policy, reader_models, splits)
         shuffle, held_out = _choose_problems(config, policy, readers, splits)
         with processes.together():
+            worked, config, data = _find_worked(config, policy, readers, splits, held_out, data)
+            if found:
+                changed |= check_data(found, data, splits.source, accept=accept_changes)
             if processes.is_first and writes:
                 make_folders(folders, config, lock, resume=resume, init=init)
             elif processes.is_first:
@@ -164,6 +170,7 @@ def open_session(
         sharding=sharding,
         engine=engine,
         init=init,
+        worked=worked,
     )
 
 
@@ -236,6 +243,23 @@ def _choose_problems(config: Config, policy: Policy, readers: Readers, splits: S
     shuffle.batch(0, config.rollout.problems)
     count = max(config.validation.problems, config.validation.final_problems)
     return shuffle, sample(splits.validation, count, 0, fits)
+
+
+def _find_worked(
+    config: Config,
+    policy: Policy,
+    readers: Readers,
+    splits: Splits,
+    held_out: Sequence[Problem],
+    data: dict[str, str],
+) -> tuple[Worked | None, Config, dict[str, str]]:
+    """What supervised fine-tuning learns from, with the config and the name of the data that follow from it."""
+    if config.method != SFT:
+        return None, config, data
+    fits = functools.partial(fits_context, policy, readers, config.rollout.length)
+    worked = make_worked(config, readers.prompts, splits, held_out, fits)
+    together = hashlib.sha256(f"{data['fingerprint']} {worked.fingerprint()}".encode()).hexdigest()
+    return worked, with_steps(config, len(worked.examples)), data | {"fingerprint": together}
 
 
 def _load_policy(

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from markov_cot.alarms.gauge import CRITICAL
 from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.alarms.own import load_own
-from markov_cot.algorithms.advantages import History
 from markov_cot.checkpoints import checkpoint as checkpoints
 from markov_cot.checkpoints import contents
 from markov_cot.checkpoints.manifest import STATE, Manifest, read_manifest
 from markov_cot.checkpoints.origin import abandon_after
 from markov_cot.checkpoints.resume import software
 from markov_cot.config.loading import flatten
-from markov_cot.evaluation.validation import Score
 from markov_cot.models.memory import TokenBudgets
-from markov_cot.rewards.answer_logprob import Baseline
 from markov_cot.tracking.multi import MultiTracker
 from markov_cot.tracking.run_log import most_rollbacks
+from markov_cot.training.method import Remembered
+from markov_cot.training.progress import Progress
 from markov_cot.training.setup import Session
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS
@@ -33,54 +30,14 @@ from markov_cot.utils.layout import ALARMS
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Progress:
-    """What changes from step to step besides parameters, optimizer and alarms; saved in checkpoints as JSON."""
-
-    step: int = 0
-    started: bool = False
-    """Whether what comes before the first step is done."""
-    best: float | None = None
-    best_step: int = 0
-    since_best: int = 0
-    kl_weight: float | None = None
-    """Adapted beta; None until the first step."""
-    entropy_weight: float | None = None
-    """Adapted eta, likewise."""
-    lr_scale: float = 1.0
-    """Product of the factors of all rollbacks."""
-    rollbacks: int = 0
-    returns: int = 0
-    """Those of them that the user asked for, which the limit does not count."""
-    rolled_back_to: int | None = None
-    """Step the last rollback went to."""
-    history: History = field(default_factory=History)
-    token_budgets: dict[str, int] = field(default_factory=dict)
-    """What was found to fit into memory, by phase; empty until the first step."""
-
-    def note(self, score: Score) -> bool:
-        """Takes in a validation at the current step; whether it is the best so far, which NaN never is."""
-        is_best = math.isfinite(score.value) and (self.best is None or score.value > self.best)
-        if is_best:
-            self.best, self.best_step, self.since_best = score.value, self.step, 0
-        else:
-            self.since_best += 1
-        return is_best
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Progress:
-        """From `asdict` of an earlier one."""
-        return Progress(**{**values, "history": History(**values["history"])})
-
-
 class RunState:
     """Progress, alarms, adapter, optimizer and what is remembered for speed; saved, restored and rolled back as one."""
 
     def __init__(
-        self, session: Session, optimizer: torch.optim.Optimizer, budgets: TokenBudgets, baseline: Baseline
+        self, session: Session, optimizer: torch.optim.Optimizer, budgets: TokenBudgets, remembered: Remembered
     ) -> None:
         self._session, self._processes = session, session.processes
-        self._optimizer, self._budgets, self._baseline = optimizer, budgets, baseline
+        self._optimizer, self._budgets, self._remembered = optimizer, budgets, remembered
         self.progress = Progress()
         self._own_alarms = load_own(session.config.alarms)
         self.monitor = self._new_monitor()
@@ -120,7 +77,7 @@ class RunState:
             "progress": asdict(self.progress),
             "alarms": self.monitor.state_dict(),
             "too_long": sorted(session.shuffle.too_long),
-            "baselines": self._baseline.known,
+            "baselines": self._remembered.known,
         }
         about = Manifest(
             step=self.progress.step,
@@ -227,7 +184,7 @@ class RunState:
             self.monitor.load_state_dict(state["alarms"])
             if not session.changed:  # else what fitted then may not fit now, and a baseline be another
                 session.shuffle.too_long |= set(state["too_long"])
-                self._baseline.known = dict(state["baselines"])
+                self._remembered.known = dict(state["baselines"])
         except (KeyError, TypeError, AttributeError):
             raise UserError(f"checkpoint {folder}: {STATE} is not a trainer's state; use another checkpoint") from None
         if self.progress.step != manifest.step:

@@ -1,7 +1,4 @@
-"""The training loop.
-
-Shapes: P problems, G samples per problem, B = P*G sequences (problem-major), L CoT tokens. Units: nats.
-"""
+"""The training loop, whatever a step is: validation, alarms, log, checkpoints, the end."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.monitor import AlarmFailure, Event
-from markov_cot.algorithms.schedules import adapted_entropy_weight, adapted_kl_weight, learning_rate, loss_weights
 from markov_cot.config.loading import flatten
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.reader_check import ReaderCheck, check_readers
@@ -23,7 +19,6 @@ from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.validation import Mark, Score, summarise_marks, validate
 from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
 from markov_cot.models.roles import ACTOR, CRITIC, Role
-from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.rewards.reader_models import check_reader_paths
 from markov_cot.rewards.readers import fits_context
 from markov_cot.rollouts.decode import release
@@ -31,16 +26,19 @@ from markov_cot.rollouts.path_check import check_engine, check_paths, trial_of
 from markov_cot.tracking.base import RunInfo, Tracker
 from markov_cot.tracking.multi import MultiTracker, open_trackers
 from markov_cot.tracking.run_log import NOTHING
-from markov_cot.training.collector import Collector, Experience
-from markov_cot.training.reporting import SAMPLES_SHOWN, histograms, rollout_rows, sample_rows
+from markov_cot.training.method import MakeMethod
+from markov_cot.training.reinforcement import Reinforcement
+from markov_cot.training.reporting import is_due, shows_samples
 from markov_cot.training.setup import Session
 from markov_cot.training.state import RunState
-from markov_cot.training.updater import Updater
+from markov_cot.training.supervised import Supervised
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.hooks import HookError
 from markov_cot.utils.profiling import profile_span
 
 logger = logging.getLogger(__name__)
+
+METHODS: dict[str, MakeMethod] = {"rl": Reinforcement, "sft": Supervised}
 
 Observer = Callable[[int, dict[str, float], Sequence[Event]], None]
 """Called with (step, metrics, alarms that changed) after every step."""
@@ -64,14 +62,8 @@ class TrainResult:
 class Trainer:
     """Trains a session's actor; `run` is the loop."""
 
-    def __init__(
-        self,
-        session: Session,
-        updater: type[Updater] = Updater,
-        reward: RewardFunction | None = None,
-        trackers: Sequence[Tracker] = (),
-    ) -> None:
-        """`reward` is used instead of what the config names; `trackers` come beside those that it names."""
+    def __init__(self, session: Session, method: MakeMethod | None = None, trackers: Sequence[Tracker] = ()) -> None:
+        """`method` is used instead of what the config names; `trackers` come beside those that it names."""
         config, policy = session.config, session.policy
         self.session = session
         self._trackers = trackers
@@ -79,11 +71,8 @@ class Trainer:
         self.budgets = TokenBudgets(
             config.optim.micro_batch_tokens, self.processes, session.sharding, lambda: release(policy)
         )
-        self.updater = updater(policy, config, self.budgets, self.processes, session.sharding)
-        self.collector = Collector(
-            policy, session.readers, config, self.budgets, self.processes, reward, session.engine
-        )
-        self.state = RunState(session, self.updater.optimizer, self.budgets, self.collector.baseline)
+        self.method = (method or METHODS[config.method])(session, self.budgets)
+        self.state = RunState(session, self.method.optimizer, self.budgets, self.method.remembered)
 
     def run(self, watch: Observer, stop_requested: Callable[[], bool] = lambda: False) -> TrainResult:
         """Trains to the last step, out of patience, to a critical alarm or a requested stop; saves at the end.
@@ -129,9 +118,9 @@ class Trainer:
         """Adds the held-out score to `metrics` in steps that validate; whether it is the best so far."""
         if not self._due(self.session.config.validation.every):
             return False
-        score = self._validate()
-        metrics |= score.metrics(self.session.splits.name)
-        return self.state.progress.note(score)
+        found, value = self._validate()
+        metrics |= found
+        return self.state.progress.note(value)
 
     def _log(
         self,
@@ -144,7 +133,7 @@ class Trainer:
             step = self.state.progress.step
             tracker.scalars(step, {**metrics, **self.state.monitor.scalars()})
             tracker.alarms(events)
-            if self._shows_samples() or any(event.is_raised for event in events):
+            if shows_samples(self.session.config.tracking, step) or any(event.is_raised for event in events):
                 tracker.samples(step, samples)
 
     @contextlib.contextmanager
@@ -219,7 +208,7 @@ class Trainer:
         A rollback needs that checkpoint; without rollbacks a disk that refuses it is only a warning.
         """
         if self.session.config.validation.every:
-            metrics = self._validate().metrics(self.session.splits.name)
+            metrics, _ = self._validate()
             with self.processes.together():
                 self.state.monitor.update(0, metrics)
             if check := self.check_reader():
@@ -259,40 +248,15 @@ class Trainer:
         return TrainResult(Run(self.session.folders.run), self.state.folder, **ending)
 
     def step(self, tracker: MultiTracker) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """One step: questions -> CoTs -> rewards -> advantages -> loss -> parameters. Its metrics and samples."""
-        session, config, progress = self.session, self.session.config, self.state.progress
-        problems = session.shuffle.batch(progress.step, config.rollout.problems)
-        experience, progress.history, metrics = self.collector.collect(problems, progress.step, progress.history)
-        metrics |= self.collector.describe_cots(problems, experience, progress.step)
-        weights = loss_weights(config.algorithm, progress.step, progress.kl_weight, progress.entropy_weight)
-        lr = learning_rate(config, progress.step) * progress.lr_scale
-        metrics |= self.updater.update(experience, weights, lr, progress.step)
-        metrics |= {"data/too_long": float(len(session.shuffle.too_long)), "loss/kl_weight": weights.kl}
-        metrics["loss/entropy_weight"] = weights.entropy
+        """One step of the method in use. Its metrics and samples."""
+        session, progress = self.session, self.state.progress
+        metrics, report = self.method.learn(progress)
         metrics |= {"perf/peak_memory_bytes": self.processes.largest(float(peak_memory(session.policy.device)))}
         metrics |= {"perf/update_tokens": float(self.budgets.tokens[UPDATE])}
         progress.token_budgets = dict(self.budgets.tokens)
-        if config.algorithm.kl_target:
-            progress.kl_weight = adapted_kl_weight(weights.kl, metrics["policy/kl"], config.algorithm.kl_target)
-        if target := config.algorithm.entropy_target:
-            progress.entropy_weight = adapted_entropy_weight(weights.entropy, metrics["policy/entropy"], target)
         progress.step += 1
         session.readers.follow(progress.step)
-        return metrics, self._show(tracker, problems, experience)
-
-    def _show(self, tracker: MultiTracker, problems: Sequence[Problem], experience: Experience) -> list[dict[str, Any]]:
-        """Report the step's distributions and full rollouts where they are due. Returns its sample CoTs."""
-        step, decode = self.state.progress.step, self.session.policy.tokenizer.batch_decode
-        cot_BL = experience.rollouts.cot_BL
-        if self._shows_samples():
-            tracker.histograms(step, histograms(experience))
-        if self._due(self.session.config.tracking.rollouts):
-            tracker.rollouts(step, rollout_rows(step, problems, experience, decode(cot_BL.tolist())))
-        shown: list[str] = decode(cot_BL[:: experience.rollouts.samples][:SAMPLES_SHOWN].tolist())
-        return sample_rows(problems, experience, shown)
-
-    def _shows_samples(self) -> bool:
-        return self._due(self.session.config.tracking.samples_every) or self.state.progress.step == 1
+        return metrics, report(progress.step, tracker)
 
     def score(self, writer: Role, problems: Sequence[Problem]) -> Score:
         """Held-out score of the "actor", or of the "critic" (the untrained base). Every process marks a share."""
@@ -305,11 +269,14 @@ class Trainer:
         together = [Mark(*mark) for part in self.processes.collect(marks) for mark in part]
         return summarise_marks(together, problems[0].kind)
 
-    def _validate(self) -> Score:
-        return self.score(ACTOR, self.session.held_out[: self.session.config.validation.problems])
+    def _validate(self) -> tuple[dict[str, float], float]:
+        """What a validation logs, and the number that the best checkpoint is best by."""
+        score = self.score(ACTOR, self.session.held_out[: self.session.config.validation.problems])
+        found, value = self.method.held_out(score)
+        return score.metrics(self.session.splits.name) | found, value
 
     def _due(self, every: int) -> bool:
-        return every > 0 and self.state.progress.step % every == 0
+        return is_due(every, self.state.progress.step)
 
     def _out_of_patience(self) -> bool:
         patience = self.session.config.validation.patience

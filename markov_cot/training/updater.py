@@ -16,7 +16,6 @@ from markov_cot.config.schema import Config
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.distributed.sharding import Sharding
 from markov_cot.models.logprobs import (
-    LOGITS_BYTES,
     answer_hidden,
     cot_hidden,
     cot_logp,
@@ -31,6 +30,14 @@ from markov_cot.models.roles import ACTOR
 from markov_cot.rewards.forms import rewards_of
 from markov_cot.tracking.metrics import MAXIMA, policy_metrics, sampler_metrics, summarise
 from markov_cot.training.collector import Experience
+from markov_cot.training.gradients import (
+    adamw,
+    apply_gradient,
+    backward_from,
+    few_logits,
+    leaves_of,
+    set_learning_rate,
+)
 from markov_cot.utils.profiling import profile_span
 from markov_cot.utils.rng import Stream, generator
 
@@ -70,14 +77,13 @@ class Updater:
         self.policy, self.config, self._budgets = policy, config, budgets
         self._processes, self._sharding = processes, sharding
         self.parameters = list(policy.trainable().values())
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+        self.optimizer = adamw(self.parameters, config.optim)
         algorithm = config.algorithm
         self._policy_loss = policy_loss_of(algorithm)
 
     def update(self, data: Experience, weights: Weights, lr: float, step: int) -> dict[str, float]:
         """All passes over the step's CoTs. Returns the means of their losses and metrics, the same in all processes."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self.optimizer, lr)
         passes: list[dict[str, float]] = []
         epochs, old = 0, OldLogps(data.rollouts.behaviour_logp_BL)
         for chosen in list(self._minibatches(len(data.rewards.reward_B), step, 0))[1:]:
@@ -107,7 +113,7 @@ class Updater:
             for part in slices_within(widths, tokens):
                 index_B, contexts = self._index(own[part]), [data.contexts[i] for i in own[part]]
                 hidden_BLd = cot_hidden(self.policy, contexts, cot_BL[index_B], ACTOR, as_trained=True)
-                for rows in self._few_logits(hidden_BLd):
+                for rows in few_logits(self.policy, hidden_BLd):
                     old.of(index_B[rows], cot_logp(self.policy, hidden_BLd[rows], cot_BL[index_B[rows]]))
 
         with torch.no_grad(), self.policy.folded(), profile_span("forward"):
@@ -119,17 +125,11 @@ class Updater:
         losses, parts = self._budgets.within(
             UPDATE, size, lambda tokens: self.gradient(data, weights, token_budget=tokens, chosen=chosen, old=old)
         )
-        self._processes.sum_gradients(self.parameters)
         losses = dict(zip(losses, self._processes.sum(list(losses.values())), strict=True))
-        with profile_span("optimizer"):
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optim.grad_clip)
-            finite = self._processes.agree(bool(torch.isfinite(norm)))
-            if finite:
-                self.optimizer.step()
-                old.moved = True
-            self.optimizer.zero_grad(set_to_none=True)
+        norm, finite = apply_gradient(self.optimizer, self.parameters, self.config.optim.grad_clip, self._processes)
+        old.moved = old.moved or finite
         metrics = losses | summarise(parts, self._processes)
-        return metrics | {"optim/grad_norm": norm.item(), "optim/skipped": float(not finite)}
+        return metrics | {"optim/grad_norm": norm, "optim/skipped": float(not finite)}
 
     def gradient(
         self,
@@ -186,8 +186,8 @@ class Updater:
         index_B = self._index(chosen)
         with profile_span("forward"):
             roots = self._roots(data, chosen, weights)
-        leaves = [root.detach().requires_grad_() for root in roots]
-        for rows in self._few_logits(*leaves):
+        leaves = leaves_of(roots)
+        for rows in few_logits(self.policy, *leaves):
             with profile_span("forward"):
                 terms, metrics = self._terms(data, index_B[rows], [leaf[rows] for leaf in leaves], weights, counts, old)
                 loss = terms.total(weights)
@@ -197,19 +197,10 @@ class Updater:
             for key, value in zip(LOSSES, values, strict=True):
                 losses[key] += value.item()
             parts.append(metrics)
-        # Hidden states have no gradient where the output layer alone is adapted.
-        back = [(root, leaf.grad) for root, leaf in zip(roots, leaves, strict=True) if root.requires_grad]
-        if back:
-            with profile_span("backward"):
-                torch.autograd.backward([root for root, _ in back], [gradient for _, gradient in back])
+        backward_from(roots, leaves)
 
     def _index(self, chosen: Sequence[int]) -> Tensor:
         return torch.tensor(chosen, device=self.policy.device)
-
-    def _few_logits(self, *hidden: Tensor) -> Iterator[slice]:
-        """Slices of sequences whose logits, made from these hidden states [B, T, d], may exist at once."""
-        of_one = sum(each.shape[1] for each in hidden) * self.policy.vocabulary * 4
-        return slices_within([of_one] * len(hidden[0]), LOGITS_BYTES)
 
     def _roots(self, data: Experience, chosen: Sequence[int], weights: Weights) -> list[Tensor]:
         """What the loss of some sequences is made from: hidden states of CoTs and, with an actor reward, of answers."""

@@ -70,6 +70,13 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def appending(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that grows at its end, for another process to write to; not waited for until it is on the disk."""
+    with path.open("ab") as file:
+        yield file
+
+
+@contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a folder that takes the name `path` at the end, with all that is in it, or goes away if anything is raised.
 

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     EVALUATION = 2
     MINIBATCHES = 3
     PERTURBATION = 4
+    SWEEP = 5
 
 
 def generator(seed: int, stream: Stream, index: int, attempt: int = 0) -> np.random.Generator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +125,14 @@ def experience_of(made: Trainer) -> Experience:
             if "lora_B" in name:
                 p.copy_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
     problems = session.shuffle.batch(0, session.config.rollout.problems)
-    return made.collector.collect(problems, 0, History(steps=99, count=2, mean=-9.0))[0]
+    return made.method.collector.collect(problems, 0, History(steps=99, count=2, mean=-9.0))[0]
 
 
 def gradient(made: Trainer, experience: Experience, weights: Weights) -> Tensor:
-    for p in made.updater.parameters:
+    for p in made.method.updater.parameters:
         p.grad = None
-    made.updater.gradient(experience, weights, token_budget=10_000)
-    return torch.cat([p.grad.flatten() for p in made.updater.parameters if p.grad is not None])
+    made.method.updater.gradient(experience, weights, token_budget=10_000)
+    return torch.cat([p.grad.flatten() for p in made.method.updater.parameters if p.grad is not None])
 
 
 def with_actor(tmp_path: Path, **algorithm: Any) -> Trainer:
@@ -216,14 +215,14 @@ def test_the_mean_of_self_standardised_rewards_has_no_gradient() -> None:
 def test_entropy_is_a_bonus(tmp_path: Path) -> None:
     made = with_actor(tmp_path)
     experience = experience_of(made)
-    losses, _ = made.updater.gradient(experience, Weights(0.5, 0.0, 2.0), token_budget=10_000)
+    losses, _ = made.method.updater.gradient(experience, Weights(0.5, 0.0, 2.0), token_budget=10_000)
     expected = losses["loss/policy"] + 0.5 * losses["loss/kl"] - 2.0 * losses["loss/entropy"]
     assert losses["loss/total"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_minibatches_are_a_partition_that_changes_from_pass_to_pass(tmp_path: Path) -> None:
     made = trainer(small_config(tmp_path, algorithm={"minibatches": 3}))
-    first, again, second = (list(made.updater._minibatches(8, 5, epoch)) for epoch in (0, 0, 1))
+    first, again, second = (list(made.method.updater._minibatches(8, 5, epoch)) for epoch in (0, 0, 1))
     assert first == again != second
     assert sorted(i for part in first for i in part) == list(range(8))
     assert sorted(map(len, first)) == [2, 3, 3]
@@ -267,11 +266,11 @@ def test_inner_epochs_stop_on_kl(tmp_path: Path) -> None:
 def test_resampling_replaces_only_dead_groups(tmp_path: Path) -> None:
     plain = trainer(small_config(tmp_path / "plain"))
     problems = plain.session.shuffle.batch(0, 2)
-    before, _, _ = plain.collector.collect(problems, 0, History())
+    before, _, _ = plain.method.collector.collect(problems, 0, History())
     sigma = before.rewards.reward_B.view(2, 4).std(1, correction=0)
     floor = float(sigma.mean())  # one of the two groups is below it
     made = trainer(small_config(tmp_path / "resampling", algorithm={"resample_dead": 1, "sigma_floor": floor}))
-    after, _, metrics = made.collector.collect(problems, 0, History())
+    after, _, metrics = made.method.collector.collect(problems, 0, History())
     dead, live = int(sigma.argmin()), int(sigma.argmax())
     cots, others = (e.rollouts.cot_BL.view(2, 4, -1) for e in (before, after))
     assert metrics["reward/resampled_groups"] == 1
@@ -323,7 +322,7 @@ def test_rollback_points_best_at_the_best_that_is_left(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.2, 0.3, 0.9])
     with pytest.MonkeyPatch.context() as patch:
         original = Trainer._validate
-        patch.setattr(Trainer, "_validate", lambda self: replace(original(self), accuracy=next(scores)))
+        patch.setattr(Trainer, "_validate", lambda self: (original(self)[0], next(scores)))
         made.run(ignore)
     best = made.state.folder.with_name("best")
     assert best.resolve().name == "adapter_4"

@@ -190,7 +190,7 @@ def test_a_run_holds_no_buffers_for_decoding_while_it_updates(tmp_path: Path, mo
     monkeypatch.setattr(Policy, "decodes_statically", lambda self, _: self.shares_prompts)
     made = start(config_of(tmp_path, steps=1))
     used, held = [], []
-    gradient, sequences = made.updater.gradient, StaticDecoder.sequences
+    gradient, sequences = made.method.updater.gradient, StaticDecoder.sequences
 
     def counting(self: StaticDecoder, *args: Any) -> Any:
         used.append(len(self._known))
@@ -198,7 +198,7 @@ def test_a_run_holds_no_buffers_for_decoding_while_it_updates(tmp_path: Path, mo
 
     monkeypatch.setattr(StaticDecoder, "sequences", counting)
     monkeypatch.setattr(
-        made.updater,
+        made.method.updater,
         "gradient",
         lambda *args, **kwargs: (
             held.append(len(decoding.static_decoder(made.session.policy)._known)) or gradient(*args, **kwargs)

@@ -32,6 +32,7 @@ SAME_AS_ONE = [
     "actor",
     "rollback",
     "own alarm",
+    "sft",
     "shard",
     "shard-ppo",
     "shard-actor",

@@ -46,6 +46,21 @@ for arguments in COMMANDS:
 """
 COMMANDS = [
     ["train", "--run", "r", *SMALL, "--set", "model.dtype=bfloat16"],
+    [
+        *(
+            "sft",
+            "arithmetic",
+            "--model",
+            "nano",
+            "--run",
+            "s",
+            "--steps",
+            "1",
+            "--set=sft.limit=2",
+            "--set=sft.batch=2",
+        ),
+        *("--set=data.terms=[2,2]", "--set=validation.problems=2", "--set=validation.final_problems=2"),
+    ],
     ["sample", "--run", "r", "--n", "1"],
     ["eval", "--run", "r", "--limit", "2", "--set", "model.dtype=bfloat16"],
     ["probe", "--run", "r", "--n", "2", "--test", "delete"],
@@ -53,8 +68,10 @@ COMMANDS = [
     ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
     ["winrate", "votes.csv"],
+    ["teachers", "teacher.jsonl", "--student", "nano", "--set", "model.dtype=bfloat16"],
     ["doctor", "r"],
     ["sweep", "show", "sweep.csv"],
+    ["sweep", "run", "grid.yaml", "--dry-run"],
     ["datasets"],
     ["runs"],
     ["recipes"],
@@ -65,8 +82,10 @@ COMMANDS = [
 def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     """Run commands in one new process, with warnings forced before and after each; returns its stderr."""
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
+    (folder / "teacher.jsonl").write_text(json.dumps({"question": "?", "response": "4", "reward": 1}) + "\n")
     (folder / "votes.csv").write_text("question,model_a,model_b,winner\n1,a,b,model_a\n2,a,b,tie\n")
     (folder / "sweep.csv").write_text("lr,score\n1,2\n1,4\n3,7\n")
+    (folder / "grid.yaml").write_text("grid: {optim.lr: [1e-4, 3e-4]}\n")
     script = NOISY.replace("LIBRARIES", repr(LIBRARIES)).replace("COMMANDS", repr(commands))
     packages = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "MARKOV_COT_DATA", "COLUMNS")}

@@ -66,9 +66,9 @@ def test_the_baselines_of_problems_that_come_again_are_kept(tmp_path: Path) -> N
     run(config, stop=lambda made: made.state.progress.step == 1)
     made = start(config, resume=True)
     [problem] = made.session.shuffle.batch(0, 1)
-    [key] = made.collector.baseline.known
-    made.collector.baseline.known[key] = 7.0
-    assert made.collector.baseline([problem], 1000).tolist() == [7.0]
+    [key] = made.method.collector.baseline.known
+    made.method.collector.baseline.known[key] = 7.0
+    assert made.method.collector.baseline([problem], 1000).tolist() == [7.0]
 
 
 @pytest.mark.parametrize(

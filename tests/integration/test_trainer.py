@@ -21,7 +21,7 @@ from markov_cot.evaluation.validation import Score
 from markov_cot.models.batching import pad_left
 from markov_cot.models.policy import Policy
 from markov_cot.models.source import resolve_source
-from markov_cot.training.state import Progress
+from markov_cot.training.progress import Progress
 from markov_cot.training.trainer import Trainer
 from tests.helpers import last_logits
 from tests.trainer_helpers import ignore, log, parameters, small_config, trainer
@@ -124,12 +124,12 @@ def test_micro_batches_do_not_change_the_gradient(tmp_path: Path, actor_reward: 
     algorithm = {"actor_reward_weight": 1.0} if actor_reward else {}
     config = small_config(tmp_path, model={"dtype": "float64"}, reward=reward, algorithm=algorithm)
     made = trainer(config)
-    session, updater = made.session, made.updater
+    session, updater = made.session, made.method.updater
     with torch.no_grad():  # a fresh adapter is the identity, at which the KL gradient is zero
         for name, p in session.policy.trainable().items():
             if "lora_B" in name:
                 p.copy_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
-    experience, _, _ = made.collector.collect(session.shuffle.batch(0, 2), 0, History())
+    experience, _, _ = made.method.collector.collect(session.shuffle.batch(0, 2), 0, History())
     weights = Weights(kl=0.1, actor_reward=config.algorithm.actor_reward_weight)
 
     def gradient(token_budget: int) -> torch.Tensor:
@@ -150,9 +150,7 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
     original = Trainer._validate
 
     def scored(self: Trainer) -> Any:
-        from dataclasses import replace
-
-        return replace(original(self), accuracy=next(values))
+        return original(self)[0], next(values)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_validate", scored)
@@ -165,9 +163,9 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
 
 def test_a_score_that_is_not_a_number_is_never_the_best() -> None:
     progress, score = Progress(), Score(1, None, 0.0, 0.0, -1.0)
-    assert not progress.note(replace(score, answer_logprob=math.nan)) and progress.since_best == 1
-    assert progress.note(score) and progress.best == -1.0
-    assert not progress.note(replace(score, answer_logprob=math.nan)) and progress.best == -1.0
+    assert not progress.note(replace(score, answer_logprob=math.nan).value) and progress.since_best == 1
+    assert progress.note(score.value) and progress.best == -1.0
+    assert not progress.note(replace(score, answer_logprob=math.nan).value) and progress.best == -1.0
 
 
 def test_the_alarms_know_the_bases_score(tmp_path: Path) -> None:
@@ -187,7 +185,7 @@ def test_early_stop_after_patience(tmp_path: Path) -> None:
 def test_a_gradient_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
     made = trainer(small_config(tmp_path, steps=1, validation={"every": 0}))
     before = parameters(made)
-    made.updater.parameters[0].register_hook(lambda g: g * float("nan"))
+    made.method.updater.parameters[0].register_hook(lambda g: g * float("nan"))
     made.run(ignore)
     assert log(made)[-1]["optim/skipped"] == 1
     assert log(made)[-1]["optim/grad_norm"] is None
@@ -218,7 +216,7 @@ def test_the_base_answers_for_itself_when_the_actor_is_the_reader(tmp_path: Path
     problems = made.session.held_out[:4]
     before = made.score("critic", problems)
     with torch.no_grad():
-        for p in made.updater.parameters:
+        for p in made.method.updater.parameters:
             p.add_(0.1)
     assert made.score("critic", problems) == before
     assert made.score("actor", problems).answer_logprob != before.answer_logprob

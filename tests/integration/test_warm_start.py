@@ -94,7 +94,7 @@ def test_it_begins_as_peft_has_it_and_its_checkpoints_load_everywhere(
     torch.testing.assert_close(logits(policy, "critic"), base, **CLOSE)
     assert (expected - base).abs().max() > 0.01
     assert {parameter.dtype for parameter in policy.trainable().values()} == {torch.float32}
-    assert not made.updater.optimizer.state, "AdamW starts from zero moments"
+    assert not made.method.updater.optimizer.state, "AdamW starts from zero moments"
     row = first_step(made)
     assert row["ppo/ratio_max"] == pytest.approx(1, abs=1e-5) and row["rollout/logprob_gap"] < 1e-5
     assert row["policy/kl"] == pytest.approx(0, abs=1e-6)

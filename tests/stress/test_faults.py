@@ -316,4 +316,4 @@ def test_nan_in_each_loss_term_skips_the_update_and_counts_it(
     made.run(watch)
     assert len(lines(tmp_path)) == 4
     assert before and all(torch.equal(after[name], before[name]) for name in before)
-    assert all(torch.isfinite(p).all() for p in made.updater.parameters)
+    assert all(torch.isfinite(p).all() for p in made.method.updater.parameters)

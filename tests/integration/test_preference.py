@@ -180,3 +180,11 @@ def test_published_figures_from_stored_verdicts(cli: Cli, tmp_path: Path, monkey
     report = json.loads(graded(cli, rows, "--json")[1])
     found = report["extractors"]["word-boundary"]
     assert [found[key] for key in ("accuracy", "swapped", "both", "consistent")] == [0.95, 0.96, 0.93, 0.95]
+
+
+def test_sft_learns_verdicts_in_both_orders(votes: Path, cli: Cli) -> None:
+    few = ("--steps", "1", "--set", "rollout.length=48", "--set", "sft.batch=2", "--set", "validation.problems=2")
+    few = (*few, "--set", "validation.final_problems=2", "--set", "validation.reader_check=0")
+    code, _, err = cli("sft", "preference", "--model", "nano", "--set", "data.data_dir=votes", "--run", "s", *few)
+    assert code == 0, err
+    assert "78 written CoTs to learn" in err

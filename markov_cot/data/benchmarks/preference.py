@@ -1,7 +1,7 @@
 """Which of two responses is better: Chatbot Arena's votes, PandaLM's test set, LLMBar.
 
 * arena (arena-human-preference-55k): conversations of users with two models and their votes. Prompt and responses are
-  JSON lists of turns; in the real ones a turn may be null, or end in half a surrogate pair.
+  JSON lists of turns; a turn may be null, or end in half a surrogate pair.
 * pandalm (Wang et al. 2023, arXiv 2306.05087): 999 pairs of responses to 170 instructions; the answer is what most of
   three annotators chose. It has no other split, so test problems are held out of it.
 * llmbar (Zeng et al. 2023, arXiv 2310.07641): 419 pairs of which one follows the instruction; no ties, and meant for
@@ -44,7 +44,7 @@ _HOMES = {
 
 
 def from_row(row: Any, place: RowContext) -> Problem:
-    """A row of any of the three, told apart by its fields."""
+    """A row of any of the three, which is recognised by its fields."""
     row = as_object(row)
     if "prompt" in row:
         return from_arena(row, place)

@@ -17,7 +17,7 @@ from markov_cot.data.own import read_rows
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts
 from markov_cot.data.sampler import sample
-from markov_cot.data.splits import Splits
+from markov_cot.data.splits import Splits, question_key
 from markov_cot.tracking.metrics import states_answer
 from markov_cot.utils.errors import UserError
 
@@ -61,7 +61,7 @@ class Worked:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of what is learnt."""
-        texts = [(each.problem.question, each.problem.rationale) for each in self.examples]
+        texts = [(question_key(p), p.answer, p.rationale) for p in (each.problem for each in self.examples)]
         return hashlib.sha256(json.dumps(texts).encode(errors="surrogatepass")).hexdigest()
 
 
@@ -178,16 +178,23 @@ def _chosen(
 
 def _without_held_out(rows: Sequence[Problem], splits: Splits, notes: list[str]) -> list[Problem]:
     """The rows whose questions are neither for validation nor for test."""
-    held_out = {_normalised(problem) for split in (splits.validation, splits.test) for problem in split}
-    kept = [row for row in rows if _normalised(row) not in held_out]
+    held_out = [problem for split in (splits.validation, splits.test) for problem in split]
+    asked = {_normalised(problem.question) for problem in held_out}
+    asked_of_passages = {_normalised(problem.passage, problem.question) for problem in held_out}
+    kept = [
+        row
+        for row in rows
+        if _normalised(row.passage, row.question) not in asked_of_passages
+        and (row.passage or _normalised(row.question) not in asked)
+    ]
     if lost := len(rows) - len(kept):
         notes.append(f"{lost} of {len(rows)} rows ask what {splits.name} holds out and are left out")
     return kept
 
 
-def _normalised(problem: Problem) -> str:
-    """The question alone, as a teacher's file may have neither passage nor choices."""
-    return " ".join(problem.question.casefold().split())
+def _normalised(*texts: str) -> str:
+    """Without case and white space. A teacher's file may lack the passages, and the choices, that the data have."""
+    return " ".join(" ".join(texts).casefold().split())
 
 
 def _why(notes: Sequence[str]) -> str:

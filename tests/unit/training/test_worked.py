@@ -128,6 +128,18 @@ def test_rows_that_ask_what_is_held_out_are_left_out(tmp_path: Path) -> None:
     assert found.notes == ["2 of 4 rows ask what mine holds out and are left out"]
 
 
+def test_where_passages_are_given_they_count(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.jsonl"
+    rows = [{"question": "Which?", "passage": passage, "cot": COT, "answer": 43} for passage in ("Mine.", "yours.")]
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {"question": "which?", "cot": COT, "answer": 43}])
+    )
+    held_out = problem(1, question="Which?", passage="Yours.")
+    splits = Splits("mine", [problem(0)], [held_out], [], "here")
+    found = make_worked(config(rows=str(path)), PROMPTS, splits, [held_out], lambda _: True)
+    assert [example.problem.passage for example in found.examples] == ["Mine."]
+
+
 def test_what_is_learnt_decides_the_fingerprint() -> None:
     assert worked(problem()).fingerprint() == worked(problem()).fingerprint()
     assert worked(problem()).fingerprint() != worked(problem(cot="12+31=43")).fingerprint()

@@ -20,6 +20,7 @@ COMMANDS = {
     "sample": "Show questions, chains of thought and answers, side by side for base and checkpoint.",
     "probe": "Is the chain of thought load-bearing? Change it, and see what becomes of the answer.",
     "transfer": "Can other models follow the CoTs that a run learned to write? Over its checkpoints.",
+    "forgetting": "What did training cost elsewhere? The same items before and after: kept, lost or undecided.",
     "winrate": "How often does a judge prefer each model? Arena-Hard, AlpacaEval or votes of your own.",
     "sweep": "Sweeps over settings: which of them matter, how sure that is, and what the data do not carry.",
     "export": "Merge a checkpoint into its base: a plain transformers folder, without PEFT.",

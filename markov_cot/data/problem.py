@@ -30,6 +30,8 @@ class Problem:
     """Sub-score the problem counts towards (MMLU's)."""
     rationale: str = ""
     """A worked solution where the data has one. Never shown to the model; the controls use it."""
+    solution: str = ""
+    """The same with its answer, word for word as published, where it differs. Shown as a worked example alone."""
     alternatives: tuple[str, ...] = ()
     """Other accepted answers; empty unless `kind` is "text"."""
     group: str = ""

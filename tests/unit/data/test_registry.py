@@ -83,7 +83,10 @@ def test_data_dir_that_is_a_file(tmp_path: Path, offline: Any) -> None:
         ("gsm8", "did you mean gsm8k"),
         ("GSM8K", "there are|did you mean gsm8k"),
         ("arithmetics", "did you mean arithmetic"),
-        ("zzz", "there are gsm8k, svamp, aqua, arc, mmlu, mathqa, squad, xquad, wiki, arithmetic, words, choices"),
+        (
+            "zzz",
+            "gsm8k, svamp, aqua, arc, mmlu, mathqa, hellaswag, squad, xquad, wiki, arithmetic, words, choices",
+        ),
         ("mine", "a file or folder of your own is given by its path"),
     ],
 )

@@ -1,0 +1,194 @@
+"""What `markov-cot forgetting` does: read the options, make both sides if asked, print tables or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from markov_cot.analysis.forgetting import Comparison, Forgetting, Margins, compare_sides
+from markov_cot.analysis.forgetting_document import as_json as document_of
+from markov_cot.analysis.score_files import read_side
+from markov_cot.cli.tables import plain_table, print_table
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.text import visible
+
+OF_MAKING = ("run", "suite", "checkpoint", "model", "data_dir", "limit", "seed", "out")
+"""Options that only go with making both sides."""
+COUNTS = "*"
+
+
+def run_forgetting(
+    sides: tuple[str, ...], options: Mapping[str, Any], settings: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Compare as asked and print the outcome."""
+    margins = Margins(options["margin"], options["loss_margin"])
+    seed, made = None, None
+    if sides:
+        before, after = _given(sides, options, settings)
+    else:
+        before, after, seed, made = _made(options, settings)
+    found = compare_sides(read_side(before), read_side(after), margins, options["tasks"], options["metrics"])
+    if as_json:
+        print(json.dumps(document_of(found, seed=seed, made=made), ensure_ascii=False, allow_nan=False))
+    else:
+        print_report(found)
+
+
+def _given(sides: tuple[str, ...], options: Mapping[str, Any], settings: tuple[str, ...]) -> tuple[Path, Path]:
+    if len(sides) != 2:
+        raise UserError(f"{' '.join(sides)}: expected BEFORE and AFTER, got {len(sides)}; name both sides")
+    for name in OF_MAKING:
+        if options[name] is not None:
+            raise UserError(f"--{name.replace('_', '-')}: is for making both sides; leave it out, or BEFORE and AFTER")
+    if settings:
+        raise UserError("--set: is for making both sides; leave it out, or BEFORE and AFTER")
+    return Path(sides[0]), Path(sides[1])
+
+
+def _made(options: Mapping[str, Any], settings: tuple[str, ...]) -> tuple[Path, Path, int, dict[str, Any]]:
+    """Both sides, scored here or taken from what was kept."""
+    if options["run"] is None and options["checkpoint"] is None:
+        raise UserError("nothing to compare: give BEFORE and AFTER, or --run NAME to make both first")
+    from markov_cot.cli.evaluating import progress
+    from markov_cot.cli.quiet import quiet_libraries
+    from markov_cot.cli.signals import ending_at_once
+    from markov_cot.config.loading import read_assignments
+    from markov_cot.evaluation.direct import DirectRequest, measure_both
+    from markov_cot.evaluation.loaded_model import Overrides
+
+    quiet_libraries()
+    errors = Console(stderr=True, markup=False, highlight=False)
+
+    def say(message: str) -> None:
+        errors.print(visible(message), soft_wrap=True)
+
+    request = DirectRequest(
+        checkpoint=options["checkpoint"],
+        run=options["run"],
+        suite=options["suite"] or "general",
+        limit=options["limit"],
+        seed=options["seed"],
+        out=Path(options["out"]) if options["out"] else None,
+        overrides=Overrides(options["model"], options["data_dir"], read_assignments(settings)),
+        names=options["tasks"],
+    )
+    with ending_at_once(), progress(errors) as track:
+        both = measure_both(request, track, say)
+    return both.before, both.after, both.seed, both.about
+
+
+def print_report(found: Forgetting) -> None:
+    """A table of what became of each score, the verdicts, what is wrong with the numbers, and what to know of them."""
+    console = Console(markup=False, highlight=False)
+
+    def line(text: str = "") -> None:
+        console.print(visible(text), soft_wrap=True)
+
+    line(f"before: {found.before.path}")
+    line(f"after:  {found.after.path}")
+    line()
+    margin = f"margin {found.margins.points:g} points, {found.margins.nats:g} of other scores"
+    print_table(console, _scores(found), "scores ± stderr, and how many items changed")
+    line()
+    print_table(console, _changes(found), f"after less before [95 %]; {margin}")
+    line(
+        f"{COUNTS} is the metric that decides about its task; p is exact McNemar for right or wrong, t for other scores"
+    )
+    line()
+    for name, task in found.tasks.items():
+        line(f"{name}: {sentence(task.primary)}")
+    if len(found.tasks) > 1:
+        line(f"all together: {found.verdict}")
+    for heading, lines in (("Wrong with the reported numbers:", _flag_lines(found)), ("To know:", list(found.notes))):
+        if lines:
+            line()
+            line(heading)
+            for text in lines:
+                line(f"- {text}")
+
+
+def sentence(found: Comparison) -> str:
+    """A verdict in words: what it rests on."""
+    change, word = found.change, found.verdict
+    margin = _amount(found, found.margin)
+    if change.low is None or change.high is None:
+        return f"{word}: there is no standard error, and so no interval"
+    loss = max(0.0, -change.low if found.higher_is_better else change.high)
+    if word == "kept":
+        sure = " A loss is there, within the margin." if _is_significant_loss(found) else ""
+        return f"kept: a loss of more than {_amount(found, loss)} is not compatible with it (margin {margin}).{sure}"
+    if word == "lost":
+        return f"lost: {_signed(found, change.difference)}, p = {_p_value(found.p_holm)} (Holm)"
+    ends = f"{_signed(found, change.low)} to {_signed(found, change.high)}"
+    shown = "" if change.detectable is None else f"; items enough for a change of {_amount(found, change.detectable)}"
+    return f"undecided: anything from {ends} is compatible with it (margin {margin}){shown}"
+
+
+def _is_significant_loss(found: Comparison) -> bool:
+    low, high = found.change.low, found.change.high
+    best = high if found.higher_is_better else low
+    return best is not None and (best < 0 if found.higher_is_better else best > 0)
+
+
+def _scores(found: Forgetting) -> Table:
+    table = plain_table("task", "metric", "n", "before", "after", "fixed", "broken")
+    for name, task in found.tasks.items():
+        for each in task.metrics.values():
+            change = each.change
+            table.add_row(
+                visible(name),
+                visible(each.metric) + (f" {COUNTS}" if each.counts else ""),
+                "-" if change.n is None else f"{change.n:,}",
+                _score(each, change.before, change.before_stderr),
+                _score(each, change.after, change.after_stderr),
+                "-" if change.fixed is None else f"{change.fixed:,}",
+                "-" if change.broken is None else f"{change.broken:,}",
+            )
+    return table
+
+
+def _changes(found: Forgetting) -> Table:
+    table = plain_table("task", "metric", "difference", "p", "p (Holm)", "detectable", "verdict")
+    for name, task in found.tasks.items():
+        for each in task.metrics.values():
+            change = each.change
+            interval = ""
+            if change.low is not None and change.high is not None:
+                interval = f" [{_signed(each, change.low)}, {_signed(each, change.high)}]"
+            table.add_row(
+                visible(name),
+                visible(each.metric) + (f" {COUNTS}" if each.counts else ""),
+                _signed(each, change.difference) + interval + ("" if change.paired else " unpaired"),
+                _p_value(change.p_value),
+                _p_value(each.p_holm) if each.counts else "",
+                "-" if change.detectable is None else _amount(each, change.detectable),
+                each.verdict if each.counts else f"({each.verdict})",
+            )
+    return table
+
+
+def _flag_lines(found: Forgetting) -> list[str]:
+    return [f"{flag.side}, {flag.task}, {flag.metric}: {flag.reason}" for flag in found.flags]
+
+
+def _score(of: Comparison, value: float, stderr: float | None) -> str:
+    if of.is_share:
+        return f"{100 * value:.2f}" + ("" if stderr is None else f" ± {100 * stderr:.2f}") + " %"
+    return f"{value:.4f}" + ("" if stderr is None else f" ± {stderr:.4f}")
+
+
+def _signed(of: Comparison, value: float) -> str:
+    return f"{100 * value:+.2f}" if of.is_share else f"{value:+.4f}"
+
+
+def _amount(of: Comparison, value: float) -> str:
+    return f"{100 * value:.2f} points" if of.is_share else f"{value:.4f}"
+
+
+def _p_value(value: float | None) -> str:
+    return "-" if value is None else "<1e-300" if value == 0 else f"{value:.2g}"

@@ -256,6 +256,8 @@ def _notes(name: str, old: TaskScores, new: TaskScores, found: TaskComparison) -
     notes = []
     if differ := [key for key in old.settings if key in new.settings and old.settings[key] != new.settings[key]]:
         notes.append(f"{name}: before and after differ in {_listed(differ)}, which may be what the difference is of")
+    if cut := new.settings.get("cut"):
+        notes.append(f"{name}: {cut:,} prompts are longer than the model's context and lost their beginning")
     if old.items and new.items:
         before, after = old.items.prompts, new.items.prompts
         if others := sum(before[item] != after[item] for item in before if item in after):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from markov_cot.analysis.score_files import Side
 FORMAT = 1
 
 
-def as_json(found: Forgetting, *, seed: int | None = None, made: dict[str, Any] | None = None) -> dict[str, Any]:
+def as_json(found: Forgetting, *, seed: int | None = None, made: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the document: shares in [0, 1], differences after less before, null for what is not defined.
 
     `seed` drew the items, and `made` says how they were scored, where this command did it.

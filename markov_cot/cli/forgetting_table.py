@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,9 @@ from markov_cot.cli.tables import plain_table, print_table
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
+if TYPE_CHECKING:
+    from markov_cot.evaluation.direct import BothSides
+
 OF_MAKING = ("run", "suite", "checkpoint", "model", "data_dir", "limit", "seed", "out")
 """Options that only go with making both sides."""
 COUNTS = "*"
@@ -27,14 +30,13 @@ def run_forgetting(
 ) -> None:
     """Compare as asked and print the outcome."""
     margins = Margins(options["margin"], options["loss_margin"])
-    seed, made = None, None
-    if sides:
-        before, after = _given(sides, options, settings)
-    else:
-        before, after, seed, made = _made(options, settings)
-    found = compare_sides(read_side(before), read_side(after), margins, options["tasks"], options["metrics"])
+    made = None if sides else _made(options, settings)
+    before, after = (made.before, made.after) if made else _given(sides, options, settings)
+    tasks = made.tasks if made else options["tasks"]
+    found = compare_sides(read_side(before), read_side(after), margins, tasks, options["metrics"])
     if as_json:
-        print(json.dumps(document_of(found, seed=seed, made=made), ensure_ascii=False, allow_nan=False))
+        document = document_of(found, seed=made.seed, made=made.about) if made else document_of(found)
+        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
         print_report(found)
 
@@ -50,7 +52,7 @@ def _given(sides: tuple[str, ...], options: Mapping[str, Any], settings: tuple[s
     return Path(sides[0]), Path(sides[1])
 
 
-def _made(options: Mapping[str, Any], settings: tuple[str, ...]) -> tuple[Path, Path, int, dict[str, Any]]:
+def _made(options: Mapping[str, Any], settings: tuple[str, ...]) -> BothSides:
     """Both sides, scored here or taken from what was kept."""
     if options["run"] is None and options["checkpoint"] is None:
         raise UserError("nothing to compare: give BEFORE and AFTER, or --run NAME to make both first")
@@ -78,8 +80,7 @@ def _made(options: Mapping[str, Any], settings: tuple[str, ...]) -> tuple[Path, 
         names=options["tasks"],
     )
     with ending_at_once(), progress(errors) as track:
-        both = measure_both(request, track, say)
-    return both.before, both.after, both.seed, both.about
+        return measure_both(request, track, say)
 
 
 def print_report(found: Forgetting) -> None:

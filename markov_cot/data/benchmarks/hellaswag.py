@@ -26,7 +26,7 @@ _LINES = 2 + _ENDINGS
 def from_row(row: Any, place: RowContext) -> Problem:
     """`activity_label`, `ctx_a`, `ctx_b`, `endings` and `label`, the right ending's position; or six lines of text."""
     if isinstance(row, list):
-        return _problem(place, *row[:2], row[2:])
+        return _problem(place, row[0], row[1], row[2:])
     row = as_object(row)
     start, rest = (str(row.get(name) or "") for name in ("ctx_a", "ctx_b"))
     if not f"{start}{rest}".strip():

@@ -266,6 +266,8 @@ def _notes(name: str, old: TaskScores, new: TaskScores, found: TaskComparison) -
     if only:
         notes.append(f"{name}: {_listed(only)} on one side only, not compared")
     change = found.primary.change
+    if change.fixed is None and change.low == change.high == 0:
+        notes.append(f"{name}: every item scores the same on both sides")
     if change.fixed == change.broken == 0:
         notes.append(f"{name}: no item changed; the interval is what {change.n:,} items without a change leave open")
     if found.primary.is_share and found.primary.higher_is_better and change.before < found.primary.margin:

@@ -52,6 +52,7 @@ COMMANDS = [
     ["transfer", "r", "--n", "2", "--reader", "nano"],
     ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
+    ["forgetting", "scores.csv", "scores.csv"],
     ["winrate", "votes.csv"],
     ["doctor", "r"],
     ["sweep", "show", "sweep.csv"],
@@ -66,6 +67,7 @@ def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     """Run commands in one new process, with warnings forced before and after each; returns its stderr."""
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
     (folder / "votes.csv").write_text("question,model_a,model_b,winner\n1,a,b,model_a\n2,a,b,tie\n")
+    (folder / "scores.csv").write_text("task,metric,score,stderr\nt,acc,0.5,0.1\n")
     (folder / "sweep.csv").write_text("lr,score\n1,2\n1,4\n3,7\n")
     script = NOISY.replace("LIBRARIES", repr(LIBRARIES)).replace("COMMANDS", repr(commands))
     packages = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])

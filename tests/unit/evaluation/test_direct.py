@@ -1,4 +1,4 @@
-"""Direct tasks: prompts word for word, scores by hand, and log-likelihoods that are those of whole texts read plainly."""
+"""Direct tasks: prompts word for word, scores by hand, and log-likelihoods that are those of the whole text."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ def run_forgetting(
     sides: tuple[str, ...], options: Mapping[str, Any], settings: tuple[str, ...], *, as_json: bool
 ) -> None:
     """Compare as asked and print the outcome."""
+    for name in ("margin", "loss_margin"):
+        if not math.isfinite(options[name]):
+            raise UserError(f"--{name.replace('_', '-')}: is {options[name]}; give how much may be lost")
     margins = Margins(options["margin"], options["loss_margin"])
     made = None if sides else _made(options, settings)
     before, after = (made.before, made.after) if made else _given(sides, options, settings)

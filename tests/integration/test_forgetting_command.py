@@ -20,17 +20,17 @@ from markov_cot.cli.main import main
 from tests.warm_starts import write_adapter
 
 Cli = Callable[..., tuple[int, str, str]]
-COUNT = 80
+COUNT, WINDOWS = 80, 24
 OWN = (
     *("--checkpoint", "bad", "--model", "nano", "--suite", "suite.yaml", "--data-dir", "data", "--out", "sides"),
-    *("--set", "data.context_tokens=30", "--set", "data.target_tokens=20"),
+    *("--set", "data.context_tokens=28", "--set", "data.target_tokens=12"),
 )
 ENOUGH = ("--margin", "5")
 """At 80 items without a change the interval is +- 4.6 points."""
 SUITE = """
 tasks:
   - {dataset: hellaswag, direct: endings}
-  - {dataset: wiki, direct: loss, limit: 12}
+  - {dataset: wiki, direct: loss, limit: 24}
 """
 
 
@@ -45,7 +45,7 @@ def write_data(folder: Path) -> None:
         endings.insert(right, str(a + b))
         row = {"activity_label": "Question", "ctx_a": worked, "ctx_b": "", "endings": endings, "label": right}
         rows.append(json.dumps(row) + "\n")
-        text += f"\n\n = Sum {i} = \n\n" * (i % 10 == 0) + f"Question: {worked} {a + b}\n"
+        text += f"\n\n = Sum {i} = \n\nQuestion: {worked} {a + b}\n"
     (folder / "hellaswag").mkdir(parents=True)
     (folder / "hellaswag" / "hellaswag_val.jsonl").write_text("".join(rows))
     (folder / "wikitext2").mkdir()
@@ -100,7 +100,7 @@ def first(source: Path, count: int, into: Path) -> str:
 
 def test_planted_loss_is_lost(measured: dict[str, Any]) -> None:
     found = measured
-    assert found["verdict"] == "lost" and (found["seed"], found["n"]) == (0, COUNT + 12)
+    assert found["verdict"] == "lost" and (found["seed"], found["n"]) == (0, COUNT + WINDOWS)
     assert {name: task["verdict"] for name, task in found["tasks"].items()} == {"hellaswag": "lost", "wiki": "lost"}
     settings = found["settings"]
     assert (settings["margin_points"], settings["suite"], settings["checkpoint"]) == (5, "suite.yaml", "bad")
@@ -110,7 +110,7 @@ def test_planted_loss_is_lost(measured: dict[str, Any]) -> None:
     assert endings["before"] > 0.9 and endings["after"] < 0.6 and endings["paired"] and endings["counts"]
     assert endings["broken"] - endings["fixed"] == round(COUNT * (endings["before"] - endings["after"]))
     loss = found["tasks"]["wiki"]["metrics"]["nats_per_token,none"]
-    assert loss["low"] > 0.5 and not loss["higher_is_better"] and loss["fixed"] is None
+    assert loss["low"] > 0.1 and not loss["higher_is_better"] and loss["fixed"] is None
     assert not found["flags"]
 
 
@@ -176,7 +176,9 @@ def test_bad_input_is_one_line_and_exit_2(here: Path, cli: Cli, monkeypatch: pyt
     assert "no column score" in refused(cli("forgetting", "a.csv", "nothing.csv"))
     for option, message in (("--run", "--run: is for"), ("--limit", "--limit: is for"), ("--set", "--set: is for")):
         assert message in refused(cli("forgetting", "a.csv", "a.csv", option, "1"))
-    assert "--margin" in refused(cli("forgetting", "a.csv", "a.csv", "--margin", "nan"))
+    for option in ("--margin", "--loss-margin"):
+        assert f"{option}: is nan" in refused(cli("forgetting", "a.csv", "a.csv", option, "nan"))
+        assert option in refused(cli("forgetting", "a.csv", "a.csv", option, "-1"))
     assert "--task x: is not in suite suite.yaml; it has hellaswag, wiki" in refused(
         cli("forgetting", *OWN, "--task", "x")
     )

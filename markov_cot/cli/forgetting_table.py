@@ -97,13 +97,10 @@ def print_report(found: Forgetting) -> None:
     line(f"before: {found.before.path}")
     line(f"after:  {found.after.path}")
     line()
-    margin = f"margin {found.margins.points:g} points, {found.margins.nats:g} of other scores"
-    print_table(console, _scores(found), "scores ± stderr, and how many items changed")
+    print_table(console, _scores(found), "scores ± stderr")
     line()
-    print_table(console, _changes(found), f"after less before [95 %]; {margin}")
-    line(
-        f"{COUNTS} is the metric that decides about its task; p is exact McNemar for right or wrong, t for other scores"
-    )
+    print_table(console, _changes(found), "after less before [95 %]")
+    line(f"{COUNTS} is the metric that decides about its task")
     line()
     for name, task in found.tasks.items():
         line(f"{name}: {sentence(task.primary)}")
@@ -130,8 +127,8 @@ def sentence(found: Comparison) -> str:
     if word == "lost":
         return f"lost: {_signed(found, change.difference)}, p = {_p_value(found.p_holm)} (Holm)"
     ends = f"{_signed(found, change.low)} to {_signed(found, change.high)}"
-    shown = "" if change.detectable is None else f"; items enough for a change of {_amount(found, change.detectable)}"
-    return f"undecided: anything from {ends} is compatible with it (margin {margin}){shown}"
+    shows = "" if change.detectable is None else f"; {_amount(found, change.detectable)} would have shown"
+    return f"undecided: anything from {ends} is compatible with it (margin {margin}){shows}"
 
 
 def _is_significant_loss(found: Comparison) -> bool:
@@ -141,40 +138,46 @@ def _is_significant_loss(found: Comparison) -> bool:
 
 
 def _scores(found: Forgetting) -> Table:
-    table = plain_table("task", "metric", "n", "before", "after", "fixed", "broken")
+    by_item = any(each.change.fixed is not None for task in found.tasks.values() for each in task.metrics.values())
+    table = plain_table("", "n", "before", "after", *["fixed", "broken"] * by_item)
     for name, task in found.tasks.items():
+        table.add_row(visible(name))
         for each in task.metrics.values():
             change = each.change
+            counts = (change.fixed, change.broken) if by_item else ()
             table.add_row(
-                visible(name),
-                visible(each.metric) + (f" {COUNTS}" if each.counts else ""),
+                _metric(each),
                 "-" if change.n is None else f"{change.n:,}",
                 _score(each, change.before, change.before_stderr),
                 _score(each, change.after, change.after_stderr),
-                "-" if change.fixed is None else f"{change.fixed:,}",
-                "-" if change.broken is None else f"{change.broken:,}",
+                *("-" if count is None else f"{count:,}" for count in counts),
             )
     return table
 
 
 def _changes(found: Forgetting) -> Table:
-    table = plain_table("task", "metric", "difference", "p", "p (Holm)", "detectable", "verdict")
+    table = plain_table("", "difference", "p", "p (Holm)", "detectable", "verdict")
     for name, task in found.tasks.items():
+        table.add_row(visible(name))
         for each in task.metrics.values():
             change = each.change
             interval = ""
             if change.low is not None and change.high is not None:
                 interval = f" [{_signed(each, change.low)}, {_signed(each, change.high)}]"
             table.add_row(
-                visible(name),
-                visible(each.metric) + (f" {COUNTS}" if each.counts else ""),
-                _signed(each, change.difference) + interval + ("" if change.paired else " unpaired"),
+                _metric(each),
+                _signed(each, change.difference) + interval,
                 _p_value(change.p_value),
                 _p_value(each.p_holm) if each.counts else "",
                 "-" if change.detectable is None else _amount(each, change.detectable),
                 each.verdict if each.counts else f"({each.verdict})",
             )
     return table
+
+
+def _metric(found: Comparison) -> str:
+    """A metric's name below its task's."""
+    return f"  {visible(found.metric)}" + (f" {COUNTS}" if found.counts else "")
 
 
 def _flag_lines(found: Forgetting) -> list[str]:

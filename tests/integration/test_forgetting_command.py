@@ -157,7 +157,7 @@ def test_reported_scores_alone(here: Path, cli: Cli) -> None:
     Path("b.csv").write_text("task,metric,score,stderr,n\nmmlu\x1b[31m,acc,26.50%,4.42%,100\n")
     code, out, err = cli("forgetting", "a.csv", "b.csv")
     assert (code, err) == (0, "") and "\x1b" not in out
-    assert "-20.50 [-33.61, -7.39] unpaired" in out
+    assert "-20.50 [-33.61, -7.39]" in out and "compared by totals" in out
     assert "after, mmlu\\x1b[31m, acc: 26.50 % is no k/100: 26/100 is 26.00 % and 27/100 is 27.00 %" in out
     found = json.loads(cli("forgetting", "a.csv", "b.csv", "--json")[1])
     assert found["verdict"] == "lost" and found["seed"] is None and len(found["flags"]) == 1

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -28,6 +29,8 @@ _GLOBAL = (
     "lm_eval_version", "transformers_version", "chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn",
 )  # fmt: skip
 _CONFIG = ("model_dtype", "batch_size", "limit", "device", "gen_kwargs")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""What the harness writes of a function, another in each process."""
 _MISSING = (None, "N/A", "")
 
 
@@ -176,7 +179,9 @@ def _settings(document: Mapping[str, Any], task: str) -> dict[str, Any]:
     found |= {key: document[key] for key in _GLOBAL if key in document}
     found |= {key: general[key] for key in _CONFIG if key in general and key not in found}
     shots, version = _mapping(document, "n-shot").get(task), _mapping(document, "versions").get(task)
-    return found | {key: value for key, value in (("n-shot", shots), ("version", version)) if value is not None}
+    found |= {key: value for key, value in (("n-shot", shots), ("version", version)) if value is not None}
+    plain: dict[str, Any] = json.loads(_ADDRESS.sub("", json.dumps(found)))
+    return plain
 
 
 def _mapping(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:

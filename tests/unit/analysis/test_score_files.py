@@ -44,14 +44,22 @@ def test_a_folder_of_samples_and_results(tmp_path: Path) -> None:
     time = "2025-03-08T12-01-02.345678"
     write_rows(tmp_path / f"samples_t_{time}.jsonl", row(0, acc=1.0), row(1, acc=0.0))
     write_rows(tmp_path / "samples_t_2024-03-08T12-01-02.345678.jsonl", row(0, acc=0.0), row(1, acc=0.0))
-    document = results("t", higher_is_better={"t": {"acc": True}}, configs={"t": {"num_fewshot": 5, "metadata": 1}})
+    document = results(
+        "t",
+        higher_is_better={"t": {"acc": True}},
+        configs={"t": {"num_fewshot": 5, "metadata": 1, "fewshot_config": "<function f at 0x7f>"}},
+    )
     document["results"]["group"] = {"acc,none": 0.4}
     (tmp_path / f"results_{time}.json").write_text(json.dumps(document))
     side = read_side(tmp_path)
     [task] = side.tasks.values()
     assert task.items is not None and task.items.scores == {"acc,none": {"0": 1.0, "1": 0.0}}
     assert task.reported["acc,none"].n == 2 and task.reported["acc,none"].stderr == 0.5
-    assert task.settings == {"num_fewshot": 5, "n-shot": 5} and task.higher_is_better == {"acc": True}
+    assert task.settings == {
+        "num_fewshot": 5,
+        "n-shot": 5,
+        "fewshot_config": "<function f>",
+    } and task.higher_is_better == {"acc": True}
     assert [file.rows for file in side.files] == [1, 2] and len(side.files[0].sha256) == 64
     assert [note.split(": ")[1] for note in side.notes] == [
         "1 older samples file is passed over",

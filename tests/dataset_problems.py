@@ -24,6 +24,8 @@ ROWS: dict[str, Any] = {
     "mmlu": ["Which bone is the longest?", "femur", "tibia", "ulna", "radius", "A"],
     "mathqa": {"Problem": "how many ways are there ?", "Rationale": "5 * 5 = 25", "correct": "c",
                "options": "a ) 24 , b ) 120 , c ) 625 , d ) 720 , e ) 1024"},
+    "hellaswag": {"activity_label": "Waving", "ctx_a": "A man lifts his hand.", "ctx_b": "he", "label": "2",
+                  "endings": ["drinks it.", "is a boat.", "waves it.", "cooks it."]},
     "squad": {"title": "Ada", "paragraphs": [{"context": "Ada wrote it in 1843.", "qas": [
         {"id": "s-1", "question": "When?", "answers": [{"text": "1843"}, {"text": "in 1843"}]}]}]},
     "xquad": {"title": "Paris", "paragraphs": [{"context": "The tower is in Paris.", "qas": [

@@ -115,17 +115,22 @@ def progress(console: Console) -> Iterator[Track]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bars:
+    bars = Progress(*columns, console=console)
 
-        def track(description: str, total: int) -> Advance:
-            name = visible(description)
-            if len(name) + 1 + len(f"{total}/{total}") + BAR_AND_TIMES > console.width:
-                console.print(name, soft_wrap=True)
-                name = ""
-            bar = bars.add_task(name, total=total)
-            return lambda count: bars.advance(bar, count)
+    def track(description: str, total: int) -> Advance:
+        bars.start()
+        name = visible(description)
+        if len(name) + 1 + len(f"{total}/{total}") + BAR_AND_TIMES > console.width:
+            console.print(name, soft_wrap=True)
+            name = ""
+        bar = bars.add_task(name, total=total)
+        return lambda count: bars.advance(bar, count)
 
+    try:
         yield track
+    finally:
+        if bars.tasks:  # otherwise it would end what it has not begun, with a blank line
+            bars.stop()
 
 
 def print_report(report: EvalReport) -> None:

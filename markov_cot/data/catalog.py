@@ -10,6 +10,7 @@ from pathlib import Path
 from markov_cot.data.benchmarks.aqua import AQUA
 from markov_cot.data.benchmarks.arc import ARC
 from markov_cot.data.benchmarks.gsm8k import GSM8K
+from markov_cot.data.benchmarks.hellaswag import HELLASWAG
 from markov_cot.data.benchmarks.mathqa import MATHQA
 from markov_cot.data.benchmarks.mmlu import MMLU
 from markov_cot.data.benchmarks.preference import PREFERENCE
@@ -21,7 +22,9 @@ from markov_cot.data.reading import as_path, is_dir, is_file
 from markov_cot.utils.errors import UserError
 
 ENVIRONMENT = "MARKOV_COT_DATA"
-BENCHMARKS = {bench.name: bench for bench in (GSM8K, SVAMP, AQUA, ARC, MMLU, MATHQA, SQUAD, XQUAD, WIKI, PREFERENCE)}
+BENCHMARKS = {
+    bench.name: bench for bench in (GSM8K, SVAMP, AQUA, ARC, MMLU, MATHQA, HELLASWAG, SQUAD, XQUAD, WIKI, PREFERENCE)
+}
 
 
 def choose_subsets(bench: Dataset, subset: str | None) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ class Problem:
     rationale: str = ""
     """A worked solution where the data has one, or of a comparison its verdict: what `sft` teaches. Neither actor nor
     reader is ever shown it."""
+    solution: str = ""
+    """The same with its answer, word for word as published, where it differs. Shown as a worked example alone."""
     alternatives: tuple[str, ...] = ()
     """Other accepted answers; empty unless `kind` is "text"."""
     group: str = ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markov_cot.config.schema import Data
@@ -18,6 +20,19 @@ from markov_cot.data.splits import Published, Splits, assign
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.plugins import is_code
 from markov_cot.utils.text import is_unicode, visible
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSplits:
+    """A dataset as its authors split it."""
+
+    splits: Sequence[Published]
+    source: str
+    """As in `Splits`."""
+    skipped: int
+    """Broken rows left out."""
+    note: str
+    """What the user should know about where they come from; may be empty."""
 
 
 def load(config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub = open_hub) -> Splits:
@@ -62,7 +77,27 @@ def dataset_names() -> list[str]:
     return [*BENCHMARKS, *KINDS]
 
 
+def load_published(
+    config: Data, tokenizer: Tokenizer | None = None, *, open_hub: OpenHub = open_hub
+) -> PublishedSplits:
+    """A published dataset in the splits that its authors made, for what is compared with others' numbers.
+
+    Arguments and errors as those of `load`.
+    """
+    if config.dataset not in BENCHMARKS:
+        raise UserError(f"dataset {config.dataset!r}: is not a published one{nearest(config.dataset, BENCHMARKS)}")
+    return _read_benchmark(BENCHMARKS[config.dataset], config, tokenizer, open_hub)
+
+
 def _load_benchmark(bench: Dataset, config: Data, tokenizer: Tokenizer | None, open_hub: OpenHub) -> Splits:
+    found = _read_benchmark(bench, config, tokenizer, open_hub)
+    splits = assign(found.splits, bench.key, bench.hold_out)
+    note = "; ".join(part for part in (found.note, splits.note) if part)
+    train = bench.swap(splits.train) if bench.swap and config.swap else splits.train
+    return Splits(bench.name, train, splits.validation, splits.test, found.source, found.skipped, note)
+
+
+def _read_benchmark(bench: Dataset, config: Data, tokenizer: Tokenizer | None, open_hub: OpenHub) -> PublishedSplits:
     subsets = choose_subsets(bench, config.subset)
     reader = Reader(config, subsets, tokenizer)
     local = find_local(bench, config.data_dir, subsets)
@@ -76,11 +111,8 @@ def _load_benchmark(bench: Dataset, config: Data, tokenizer: Tokenizer | None, o
         raise UserError(
             f"data.revision {config.revision}: is of the hub, and {bench.name} was found in {source}; leave one out"
         )
-    splits = assign(published, bench.key, bench.hold_out)
-    notes = [_ignored_folder(bench, config, source), splits.note, bench.note(folder, subsets) if local else ""]
-    note = "; ".join(part for part in notes if part)
-    train = bench.swap(splits.train) if bench.swap and config.swap else splits.train
-    return Splits(bench.name, train, splits.validation, splits.test, source, reader.skipped, note)
+    notes = [_ignored_folder(bench, config, source), bench.note(folder, subsets) if local else ""]
+    return PublishedSplits(published, source, reader.skipped, "; ".join(filter(None, notes)))
 
 
 def _from_files(bench: Dataset, reader: Reader, found: SplitFiles) -> Published:

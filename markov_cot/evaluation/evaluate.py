@@ -89,6 +89,10 @@ class Evaluator:
         self.request, self.source, self.processes = request, source, processes
         tasks = request.tasks or (source.default_task(),)
         self.tasks = tuple(task.model_copy(update=dict(request.task_fields)) for task in tasks)
+        if direct := next((task for task in self.tasks if task.direct), None):
+            raise UserError(
+                f"task {direct.title}: is asked directly, without a CoT; markov-cot forgetting --suite measures that"
+            )
         configs = [source.config(task) for task in self.tasks]
         self.subject = LoadedModel(source, configs[0])
         self.workloads = [

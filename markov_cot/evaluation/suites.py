@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from markov_cot.config.base import Group, Positive, PositiveFloat, Seed
+from markov_cot.config.base import Group, NotNegative, Positive, PositiveFloat, Seed
 from markov_cot.config.yaml_files import packaged_folder, read_text_file, read_yaml
 from markov_cot.data.catalog import nearest
 from markov_cot.data.own import own_name
@@ -36,6 +36,10 @@ class SuiteTask(Group):
     """Greedy by default, or the run's own temperature when there are several samples."""
     extractors: tuple[str, ...] = ()
     """All that need no optional dependency by default."""
+    direct: Literal["endings", "letters", "generate", "loss"] | None = None
+    """How it is asked without a CoT, the question in view; see `direct_tasks`. With a CoT by default."""
+    shots: NotNegative = 0
+    """Worked examples before a question that is asked directly."""
 
     @property
     def title(self) -> str:

@@ -6,6 +6,7 @@ Shapes: P problems, G samples per problem, L CoT tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -61,9 +62,11 @@ class Sampler:
         """Return the text that each answer context is continued with, of one line and at most so many tokens."""
         return self._texts(greedy_answers, contexts, role, most)
 
-    def greedy_texts(self, contexts: Sequence[Sequence[int]], role: Role, most: int) -> list[str]:
-        """Return the text that each context is continued with, of at most so many tokens."""
-        return self._texts(greedy_texts, contexts, role, most)
+    def greedy_texts(
+        self, contexts: Sequence[Sequence[int]], role: Role, most: int, until: Sequence[str] = ()
+    ) -> list[str]:
+        """Return the text that each context is continued with, of at most so many tokens, before any of `until`."""
+        return self._texts(partial(greedy_texts, until=until), contexts, role, most)
 
     def _texts(
         self, write: Callable[..., list[str]], contexts: Sequence[Sequence[int]], role: Role, most: int

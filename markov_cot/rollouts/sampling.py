@@ -21,6 +21,8 @@ from markov_cot.utils.rng import Stream, generator
 
 ANSWER_TOKENS: dict[Kind, int] = {"numeric": 16, "choice": 16, "text": 32, "continuation": 16}
 """Most tokens of a generated answer."""
+LOOKED_FOR = 16
+"""Tokens after which it is looked whether a text has come to its end."""
 
 
 def uniforms(seed: int, step: int, sequences: int, length: int, attempt: int = 0) -> np.ndarray:
@@ -103,22 +105,39 @@ def greedy_answers(
 
 
 @torch.no_grad()
-def greedy_texts(policy: Policy, contexts: Sequence[Sequence[int]], role: Role, most: int) -> list[str]:
-    """The text each context is continued with, up to an EOS or `most` tokens."""
-    return _greedy_texts(policy, contexts, role, most, policy.ends_text_V)
+def greedy_texts(
+    policy: Policy, contexts: Sequence[Sequence[int]], role: Role, most: int, until: Sequence[str] = ()
+) -> list[str]:
+    """The text each context is continued with, up to an EOS, one of the texts `until`, or `most` tokens."""
+    texts = _greedy_texts(policy, contexts, role, most, policy.ends_text_V, until)
+    for stop in until:
+        texts = [text.split(stop, 1)[0] for text in texts]
+    return texts
 
 
 def _greedy_texts(
-    policy: Policy, contexts: Sequence[Sequence[int]], role: Role, most: int, ends_V: Tensor
+    policy: Policy,
+    contexts: Sequence[Sequence[int]],
+    role: Role,
+    most: int,
+    ends_V: Tensor,
+    until: Sequence[str] = (),
 ) -> list[str]:
     if not contexts:
         return []
     ended_B = torch.zeros(len(contexts), dtype=torch.bool, device=policy.device)
+    written: list[Tensor] = []
 
-    def pick(hidden_Bd: Tensor, _: int) -> Tensor:
+    def pick(hidden_Bd: Tensor, position: int) -> Tensor:
         nonlocal ended_B
         token_B = policy.logits(hidden_Bd).argmax(-1).masked_fill(ended_B, policy.pad_id)
         ended_B = ended_B | ends_V[token_B]
+        if until:
+            written.append(token_B)
+            # Now and then is enough: what is written behind it is cut off.
+            if (position + 1) % LOOKED_FOR == 0:
+                texts = policy.tokenizer.batch_decode(torch.stack(written, 1).tolist())
+                ended_B = ended_B | torch.tensor([any(map(text.__contains__, until)) for text in texts]).to(ended_B)
         return token_B
 
     with policy.acting_as(role):

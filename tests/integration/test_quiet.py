@@ -67,6 +67,7 @@ COMMANDS = [
     ["transfer", "r", "--n", "2", "--reader", "nano"],
     ["export", "--run", "r", "--merge", "out"],
     ["grade", "rows.jsonl", "--kind", "numeric"],
+    ["forgetting", "scores.csv", "scores.csv"],
     ["winrate", "votes.csv"],
     ["teachers", "teacher.jsonl", "--student", "nano", "--set", "model.dtype=bfloat16"],
     ["doctor", "r"],
@@ -84,6 +85,7 @@ def run_noisily(folder: Path, commands: list[list[str]], *options: str) -> str:
     (folder / "rows.jsonl").write_text(json.dumps({"response": "#### 4", "gold": "4"}) + "\n")
     (folder / "teacher.jsonl").write_text(json.dumps({"question": "?", "response": "4", "reward": 1}) + "\n")
     (folder / "votes.csv").write_text("question,model_a,model_b,winner\n1,a,b,model_a\n2,a,b,tie\n")
+    (folder / "scores.csv").write_text("task,metric,score,stderr\nt,acc,0.5,0.1\n")
     (folder / "sweep.csv").write_text("lr,score\n1,2\n1,4\n3,7\n")
     (folder / "grid.yaml").write_text("grid: {optim.lr: [1e-4, 3e-4]}\n")
     script = NOISY.replace("LIBRARIES", repr(LIBRARIES)).replace("COMMANDS", repr(commands))

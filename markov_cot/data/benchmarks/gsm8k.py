@@ -15,9 +15,10 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
 def from_row(row: Any, place: RowContext) -> Problem:
-    """`answer` is the solution, "####" and the number; the solution's <<48/2=24>> annotations are dropped."""
+    """`answer` is the solution, "####" and the number; the rationale is without <<48/2=24>> annotations."""
     row = as_object(row)
-    solution, mark, gold = text(row, "answer").rpartition("####")
+    published = text(row, "answer")
+    solution, mark, gold = published.rpartition("####")
     if not mark:
         raise RowError("answer: has no '####' before the final number")
     return Problem(
@@ -26,6 +27,7 @@ def from_row(row: Any, place: RowContext) -> Problem:
         answer=number_text(gold, "answer after '####'"),
         kind="numeric",
         rationale=_CALCULATOR.sub("", solution).strip(),
+        solution=published,
     )
 
 

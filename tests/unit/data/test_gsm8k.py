@@ -26,6 +26,7 @@ def test_a_row_becomes_a_problem(place: Any) -> None:
         answer="72",
         kind="numeric",
         rationale="She sold 48/2 = 24 clips in May.\nShe sold 48+24 = 72 altogether.",
+        solution=ROW["answer"],
     )
 
 

@@ -38,6 +38,8 @@ ROWS: dict[str, Any] = {
     "mmlu": lambda n: mmlu_row(n, ("anatomy", "virology")[n % 2]),
     "mathqa": lambda n: {"Problem": f"what , {n} ?", "Rationale": "so", "correct": "abcde"[n % 5],
                          "options": "a ) 1 , b ) 2 , c ) 3 , d ) 4 , e ) 5"},
+    "hellaswag": lambda n: {"activity_label": "Waving", "ctx_a": f"Man {n} waits.", "ctx_b": "then he", "label": "1",
+                            "endings": [f"does {letter}." for letter in "wxyz"]},
 }  # fmt: skip
 HUB: dict[str, tuple[str, str | None, str, tuple[str, ...]]] = {
     "gsm8k": ("openai/gsm8k", "main", "main", ("train", "test")),
@@ -46,6 +48,7 @@ HUB: dict[str, tuple[str, str | None, str, tuple[str, ...]]] = {
     "arc": ("allenai/ai2_arc", "ARC-Challenge", "ARC-Challenge", ("train", "validation", "test")),
     "mmlu": ("cais/mmlu", "all", "all", ("auxiliary_train", "dev", "validation", "test")),
     "mathqa": ("allenai/math_qa", None, "data", ("train", "validation", "test")),
+    "hellaswag": ("Rowan/hellaswag", None, "data", ("train", "validation")),
 }
 
 

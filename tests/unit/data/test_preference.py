@@ -137,7 +137,7 @@ def test_kaggles_test_file_is_left_aside_and_a_labelled_one_is_used(load_files: 
     unlabelled = [{k: v for k, v in arena(i + 100).items() if "model" not in k and k != "winner_tie"} for i in range(3)]
     files = {"preference/train.csv": as_csv(votes_of(20)), "preference/test.csv": as_csv(unlabelled)}
     splits = load_files("preference", files)
-    assert splits.note.endswith("test.csv was left aside, because its rows have no winner")
+    assert "test.csv was left aside, because its rows have no winner" in splits.note
     assert len(splits.test) == 12
     splits = load_files("preference", {"preference/test.csv": as_csv([arena(i + 100) for i in range(3)])})
     assert [problem.id for problem in splits.test] == ["arena-100", "arena-101", "arena-102"]
@@ -171,12 +171,12 @@ def test_subsets(tmp_path: Path, offline: Any) -> None:
     with pytest.raises(UserError, match=rf"dataset preference: not found in .*; get all its files, from {places}"):
         read("pandalm,llmbar")
     write(tmp_path, **{"testset-v1": [pandalm(i) for i in range(20)]})
-    assert read(None).note.endswith("pandalm was read; data.subset=llmbar reads the other")
+    assert "pandalm was read; data.subset=llmbar reads the other" in read(None).note
     both = read("pandalm,llmbar")
     assert (len(both.train), len(both.validation), len(both.test)) == (14, 1, 5)
     assert "left out of testset-v1, because llmbar has them too: 5 problems" in both.note, "five prompts are in both"
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(arena(i)) + "\n" for i in range(20)))
-    assert read(None).note.endswith("arena was read; data.subset=pandalm reads the others")
+    assert "arena was read; data.subset=pandalm reads the others" in read(None).note
     mixed = read("arena,pandalm")
     assert "train and testset-v1" in mixed.note
     assert sum(map(len, (mixed.train, mixed.validation, mixed.test))) == 40

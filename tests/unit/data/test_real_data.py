@@ -27,6 +27,7 @@ ROWS = {
     ("arc", "easy"): {"Dev": 570},
     ("mmlu", None): {"dev": 285, "val": 1531},
     ("mathqa", None): {"dev": 4475},
+    ("hellaswag", None): {"val": 2000},
     ("squad", None): {"en": 48},
     ("xquad", "en"): {"en": 48},
     ("wiki", None): {"valid": 60, "test": 60},
@@ -48,8 +49,8 @@ def test_rows_found() -> None:
     assert found == ROWS
 
 
-NOT_SPLIT = {("preference", "arena"), ("preference", "llmbar")}
-"""The first is not among the data, the second is for evaluation only."""
+NOT_SPLIT = {("preference", "arena"), ("preference", "llmbar"), ("hellaswag", None)}
+"""The first is not among the data; of the others there is nothing to train on."""
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,14 @@ def test_every_row_is_read(name: str, subset: str | None, offline: Any) -> None:
             assert float(problem.answer) == float(problem.answer)
     ids = [p.id for side in sides for p in side]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_validation_split_that_is_tested_on_is_whole(offline: Any) -> None:
+    splits = load(Data(dataset="hellaswag", data_dir=FOLDER), open_hub=offline)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (0, 0, 2000)
+    assert {problem.answer for problem in splits.test} == set("ABCD")
+    assert splits.test[0].question == "Roof shingle removal: A man is sitting on a roof. he"
+    assert splits.test[0].choices[3] == "starts pulling up roofing on a roof."
 
 
 @pytest.mark.parametrize("name", ["squad", "xquad"])

@@ -85,7 +85,7 @@ def test_data_dir_that_is_a_file(tmp_path: Path, offline: Any) -> None:
         ("arithmetics", "did you mean arithmetic"),
         (
             "zzz",
-            "there are gsm8k, svamp, aqua, arc, mmlu, mathqa, squad, xquad, wiki, preference, "
+            "there are gsm8k, svamp, aqua, arc, mmlu, mathqa, hellaswag, squad, xquad, wiki, preference, "
             "arithmetic, words, choices",
         ),
         ("mine", "a file or folder of your own is given by its path"),

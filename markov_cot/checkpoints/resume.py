@@ -48,6 +48,7 @@ FREE = (
 (model and data have fingerprints)."""
 LENGTHS = ("steps", "sft.steps", "sft.epochs")
 """Those of them that a learning rate which falls to the end depends on."""
+METHODS = {"rl": "by reward", "sft": "on written CoTs"}
 SOFTWARE = ("markov-cot", "torch", "transformers", "peft")
 
 
@@ -57,10 +58,16 @@ def check_settings(found: FoundCheckpoint, config: Config, *, accept: bool) -> b
     Raises `UserError` for those, unless `accept`.
     """
     # A setting that the checkpoint's version did not have was at its default.
-    before = flatten(Config().model_dump(mode="json")) | flatten(found.manifest.config)
-    changes = _changes(before, flatten(config.model_dump(mode="json")))
-    if config.method == "sft":
-        changes.pop("steps", None)  # which follow from the settings of `sft` and the data, both checked by themselves
+    saved = flatten(Config().model_dump(mode="json")) | flatten(found.manifest.config)
+    changes = _changes(saved, flatten(config.model_dump(mode="json")))
+    if "method" in changes:
+        before, now = (METHODS[str(value)] for value in changes["method"])
+        raise UserError(
+            f"run {found.folder.parent.name}: is trained {before}, not {now}; resume it with `markov-cot train "
+            f"--resume`, or start another run from it with --init {found.folder}"
+        )
+    if config.method == "sft":  # what follows from the settings of `sft` and the data, both checked by themselves
+        changes = {key: value for key, value in changes.items() if key not in ("steps", "optim.warmup_steps")}
     moved = _moved(changes)
     scheduled = config.optim.schedule != "constant"
     exact = {k: v for k, v in changes.items() if k.startswith(FREE) and not (k in LENGTHS and scheduled)}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from markov_cot.checkpoints.run_dir import folders_of, new_run_name
 from markov_cot.cli.dry_run import run_dry
+from markov_cot.cli.launched import is_one_of_several
 from markov_cot.cli.training import run_train
 from markov_cot.config.loading import read_assignments
 from markov_cot.config.schema import Checkpoint
@@ -46,14 +48,11 @@ class Asked:
 def run_sft(asked: Asked, beside: Mapping[str, Any], started: float, *, dry: bool, as_json: bool) -> int:
     """Fine-tune as asked. `beside` are the options of a resumed run. Returns the exit code."""
     settings, resume = asked.settings, bool(beside["--resume"])
-    if asked.from_run is not None and resume:
-        raise UserError("--from-run: a resumed run has its rows already; leave it out")
-    if asked.from_run is None and asked.data is None and not resume and "data.dataset" not in settings:
-        raise UserError("sft: there is nothing to learn; give a .jsonl file, a dataset's name, or --from-run RUN")
+    _check(asked, settings, resume=resume)
     with contextlib.ExitStack() as stack:
         recipe, run = asked.recipe, asked.run
         if asked.from_run is not None:
-            recipe, run, settings = _of_rollouts(asked, settings, stack)
+            recipe, run, settings = _of_rollouts(asked, settings, stack, dry=dry)
         if dry:
             return run_dry(recipe, settings, run, started, beside, as_json=as_json)
         return run_train(
@@ -67,10 +66,27 @@ def run_sft(asked: Asked, beside: Mapping[str, Any], started: float, *, dry: boo
         )
 
 
+def _check(asked: Asked, settings: Mapping[str, Any], *, resume: bool) -> None:
+    """Raise `UserError` for options that do not go together."""
+    if settings["method"] != SFT:
+        raise UserError("--set method: is sft in this command; training by reward is `markov-cot train`")
+    if asked.data is not None and settings["data.dataset"] != asked.data:
+        raise UserError(f"--set data.dataset: is {asked.data}, as given; leave one of them out")
+    if asked.from_run is not None and resume:
+        raise UserError("--from-run: a resumed run has its rows already; leave it out")
+    if asked.from_run is not None and is_one_of_several():
+        raise UserError("--from-run: is for a single process; give several the rows it has written, as sft.rows")
+    if not (asked.from_run or asked.data or asked.recipe or resume or "data.dataset" in settings):
+        raise UserError("sft: there is nothing to learn; give a .jsonl file, a dataset's name, or --from-run RUN")
+
+
 def _of_rollouts(
-    asked: Asked, settings: dict[str, Any], stack: contextlib.ExitStack
+    asked: Asked, settings: dict[str, Any], stack: contextlib.ExitStack, *, dry: bool
 ) -> tuple[str, str, dict[str, Any]]:
-    """Recipe, run and settings to learn a run's best rollouts: its own, and the file that they are kept in."""
+    """Recipe, run and settings to learn a run's best rollouts: its own, and the file that they are kept in.
+
+    They are learnt as they are, with no answer stated after them, unless the settings say so.
+    """
     if asked.data is not None or asked.recipe is not None:
         raise UserError("--from-run: takes data and settings of the run itself; leave out DATA and --config")
     runs_dir = str(settings.get("checkpoint.runs_dir", Checkpoint().runs_dir))
@@ -79,5 +95,8 @@ def _of_rollouts(
     recipe = str(source.folder / CONFIG)
     run = asked.run or new_run_name(f"{SFT}-{source.name}")
     config, _ = resolve_config(recipe, settings)
-    path: Path = stack.enter_context(kept_rows(rows, folders_of(config, run), resume=False))
-    return recipe, run, settings | {"sft.rows": str(path)}
+    folders = folders_of(config, run)
+    if dry:
+        folders = replace(folders, run=Path(stack.enter_context(tempfile.TemporaryDirectory()), run))
+    path = stack.enter_context(kept_rows(rows, folders, resume=False))
+    return recipe, run, {"sft.answer": ""} | settings | {"sft.rows": str(path)}

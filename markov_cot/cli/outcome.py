@@ -38,8 +38,7 @@ def after_the_end(trainer: Trainer, score: Score) -> list[str]:
     folder, config = trainer.session.folders.run, trainer.session.config
     lines = [f"checkpoint: {trainer.state.folder}"]
     if best := trainer.state.progress.best_step:
-        count = min(config.validation.problems, len(trainer.session.held_out))
-        chosen = f"by {trainer.method.best_by(score)} on {count} of the validation problems"
+        chosen = f"by {trainer.method.best_by(score)} on {_validated(trainer)} of the validation problems"
         lines.append(f"best while training, {chosen}: step {best}, {trainer.state.folder.with_name('best')}")
     return [
         *lines,
@@ -58,3 +57,11 @@ def by_reward(trainer: Trainer) -> str:
     before, now = (flatten(each.model_dump(mode="json")) for each in (usual, config))
     changes = {key: now[key] for key in now if key.startswith(SHAPES_COTS) and now[key] != before[key]}
     return train_on(config, best if best.exists() else trainer.state.folder, changes)
+
+
+def _validated(trainer: Trainer) -> int:
+    """How many problems the best checkpoint is best by."""
+    session = trainer.session
+    if session.worked and session.config.sft.best == "loss":
+        return len(session.worked.held_out)
+    return min(session.config.validation.problems, len(session.held_out))

@@ -57,7 +57,8 @@ def sft_command(
         "data_dir": "data.data_dir",
         "skip_bad_rows": "data.skip_bad_rows",
     }
-    given = {keys[name]: value for name, value in options.items() if value not in (None, False)}
+    options["skip_bad_rows"] = options["skip_bad_rows"] or None
+    given = {keys[name]: value for name, value in options.items() if value is not None}
     asked = Asked(data, from_run, top, recipe, run, given, settings)
     beside = {"--resume": resume, "--checkpoint": checkpoint, "--accept-changes": accept_changes}
     return run_sft(asked, beside, started, dry=dry_run, as_json=as_json)

@@ -151,7 +151,8 @@ def _introduce(console: Console, session: Session) -> None:
         kl = "it" if lora.reference == "init" else "the base"
         critic = "the base" if lora.critic == "base" else "the base with it"
         about = f"from the adapter {session.init.origin} (rank {lora.rank}, alpha {lora.alpha:g})"
-        console.print(visible(f"{about}; KL to {kl}, critic: {critic}"), soft_wrap=True)
+        roles = f"critic: {critic}" if session.worked else f"KL to {kl}, critic: {critic}"
+        console.print(visible(f"{about}; {roles}"), soft_wrap=True)
     if splits.skipped:
         console.print(f"{splits.skipped} broken rows were skipped")
     if session.worked:

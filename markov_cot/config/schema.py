@@ -291,6 +291,8 @@ class Config(Group):
             )
         if self.sft.bare == "answer" and (self.sft.loss_on == "cot" or not self.sft.answer):
             raise ValueError("sft.bare answer: needs a stated answer; set sft.answer, and not sft.loss_on=cot")
+        if self.method == "sft" and self.sft.hard_repeats > 1 and self.sft.hard_by == "failure" and not self.sft.steps:
+            raise ValueError("sft.hard_by failure: how long a pass is is not known before; give sft.steps")
         if self.method == "sft" and self.model.shard:
             raise ValueError("model.shard: not with method=sft; set model.shard=false")
         if self.model.shard and self.model.four_bit:

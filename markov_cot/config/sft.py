@@ -29,13 +29,13 @@ class Sft(Group):
     limit: Positive = 10_000
     """Most worked questions to learn; of more, so many are drawn."""
     epochs: PositiveFloat = 2.0
-    """Passes over the worked questions."""
+    """Passes over the worked questions, with the repeats of hard ones."""
     batch: Positive = 16
     """Worked questions a step."""
     lr: PositiveFloat = 2e-4
     """Learning rate after the warm-up."""
-    warmup_steps: NotNegative = 10
-    """Steps in which the learning rate rises linearly to its value."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which the learning rate rises linearly to its value."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """After the warm-up: constant, or falling to zero at the last step."""
     weight_decay: Weight = 0.0
@@ -57,7 +57,8 @@ class Sft(Group):
     hard_repeats: Positive = 1
     """Times that a hard question comes in a pass over the data."""
     hard_by: Literal["loss", "failure"] = "loss"
-    """Which are hard: those with the largest loss by the base, or those that the base answers wrongly."""
+    """Which are hard: those with the largest loss by the base, or those that the base answers wrongly, whose number
+    is not known before, so that it needs `steps`."""
     hard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """hard_by=loss: what share of the questions is hard."""
     curriculum: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markov_cot.data.dataset import RowContext
@@ -29,6 +29,8 @@ CHOICES = ("choices", "options")
 """What the choices' field may be called..."""
 COTS = ("cot", "response", "rationale")
 """...and that of a written CoT, the first of them that is a text."""
+GOLD = "gold"
+"""The true answer, where `answer` is a teacher's."""
 OWN_KINDS: tuple[Kind, ...] = ("numeric", "choice", "text")
 """That rows of one's own can have."""
 _LABELLED = re.compile(r"\(?([A-Za-z])\s?[).]")
@@ -36,13 +38,22 @@ _LABELLED = re.compile(r"\(?([A-Za-z])\s?[).]")
 
 def from_row(row: Any, place: RowContext) -> Problem:
     """With choices, the answer is a letter, an option's exact text or its position; without, a number, a text, or a
-    list of accepted texts, as the row's `kind`, the setting or the data as a whole have it."""
+    list of accepted texts, as the row's `kind`, the setting or the data as a whole have it.
+
+    Where a teacher's row has a `gold`, that is the answer, and a CoT that comes to another one is no worked solution.
+    """
     row = as_object(row)
     question = text(row, "question")
     labels, values = _choices(row)
     choices = choice_texts(values, "choices", fewest=2, most=len(LETTERS)) if values else ()
     kind = _kind(row, place, has_choices=bool(choices))
-    answers = (chosen(field(row, "answer"), choices, labels, values),) if choices else _answers(row, kind, place)
+
+    def accepted(answer: Any) -> tuple[str, ...]:
+        return (
+            (chosen(answer, choices, labels, values),) if choices else _answers({**row, "answer": answer}, kind, place)
+        )
+
+    answers = accepted(field(row, "answer") if row.get(GOLD) is None else row[GOLD])
     return Problem(
         id=_id(row.get("id"), "id") or place.id,
         question=question,
@@ -50,10 +61,20 @@ def from_row(row: Any, place: RowContext) -> Problem:
         kind=kind,
         choices=choices,
         passage=optional_text(row, "passage"),
-        rationale=_cot(row),
+        rationale="" if _is_wrong(row, answers, accepted) else _cot(row),
         alternatives=answers[1:],
         group=_id(row.get("group"), "group"),
     )
+
+
+def _is_wrong(row: Mapping[str, Any], answers: Sequence[str], accepted: Callable[[Any], tuple[str, ...]]) -> bool:
+    """Whether a row has a true answer and another one of its own."""
+    if row.get(GOLD) is None or row.get("answer") is None:
+        return False
+    try:
+        return not set(accepted(row["answer"])) & set(answers)
+    except RowError:
+        return True
 
 
 def _cot(row: Mapping[str, Any]) -> str:
@@ -142,6 +163,8 @@ def _kind(row: Mapping[str, Any], place: RowContext, *, has_choices: bool) -> Ki
         raise RowError("kind: is choice, and there are no choices")
     if has_choices:
         return "choice"
+    if place.kind == "choice":
+        raise RowError("no choices, which the others have")
     return said or place.kind or ("text" if isinstance(row.get("answer"), (list, tuple)) else "numeric")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from markov_cot.data.fields import RowError, number_text
-from markov_cot.data.jsonl import CHOICES, OWN_KINDS
+from markov_cot.data.jsonl import CHOICES, GOLD, OWN_KINDS
 from markov_cot.data.reading import Row
 from markov_cot.grading.golds import is_symbolic
 from markov_cot.grading.kinds import Kind
@@ -63,7 +63,7 @@ def _look(row: Any, *, cells: bool) -> str | None:
         return None
     if row.get("kind") in OWN_KINDS:
         return str(row["kind"])
-    answer = row.get("answer")
+    answer = row.get("answer") if row.get(GOLD) is None else row[GOLD]
     if _has_choices(row, cells=cells):
         return "choice"
     if isinstance(answer, list):

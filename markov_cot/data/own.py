@@ -93,13 +93,13 @@ def load_own(config: Data) -> Splits:
     return Splits(name, assigned.train, assigned.validation, assigned.test, str(path), reader.skipped, notes)
 
 
-def read_rows(file: str, config: Data, setting: str, kind: Kind) -> list[Problem]:
-    """Return the problems of one kind in a file that `setting` names, in its order.
+def read_rows(file: str, config: Data, setting: str, kind: Kind) -> tuple[list[Problem], int]:
+    """Return the problems of one kind in a file that `setting` names, in its order, and how many rows were skipped.
 
     Raises `UserError` as `load_own` does.
     """
-    found = SplitFiles(own_name(file), "train", _one_table(as_path(file), setting))
-    return list(_read(Reader(config), found, rows_of_all(found.paths), kind).problems)
+    found, reader = SplitFiles(own_name(file), "train", _one_table(as_path(file), setting)), Reader(config)
+    return list(_read(reader, found, rows_of_all(found.paths), kind).problems), reader.skipped
 
 
 def _has_cells(found: SplitFiles) -> bool:

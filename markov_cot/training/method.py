@@ -16,6 +16,9 @@ from markov_cot.training.setup import Session
 Report = Callable[[int, MultiTracker], list[dict[str, Any]]]
 """(number of the step, now done; trackers) -> sample rows, with what else is due given to the trackers."""
 
+Merit = tuple[float, float]
+"""A number, larger for better checkpoints, and another that decides between equal ones."""
+
 
 @runtime_checkable
 class Remembered(Protocol):
@@ -39,11 +42,11 @@ class Method(Protocol):
     def learn(self, progress: Progress) -> tuple[dict[str, float], Report]:
         """Take the step numbered `progress.step`, from 0. Returns its metrics, and how to report it."""
 
-    def held_out(self, score: Score) -> tuple[dict[str, float], float]:
-        """Return what else a validation with this score logs, and the number that the best checkpoint is best by."""
+    def held_out(self, score: Score) -> tuple[dict[str, float], Merit]:
+        """Return what else a validation with this score logs, and what the best checkpoint is best by."""
 
     def best_by(self, score: Score) -> str:
-        """Return what that number is called."""
+        """Return what that is called."""
 
 
 MakeMethod = Callable[[Session, TokenBudgets], Method]

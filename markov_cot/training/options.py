@@ -25,7 +25,7 @@ INIT = "lora.init"
 OWN_OF_SFT = {
     "steps": "sft.steps",
     "optim.lr": "sft.lr",
-    "optim.warmup_steps": "sft.warmup_steps",
+    "optim.warmup_steps": "sft.warmup_ratio",
     "optim.schedule": "sft.schedule",
     "optim.weight_decay": "sft.weight_decay",
     "validation.every": "sft.every",

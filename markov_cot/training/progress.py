@@ -17,6 +17,7 @@ class Progress:
     started: bool = False
     """Whether what comes before the first step is done."""
     best: float | None = None
+    best_tie_break: float = 0.0
     best_step: int = 0
     since_best: int = 0
     kl_weight: float | None = None
@@ -34,11 +35,14 @@ class Progress:
     token_budgets: dict[str, int] = field(default_factory=dict)
     """What was found to fit into memory, by phase; empty until the first step."""
 
-    def note(self, value: float) -> bool:
-        """Takes in a validation at the current step; whether it is the best so far, which NaN never is."""
-        is_best = math.isfinite(value) and (self.best is None or value > self.best)
+    def note(self, value: float, tie_break: float = 0.0) -> bool:
+        """Takes in a validation at the current step; whether it is the best so far, which NaN never is.
+
+        Of equal values the one with the larger `tie_break` is better.
+        """
+        is_best = math.isfinite(value) and (self.best is None or (value, tie_break) > (self.best, self.best_tie_break))
         if is_best:
-            self.best, self.best_step, self.since_best = value, self.step, 0
+            self.best, self.best_tie_break, self.best_step, self.since_best = value, tie_break, self.step, 0
         else:
             self.since_best += 1
         return is_best

@@ -16,7 +16,7 @@ from markov_cot.models.memory import TokenBudgets
 from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.tracking.multi import MultiTracker
 from markov_cot.training.collector import Collector, Experience
-from markov_cot.training.method import Report
+from markov_cot.training.method import Merit, Report
 from markov_cot.training.progress import Progress
 from markov_cot.training.reporting import (
     SAMPLES_SHOWN,
@@ -65,9 +65,9 @@ class Reinforcement:
             progress.entropy_weight = adapted_entropy_weight(weights.entropy, metrics["policy/entropy"], target)
         return metrics, partial(self._report, problems, experience)
 
-    def held_out(self, score: Score) -> tuple[dict[str, float], float]:
+    def held_out(self, score: Score) -> tuple[dict[str, float], Merit]:
         """Return nothing else to log, and the score's own value."""
-        return {}, score.value
+        return {}, (score.value, 0.0)
 
     def best_by(self, score: Score) -> str:
         """Return "accuracy", or "answer_logprob"."""

@@ -175,7 +175,7 @@ def open_session(
 
 
 def _check_processes(config: Config, processes: Processes) -> None:
-    if config.rollout.problems % processes.count:
+    if config.method != SFT and config.rollout.problems % processes.count:
         raise UserError(
             f"rollout.problems: {config.rollout.problems} questions a step cannot be shared evenly by "
             f"{processes.count} processes; set rollout.problems={processes.count} or a multiple"
@@ -294,7 +294,7 @@ def _load_policy(
 
 
 def _engine_of(config: Config, base: dict[str, str]) -> Engine | None:
-    if config.rollout.decoder != VLLM:
+    if config.rollout.decoder != VLLM or config.method == SFT:
         return None
     arguments: dict[str, Any] = {"revision": base.get("commit"), "trust_remote_code": config.model.trust_remote_code}
     if config.model.four_bit:

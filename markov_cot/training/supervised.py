@@ -35,11 +35,11 @@ from markov_cot.training.gradients import (
     leaves_of,
     set_learning_rate,
 )
-from markov_cot.training.method import Report
+from markov_cot.training.method import Merit, Report
 from markov_cot.training.progress import Progress
 from markov_cot.training.reporting import SAMPLES_SHOWN
 from markov_cot.training.setup import Session
-from markov_cot.training.worked import Example
+from markov_cot.training.worked import Example, hard_count
 from markov_cot.utils.profiling import profile_span, seconds_since
 
 LOSS, FAILURE = "loss", "failure"
@@ -85,14 +85,17 @@ class Supervised:
         }
         return metrics, partial(self._report, examples)
 
-    def held_out(self, score: Score) -> tuple[dict[str, float], float]:
-        """Return the loss on held-out CoTs, where there are any, and what the best checkpoint is best by."""
+    def held_out(self, score: Score) -> tuple[dict[str, float], Merit]:
+        """Return the loss on held-out CoTs, where there are any, and what the best checkpoint is best by.
+
+        Before a warm start works, scores are often equal; then the loss decides, or the answers' log-prob.
+        """
         targets = [example.target(self._config.sft.loss_on) for example in self._worked.held_out]
         if not targets:
-            return {}, score.value
+            return {}, (score.value, score.answer_logprob)
         losses, tokens = self._losses(targets, ACTOR), [len(target.answer_ids) for target in targets]
         loss = sum(each * count for each, count in zip(losses, tokens, strict=True)) / sum(tokens)
-        return {f"eval/{self._session.splits.name}/loss": loss}, -loss if self._by_loss else score.value
+        return {f"eval/{self._session.splits.name}/loss": loss}, (-loss if self._by_loss else score.value, -loss)
 
     def best_by(self, score: Score) -> str:
         """Return "loss", or the score's measure."""
@@ -168,7 +171,7 @@ class Supervised:
             hard = [i for i in range(count) if failed[i]]
         elif sft.hard_repeats > 1 and losses:
             hardest = sorted(range(count), key=lambda i: -losses[i])
-            hard = hardest[: max(1, round(sft.hard_share * count))]
+            hard = hardest[: hard_count(self._config, count) // (sft.hard_repeats - 1)]
         return ExampleOrder(
             count,
             self._config.seed,

@@ -26,7 +26,7 @@ from markov_cot.rollouts.path_check import check_engine, check_paths, trial_of
 from markov_cot.tracking.base import RunInfo, Tracker
 from markov_cot.tracking.multi import MultiTracker, open_trackers
 from markov_cot.tracking.run_log import NOTHING
-from markov_cot.training.method import MakeMethod
+from markov_cot.training.method import MakeMethod, Merit
 from markov_cot.training.reinforcement import Reinforcement
 from markov_cot.training.reporting import is_due, shows_samples
 from markov_cot.training.setup import Session
@@ -118,9 +118,9 @@ class Trainer:
         """Adds the held-out score to `metrics` in steps that validate; whether it is the best so far."""
         if not self._due(self.session.config.validation.every):
             return False
-        found, value = self._validate()
+        found, merit = self._validate()
         metrics |= found
-        return self.state.progress.note(value)
+        return self.state.progress.note(*merit)
 
     def _log(
         self,
@@ -269,11 +269,11 @@ class Trainer:
         together = [Mark(*mark) for part in self.processes.collect(marks) for mark in part]
         return summarise_marks(together, problems[0].kind)
 
-    def _validate(self) -> tuple[dict[str, float], float]:
-        """What a validation logs, and the number that the best checkpoint is best by."""
+    def _validate(self) -> tuple[dict[str, float], Merit]:
+        """What a validation logs, and what the best checkpoint is best by."""
         score = self.score(ACTOR, self.session.held_out[: self.session.config.validation.problems])
-        found, value = self.method.held_out(score)
-        return score.metrics(self.session.splits.name) | found, value
+        found, merit = self.method.held_out(score)
+        return score.metrics(self.session.splits.name) | found, merit
 
     def _due(self, every: int) -> bool:
         return is_due(every, self.state.progress.step)

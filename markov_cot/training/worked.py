@@ -18,7 +18,7 @@ from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext, Prompts
 from markov_cot.data.sampler import sample
 from markov_cot.data.splits import Splits, question_key
-from markov_cot.tracking.metrics import states_answer
+from markov_cot.grading.extractors import PRIMARY, grade
 from markov_cot.utils.errors import UserError
 
 SFT = "sft"
@@ -75,8 +75,10 @@ def make_worked(
     """
     source, notes = splits.train, list[str]()
     if config.sft.rows:
-        rows = read_rows(config.sft.rows, config.data, "sft.rows", splits.train[0].kind)
-        source = _without_held_out(rows, splits, notes)
+        rows, skipped = read_rows(config.sft.rows, config.data, "sft.rows", splits.train[0].kind)
+        if skipped:
+            notes.append(f"{skipped} broken rows of {config.sft.rows} were skipped")
+        source = _with_right_answers(_without_held_out(rows, splits, notes), splits, notes)
     chosen = _chosen(source, config, fits, notes)
     maker = _Maker(config, prompts)
     examples = list(maker.examples(chosen))
@@ -103,7 +105,7 @@ def with_own_settings(config: Config) -> Config:
     """Return the config with optimizer and validation as `sft` has them, if the method is that."""
     if config.method != SFT:
         return config
-    optim = {name: getattr(config.sft, name) for name in ("lr", "warmup_steps", "schedule", "weight_decay")}
+    optim = {name: getattr(config.sft, name) for name in ("lr", "schedule", "weight_decay")}
     validation = {"every": config.sft.every, "patience": config.sft.patience}
     return config.model_copy(
         update={
@@ -114,9 +116,20 @@ def with_own_settings(config: Config) -> Config:
 
 
 def with_steps(config: Config, examples: int) -> Config:
-    """Return the config with the steps that `sft.epochs` passes over so many examples take, unless they are given."""
+    """Return the config with the steps that `sft.epochs` passes take, unless they are given, and those of the warm-up.
+
+    A pass has so many examples and the repeats of the hard ones.
+    """
     sft = config.sft
-    return config.model_copy(update={"steps": sft.steps or math.ceil(sft.epochs * examples / sft.batch)})
+    steps = sft.steps or math.ceil(sft.epochs * (examples + hard_count(config, examples)) / sft.batch)
+    optim = config.optim.model_copy(update={"warmup_steps": round(sft.warmup_ratio * steps)})
+    return config.model_copy(update={"steps": steps, "optim": optim})
+
+
+def hard_count(config: Config, examples: int) -> int:
+    """Return how many repeats of hard examples a pass has, where they are hard by their loss."""
+    sft = config.sft
+    return (sft.hard_repeats - 1) * max(1, round(sft.hard_share * examples)) if sft.hard_repeats > 1 else 0
 
 
 class _Maker:
@@ -138,8 +151,7 @@ class _Maker:
     def _example(self, problem: Problem) -> Example | None:
         sft, length = self._config.sft, self._config.rollout.length
         statement = "" if sft.loss_on == "cot" else sft.answer.format(answer=problem.answer)
-        last_line = problem.rationale.rpartition("\n")[2]
-        cot, answer = self._written(problem, "" if states_answer(last_line, problem) else statement)
+        cot, answer = self._written(problem, "" if _concludes(problem) else statement)
         is_cut = len(cot) + len(answer) > length
         if is_cut:  # and the last line is lost
             cot, answer = self._written(problem, statement)
@@ -151,6 +163,14 @@ class _Maker:
 
     def _written(self, problem: Problem, statement: str) -> tuple[list[int], list[int]]:
         return self._prompts.written_cot(problem, problem.rationale, statement)
+
+
+def _concludes(problem: Problem) -> bool:
+    """Whether the last line of its CoT gives the answer, by the extractor that is the default for its kind."""
+    if problem.kind == "continuation":
+        return False
+    last_line = problem.rationale.rpartition("\n")[2]
+    return grade(PRIMARY[problem.kind], last_line, problem.accepted, problem.choices)[1]
 
 
 def _chosen(
@@ -168,7 +188,7 @@ def _chosen(
     chosen = sample(source, config.sft.limit, config.seed, is_usable)
     if bare:
         fate = "are left out" if drops else "are learnt by their answer alone"
-        notes.append(f"{bare} of {looked_at} questions have no written CoT and {fate}")
+        notes.append(f"{bare} of {looked_at} questions have no written CoT, or one that is wrong, and {fate}")
     if lost := looked_at - bare * drops - len(chosen):
         notes.append(f"{lost} questions are too long for the model's context and are left out")
     if looked_at < len(source):
@@ -189,6 +209,18 @@ def _without_held_out(rows: Sequence[Problem], splits: Splits, notes: list[str])
     ]
     if lost := len(rows) - len(kept):
         notes.append(f"{lost} of {len(rows)} rows ask what {splits.name} holds out and are left out")
+    return kept
+
+
+def _with_right_answers(rows: Sequence[Problem], splits: Splits, notes: list[str]) -> list[Problem]:
+    """The rows but those that answer a training question otherwise than the data do."""
+    accepted: dict[str, set[str]] = {}
+    for problem in [] if splits.parameters else splits.train:  # there may be any number of generated ones
+        accepted.setdefault(_normalised(problem.passage, problem.question), set()).update(problem.accepted)
+    wanted = [accepted.get(_normalised(row.passage, row.question)) for row in rows]
+    kept = [row for row, answers in zip(rows, wanted, strict=True) if answers is None or answers & set(row.accepted)]
+    if lost := len(rows) - len(kept):
+        notes.append(f"{lost} of {len(rows)} rows have another answer than {splits.name} and are left out")
     return kept
 
 

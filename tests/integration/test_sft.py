@@ -14,12 +14,16 @@ from torch.nn import functional as F
 
 from markov_cot.config.schema import Config, Lora
 from markov_cot.data.prompts import AnswerContext
+from markov_cot.evaluation.answering import answer_greedily
+from markov_cot.evaluation.run import Run
+from markov_cot.evaluation.validation import Score, mark
+from markov_cot.models.roles import CRITIC
 from markov_cot.training.supervised import FAILURE, LOSS, Supervised
 from markov_cot.training.trainer import Trainer
 from tests.command_fixtures import Cli
 from tests.small_runs import config_of, differences, outcome, run, start, warm
 
-SFT: dict[str, Any] = {"steps": 4, "batch": 3, "limit": 12, "every": 2, "lr": 1e-2, "warmup_steps": 0}
+SFT: dict[str, Any] = {"steps": 4, "batch": 3, "limit": 12, "every": 2, "lr": 1e-2, "warmup_ratio": 0.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,11 +143,15 @@ def test_hard_examples_are_those_with_the_largest_loss_by_the_base(tmp_path: Pat
 
 
 def test_or_those_that_the_base_answers_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = start(config(tmp_path, sft={"hard_repeats": 2, "hard_by": "failure"}))
+    made = start(config(tmp_path, sft={"hard_repeats": 2, "hard_by": "failure", "steps": 3}))
     sft = method(made)
     order = sft._make_order()
     known = [sft.remembered.known[f"{FAILURE}/{i}"] for i in range(12)]
-    assert set(known) <= {0.0, 1.0} and len(order) == 12 + sum(known)
+    problems = [example.problem for example in sft._worked.examples]
+    policy, readers = made.session.policy, made.session.readers.for_base()
+    answers = answer_greedily(policy, readers, problems, 24, writer=CRITIC, batch=12, token_budget=9999)
+    assert known == [float(not mark(answer).right) for answer in answers] and 0 < sum(known) <= 12
+    assert len(order) == 12 + sum(known)
     monkeypatch.setattr(sft, "_failures", lambda: pytest.fail("it is known"))
     assert sft._make_order().batch(0, 5) == order.batch(0, 5)
 
@@ -174,6 +182,16 @@ def test_the_best_checkpoint_may_be_that_of_least_loss(tmp_path: Path, monkeypat
     made.run(lambda *_: None)
     assert made.state.progress.best == -1.0 and made.state.progress.best_step == 1
     assert (made.state.folder.with_name("best")).resolve().name == "adapter_1"
+
+
+def test_of_equal_scores_the_one_of_less_loss_is_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([3.0, 2.0, 1.0, 1.5])
+    monkeypatch.setattr(Supervised, "_losses", lambda self, targets, role: [next(losses)] * len(targets))
+    score = Score(2, 0.5, 0.0, 1.0, -1.0)
+    monkeypatch.setattr(Trainer, "score", lambda *_: score)
+    made = start(config(tmp_path, sft={"every": 1, "steps": 3}))
+    made.run(lambda *_: None)
+    assert (made.state.progress.best, made.state.progress.best_step) == (0.5, 2)
 
 
 def test_training_by_reward_continues_from_it(tmp_path: Path) -> None:
@@ -214,8 +232,6 @@ def test_a_runs_best_rollouts_are_learnt(workplace: Path, cli: Cli) -> None:
     for row in kept:
         by_question.setdefault(row["question"], []).append(row["reward"])
     assert all(rewards == sorted(rewards, reverse=True) and len(rewards) <= 2 for rewards in by_question.values())
-    from markov_cot import Run
-
     for question, rewards in by_question.items():
         assert rewards[0] == max(row["reward"] for row in Run("rl").rollouts() if row["question"] == question)
     assert "written CoTs to learn in 2 steps of 2" in err
@@ -231,6 +247,23 @@ def test_a_dry_run_estimates_and_writes_nothing(workplace: Path, cli: Cli) -> No
     assert sorted(workplace.rglob("*")) == before
 
 
+def test_so_does_one_of_a_runs_rollouts(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"question": "What is 1+1?", "passage": "", "choices": [], "answer": "2", "cot": "1+1=2", "reward": 0.0}
+    monkeypatch.setattr(Run, "rollouts", lambda self: [row | {"step": 1}])
+    before = sorted(workplace.rglob("*"))
+    code, out, err = cli("sft", "--from-run", "r", "--dry-run", "--set=sft.batch=2", "--seed", "0")
+    assert code == 0 and "all is well" in out, err
+    assert sorted(workplace.rglob("*")) == before
+
+
+def test_zero_is_a_seed(workplace: Path, cli: Cli) -> None:
+    write(workplace / "mine.jsonl", 12)
+    (workplace / "mine.yaml").write_text("seed: 7\ndata: {dataset: mine.jsonl}\nrollout: {length: 20}\n")
+    small = ("--steps", "1", "--set=sft.batch=2", "--set=validation.final_problems=2")
+    assert cli("sft", "--config", "mine.yaml", "--run", "z", "--seed", "0", *small)[0] == 0
+    assert Run("z").config.seed == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -243,7 +276,10 @@ def test_a_dry_run_estimates_and_writes_nothing(workplace: Path, cli: Cli) -> No
         (("arithmetic", "--set=optim.lr=1"), "optim.lr: is of training by reward; supervised fine-tuning has sft.lr"),
         (("arithmetic", "--model=nano", "--set=sft.rows=no.jsonl"), "sft.rows no.jsonl: does not exist"),
         (("arithmetic", "--set=model.shard=true"), "model.shard: not with method=sft"),
-        (("--run", "r", "--resume"), "method (rl -> sft)"),
+        (("--run", "r", "--resume", "--accept-changes"), "run r: is trained by reward, not on written CoTs; resume it"),
+        (("arithmetic", "--set=method=rl"), "--set method: is sft in this command"),
+        (("arithmetic", "--set=data.dataset=words"), "--set data.dataset: is arithmetic, as given"),
+        (("arithmetic", "--steps", "0"), "sft.steps"),
     ],
 )
 def test_bad_input_is_one_line(workplace: Path, cli: Cli, arguments: tuple[str, ...], says: str) -> None:
@@ -265,4 +301,4 @@ def test_labels_alone_are_learnt(workplace: Path, cli: Cli) -> None:
 def test_an_empty_cot_is_no_cot(workplace: Path, cli: Cli) -> None:
     write(workplace / "mine.jsonl", 12, cot="  ")
     code, _, err = cli("sft", "mine.jsonl")
-    assert code == 2 and "have no written CoT and are left out" in err
+    assert code == 2 and "have no written CoT, or one that is wrong, and are left out" in err

@@ -150,7 +150,7 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
     original = Trainer._validate
 
     def scored(self: Trainer) -> Any:
-        return original(self)[0], next(values)
+        return original(self)[0], (next(values), 0.0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_validate", scored)

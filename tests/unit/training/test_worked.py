@@ -89,7 +89,7 @@ def test_what_is_learnt_is_a_setting() -> None:
 def test_questions_without_a_cot_are_counted_and_none_is_refused() -> None:
     found = worked(problem(0), problem(1, ""), problem(2))
     assert {example.problem.id for example in found.examples} == {"p0", "p2"}
-    assert found.notes == ["1 of 3 questions have no written CoT and are left out"]
+    assert found.notes == ["1 of 3 questions have no written CoT, or one that is wrong, and are left out"]
     with pytest.raises(
         UserError, match=r"dataset mine: has no worked question to learn from \(1 of 1 questions have no"
     ):
@@ -100,7 +100,9 @@ def test_or_their_answer_alone_is_learnt() -> None:
     found = worked(problem(0, ""), held_out=(problem(1, ""),), bare="answer", best="loss")
     [example] = found.examples
     assert not example.cot and text(example.answer) == "\nAnswer: 43" and len(found.held_out) == 1
-    assert found.notes == ["1 of 1 questions have no written CoT and are learnt by their answer alone"]
+    assert found.notes == [
+        "1 of 1 questions have no written CoT, or one that is wrong, and are learnt by their answer alone"
+    ]
     with pytest.raises(UserError, match=r"sft\.bare answer: needs a stated answer"):
         config(bare="answer", answer="")
 
@@ -140,6 +142,29 @@ def test_where_passages_are_given_they_count(tmp_path: Path) -> None:
     assert [example.problem.passage for example in found.examples] == ["Mine."]
 
 
+def test_a_teachers_wrong_answers_are_not_learnt(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.jsonl"
+    rows = [{"question": f"What is {i}?", "cot": COT, "answer": answer} for i, answer in enumerate((43, 44, 44))]
+    rows[2]["gold"] = 43
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = Splits("mine", [problem(0), problem(1)], [problem(7)], [], "here")
+    found = make_worked(config(rows=str(path)), PROMPTS, splits, [], lambda _: True)
+    assert [example.problem.question for example in found.examples] == ["What is 0?"]
+    assert found.notes == [
+        "1 of 3 rows have another answer than mine and are left out",
+        "1 of 2 questions have no written CoT, or one that is wrong, and are left out",
+    ]
+
+
+def test_broken_rows_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.jsonl"
+    path.write_text(json.dumps({"question": "What?", "cot": COT, "answer": 43}) + '\n{"question": "Why?"}\n')
+    made = config(rows=str(path))
+    made = made.model_copy(update={"data": made.data.model_copy(update={"skip_bad_rows": True})})
+    found = make_worked(made, PROMPTS, Splits("mine", [problem(0)], [], [], "here"), [], lambda _: True)
+    assert len(found.examples) == 1 and found.notes == [f"1 broken rows of {path} were skipped"]
+
+
 def test_what_is_learnt_decides_the_fingerprint() -> None:
     assert worked(problem()).fingerprint() == worked(problem()).fingerprint()
     assert worked(problem()).fingerprint() != worked(problem(cot="12+31=43")).fingerprint()
@@ -148,6 +173,30 @@ def test_what_is_learnt_decides_the_fingerprint() -> None:
 def test_steps_follow_from_passes_unless_they_are_given() -> None:
     assert with_steps(config(epochs=2.5, batch=16), 100).steps == 16  # 250 / 16, rounded up
     assert with_steps(config(steps=3), 100).steps == 3
+
+
+def test_a_pass_has_the_repeats_of_hard_examples_and_the_warm_up_is_a_share() -> None:
+    made = with_steps(config(epochs=2, batch=4, hard_repeats=3, hard_share=0.25, warmup_ratio=0.25), 24)
+    assert made.steps == 18  # 2 * (24 + 2 * 6) / 4
+    assert made.optim.warmup_steps == 4  # 4.5, rounded to even
+    with pytest.raises(UserError, match=r"sft\.hard_by failure: .* give sft\.steps"):
+        config(hard_repeats=2, hard_by="failure")
+
+
+@pytest.mark.parametrize(
+    ("last_line", "answer", "changes", "states"),
+    [
+        ("12+31=43", "43", {}, True),
+        ("so x = -43", "43", {}, False),
+        ("Twice 43 makes 86", "43", {}, False),
+        ("A train needs 5 hours, so it is C", "A", {"kind": "choice", "choices": ("1", "5", "7")}, False),
+        ("so the answer is A", "A", {"kind": "choice", "choices": ("1", "5", "7")}, True),
+        ("There is no doubt: yes", "no", {"kind": "text"}, False),
+    ],
+)
+def test_what_counts_as_a_conclusion(last_line: str, answer: str, changes: dict[str, Any], states: bool) -> None:
+    [example] = worked(problem(cot=last_line, answer=answer, **changes)).examples
+    assert bool(example.answer) != states
 
 
 def test_optimizer_and_validation_are_its_own() -> None:

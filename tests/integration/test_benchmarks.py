@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from markov_cot.cli.main import main
 from tests.command_fixtures import SMALL
 from tests.other_models import write_other
 
@@ -187,7 +188,22 @@ def test_both_modes_are_trained_and_compared(
         "argv",
         ["load_bearing.py", "--out", str(tmp_path), "--seeds", "3", "--n", "4", "--set", "steps=1", *settings],
     )
+    called: list[list[str]] = []
+
+    def in_this_process(command: list[str], cwd: Path, **_: Any) -> Any:
+        """What the commands do, without three starts of Python."""
+        called.append(command)
+        monkeypatch.chdir(cwd)
+        with pytest.raises(SystemExit) as stopped:
+            main(command[3:])
+        assert stopped.value.code == 0
+        return SimpleNamespace(stdout=capsys.readouterr().out)
+
+    monkeypatch.setattr(scripts.load_bearing, "subprocess", SimpleNamespace(run=in_this_process, PIPE=-1))
     scripts.load_bearing.main()
+    assert [command[:4] for command in called] == [
+        [sys.executable, "-m", "markov_cot", name] for name in ("train", "train", "probe")
+    ]
     out = capsys.readouterr().out
     assert out.count("| 3 | markovian |") == out.count("| 3 | non-markovian |") == 1
     assert "| delete | 3 | " in out and "| empty | 3 | " in out

@@ -234,8 +234,8 @@ def send(number: int = signal.SIGTERM) -> None:
 
 
 PHASES = {
-    "collecting": "collector.collect",
-    "updating": "updater.update",
+    "collecting": "method.collector.collect",
+    "updating": "method.updater.update",
     "validating": "_validate",
     "saving": "state.save",
     "alarms": "state.monitor.update",

@@ -239,7 +239,9 @@ class _Probe:
 
     def _answers(self, problems: Sequence[Problem], cots: Sequence[Cot]) -> list[Reading]:
         self._check_room(problems, cots)
-        answers = answer_from_cots(self._readers, problems, cots)
+        # Without the question hidden, contexts are long: as many at once as in validation.
+        parts = parts_of(list(zip(problems, cots, strict=True)), self._config.validation.batch)
+        answers = [answer for part in parts for answer in answer_from_cots(self._readers, *zip(*part, strict=True))]
         logprobs = finite((answer.logprob for answer in answers), self._readers)
         return [Reading(logprob, answer.text) for logprob, answer in zip(logprobs, answers, strict=True)]
 

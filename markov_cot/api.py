@@ -17,7 +17,7 @@ from typing import Any
 from markov_cot.alarms.monitor import Event
 from markov_cot.checkpoints.run_dir import folders_of, new_run_name
 from markov_cot.config.loading import build_config, by_key
-from markov_cot.config.schema import Checkpoint
+from markov_cot.config.schema import Checkpoint, Config
 from markov_cot.data.registry import load
 from markov_cot.data.splits import Splits
 from markov_cot.evaluation.evaluate import EvalReport, Request
@@ -29,6 +29,7 @@ from markov_cot.evaluation.suites import SuiteTask
 from markov_cot.models.loading import load_tokenizer
 from markov_cot.rewards.hooks import RewardFunction
 from markov_cot.tracking.base import Tracker
+from markov_cot.training.method import MakeMethod
 from markov_cot.training.options import resolve_config
 from markov_cot.training.own_rows import kept_rows
 from markov_cot.training.reinforcement import Reinforcement
@@ -107,11 +108,9 @@ def train(
             rows = kept_rows(dataset, folders_of(config, run), resume=resume)
             values["data.dataset"] = str(stack.enter_context(rows))
             config, _ = resolve_config(recipe, values, saved)
-        if reward is not None and config.method != "rl":
-            raise UserError(f"reward: has no effect with method={config.method}; leave it out")
+        method = _method_with(reward, config)
         session = open_session(config, run, name, resume=resume)
         stack.enter_context(undone_if_it_never_starts(session, resume=resume))
-        method = None if reward is None else partial(Reinforcement, reward=reward)
         trainer = Trainer(session, method, [each for each in trackers if not isinstance(each, str)])
         if resume:
             trainer.state.resume()
@@ -121,6 +120,15 @@ def train(
                 observe(step, metrics, events)
 
         return trainer.run(watch, stack.enter_context(stop_after_the_step()))
+
+
+def _method_with(reward: RewardFunction | None, config: Config) -> MakeMethod | None:
+    """Training by the caller's own reward; None for what the config names."""
+    if reward is None:
+        return None
+    if config.method != "rl":
+        raise UserError(f"reward: has no effect with method={config.method}; leave it out")
+    return partial(Reinforcement, reward=reward)
 
 
 def _check_code(reward: object, observers: object, trackers: object) -> None:

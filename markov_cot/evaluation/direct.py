@@ -31,6 +31,7 @@ from markov_cot.evaluation.evaluate import (
     eval_folder,
     file_name,
     find_source,
+    model_settings,
     reference_source,
     refusing_to_write,
 )
@@ -167,17 +168,9 @@ class _Side:
         """All that a task's records depend on. How many are computed at once is not part of it."""
         subject, source = self._subject, self._source
         return {
-            **({"adapter_parts": subject.adapter_parts} if subject.adapter_parts else {}),
-            **({"critic": subject.critic} if subject.critic else {}),
+            **model_settings(subject, source, four_bit=source.model().four_bit),
             "of": "direct",
             "direct_format": VERSION,
-            "checkpoint": source.ref.name,
-            "checkpoint_files": source.checksums,
-            "base": subject.base["name"],
-            "base_fingerprint": subject.base["fingerprint"],
-            "dtype": subject.dtype,
-            "device": subject.device.type,
-            "four_bit": source.model().four_bit,
             "dataset": task.task.dataset,
             "split": task.split,
             "direct": task.form,

@@ -1,7 +1,7 @@
 """Tasks that are asked directly, with the question in view and without a CoT, under lm-evaluation-harness's protocol.
 
 Forms: "endings" scores each choice's text after the question (HellaSwag); "letters" shows the choices and scores their
-letters (MMLU); "generate" has a solution written (GSM8K); "loss" scores the text that goes on from a passage.
+letters (MMLU); "generate" has a solution written (GSM8K); "loss" scores the text that continues a passage.
 """
 
 from __future__ import annotations

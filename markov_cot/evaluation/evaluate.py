@@ -225,22 +225,29 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text)
 
 
-def cache_settings(
-    work: EvalTask, subject: LoadedModel, source: ModelSource, writing: GenerationConfig, config: Config
-) -> dict[str, Any]:
-    """All that a task's records depend on. How many are computed at once is not part of it."""
-    sampled = writing.temperature is not None
+def model_settings(subject: LoadedModel, source: ModelSource, *, four_bit: bool) -> dict[str, Any]:
+    """All of a model that what it gives depends on."""
     return {
         **({"adapter_parts": subject.adapter_parts} if subject.adapter_parts else {}),
         **({"critic": subject.critic} if subject.critic else {}),
-        "format": FORMAT,
         "checkpoint": source.ref.name,
         "checkpoint_files": source.checksums,
         "base": subject.base["name"],
         "base_fingerprint": subject.base["fingerprint"],
         "dtype": subject.dtype,
         "device": subject.device.type,
-        "four_bit": config.model.four_bit,
+        "four_bit": four_bit,
+    }
+
+
+def cache_settings(
+    work: EvalTask, subject: LoadedModel, source: ModelSource, writing: GenerationConfig, config: Config
+) -> dict[str, Any]:
+    """All that a task's records depend on. How many are computed at once is not part of it."""
+    sampled = writing.temperature is not None
+    return {
+        **model_settings(subject, source, four_bit=config.model.four_bit),
+        "format": FORMAT,
         "dataset": work.splits.name,
         "data": work.splits.fingerprint(),
         "split": work.task.split,

@@ -131,10 +131,7 @@ def open_session(
         policy, base, sharding = _load_policy(config, tokenizer, processes, init)
         engine = _engine_of(config, base)
         with processes.together():
-            if found:
-                check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
-                changed |= check_precision(found, base["dtype"], accept=accept_changes)
-                note_commit(found, base)
+            changed |= found is not None and _check_model(found, base, accept=accept_changes)
             reader_models = load_reader_models(config, policy)
             if found:
                 changed |= check_readers(found, [each.about for each in reader_models], accept=accept_changes)
@@ -193,6 +190,14 @@ def _find_origin(folders: Folders, lock: RunLock, checkpoint: str | None) -> Fou
     with writing(folders):
         lock.acquire()
         return find_origin(folders.checkpoints, checkpoint)
+
+
+def _check_model(found: FoundCheckpoint, base: dict[str, str], *, accept: bool) -> bool:
+    """Whether the base computes otherwise than it did; raises `UserError` for another base."""
+    check_base(found.folder, found.manifest.base, base["name"], base["fingerprint"])
+    changed = check_precision(found, base["dtype"], accept=accept)
+    note_commit(found, base)
+    return changed
 
 
 def _find_init(

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from markov_cot.api import train
 from markov_cot.config.schema import Config, Lora
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.evaluation.answering import answer_greedily
@@ -20,6 +21,7 @@ from markov_cot.evaluation.validation import Score, mark
 from markov_cot.models.roles import CRITIC
 from markov_cot.training.supervised import FAILURE, LOSS, Supervised
 from markov_cot.training.trainer import Trainer
+from markov_cot.utils.errors import UserError
 from tests.command_fixtures import Cli
 from tests.small_runs import config_of, differences, outcome, run, start, warm
 
@@ -287,6 +289,13 @@ def test_bad_input_is_one_line(workplace: Path, cli: Cli, arguments: tuple[str, 
     code, out, err = cli("sft", *arguments)
     assert code == 2 and not out and says in err
     assert "Traceback" not in err and sorted(workplace.rglob("*")) == before
+
+
+def test_a_reward_of_ones_own_has_no_place_in_it(workplace: Path) -> None:
+    write(workplace / "mine.jsonl", 12)
+    with pytest.raises(UserError, match="reward: has no effect with method=sft"):
+        train(dataset="mine.jsonl", recipe=None, run="w", reward=lambda batch: [], settings={"method": "sft"})
+    assert not (workplace / "runs" / "w").exists()
 
 
 def test_labels_alone_are_learnt(workplace: Path, cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""HellaSwag: which of four endings goes on from a situation (Zellers et al. 2019).
+"""HellaSwag: which of four endings continues a situation (Zellers et al. 2019).
 
 Texts are cleaned as lm-evaluation-harness does it. The published test split has no labels, so the validation split is
 what is evaluated on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class RunComparison:
 
     def as_json(self) -> dict[str, Any]:
         """Return the document: null for what was not measured or is not defined."""
-        return {
+        document = {
             "format": FORMAT,
             "n": len(self.runs),
             "seed": sorted({run.seed for run in self.runs}),
@@ -44,13 +45,15 @@ class RunComparison:
             "settings": {"level": 95.0, "correction": "holm", "tests": sum(p.p_holm is not None for p in self.pairs)},
             "differing": {key: dict(values) for key, values in self.differing.items()},
             "runs": {run.name: self._run(run) for run in self.runs},
-            "pooled": [_setting(each) for each in self.settings],
+            "groups": [_setting(each) for each in self.settings],
             "pairs": [_pair(each) for each in self.pairs],
             "unpaired": [asdict(each) for each in self.unpaired],
             "unmeasured": dict(self.unmeasured),
             "curves": [asdict(each) for each in self.curves],
             "notes": list(self.notes),
         }
+        plain: dict[str, Any] = _without_nan(document)
+        return plain
 
     def _run(self, run: ComparedRun) -> dict[str, Any]:
         return {
@@ -135,8 +138,8 @@ def _differently_evaluated(runs: Sequence[ComparedRun]) -> Iterator[str]:
 
 
 def _setting(each: Setting) -> dict[str, Any]:
-    pooled = asdict(each.pooled) if each.pooled else None
-    return {"runs": list(each.runs), "seeds": list(each.seeds), "result": pooled}
+    result = {"n": len(each.pooled.seeds), **asdict(each.pooled)} if each.pooled else None
+    return {"runs": list(each.runs), "pooled": list(each.members), "result": result}
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
@@ -153,6 +156,14 @@ def _pair(pair: Pair) -> dict[str, Any]:
         **{_KEYS.get(key, key): value for key, value in change.items()},
         "p_holm": pair.p_holm,
     }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _KEYS = {

@@ -48,7 +48,7 @@ class Curve:
     """As logged, without the dataset: `eval/accuracy`."""
     data: str
     runs: Mapping[str, Series]
-    settings: Sequence[PooledSeries]
+    pooled: Sequence[PooledSeries]
     """Of settings with two seeds or more."""
 
 
@@ -60,7 +60,7 @@ def curves_of(runs: Sequence[ComparedRun], settings: Sequence[Setting]) -> tuple
         columns = {run.name: _series(run) for run in runs if data[run.name] == name}
         for key in dict.fromkeys(key for each in columns.values() for key in each):
             series = {run: each[key] for run, each in columns.items() if key in each}
-            pooled = [_pooled(each.seeds, series) for each in settings if len(each.seeds) > 1]
+            pooled = [_pooled(each.members, series) for each in settings if len(each.members) > 1]
             found.append(Curve(key, name, series, tuple(each for each in pooled if each)))
     return tuple(found)
 

@@ -49,7 +49,10 @@ def pairs_of(runs: Sequence[ComparedRun]) -> tuple[tuple[Pair, ...], tuple[Unpai
     without: list[Unpaired] = []
     for first, second in combinations([run for run in runs if run.records], 2):
         for each in _on_tasks(first, second):
-            (found if isinstance(each, Pair) else without).append(each)  # type: ignore[arg-type]
+            if isinstance(each, Pair):
+                found.append(each)
+            else:
+                without.append(each)
     known = {str(i): pair.change.p_value for i, pair in enumerate(found)}
     adjusted = holm({place: p for place, p in known.items() if p is not None})
     return tuple(replace(pair, p_holm=adjusted.get(str(i))) for i, pair in enumerate(found)), tuple(without)

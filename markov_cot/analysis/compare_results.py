@@ -102,14 +102,19 @@ def _finite(column: Sequence[float] | Mapping[int, float], row: int) -> float | 
 
 
 def pool(results: Mapping[int, Held]) -> Pooled | None:
-    """Return the results of a setting's seeds together: what they are, and no interval.
+    """Return the results of a setting, by seed, together: what they are, and no interval.
 
-    The spread of a few seeds is all that is known of another one. None without results, or where they are not of one
-    measure.
+    The spread of a few seeds is all that is known of another one. None without results that are numbers, or where they
+    are not of one measure.
+
+    >>> both = pool({0: Held("accuracy", 0.5, 0.4, 0.6), 1: Held("accuracy", 0.75, 0.6, 0.8)})
+    >>> both.mean, round(both.deviation, 4), both.lowest, both.highest  # 0.25 / sqrt(2)
+    (0.625, 0.1768, 0.5, 0.75)
     """
-    values = [result.value for result in results.values()]
-    measures = {result.measure for result in results.values()}
+    values = {seed: result.value for seed, result in results.items() if math.isfinite(result.value)}
+    measures = {results[seed].measure for seed in values}
     if len(measures) != 1:
         return None
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Pooled(measures.pop(), tuple(results), statistics.fmean(values), deviation, min(values), max(values))
+    deviation = statistics.stdev(values.values()) if len(values) > 1 else None
+    mean = statistics.fmean(values.values())
+    return Pooled(measures.pop(), tuple(values), mean, deviation, min(values.values()), max(values.values()))

@@ -24,7 +24,7 @@ class Setting:
     """Runs that differ in nothing but their seed, and in names and folders."""
 
     runs: tuple[str, ...]
-    seeds: tuple[str, ...]
+    members: tuple[str, ...]
     """One run for each seed, in the order of the seeds: what is pooled."""
     pooled: Pooled | None
     """Their final results; None where none has ended."""
@@ -32,7 +32,7 @@ class Setting:
     @property
     def repeated(self) -> tuple[str, ...]:
         """Runs whose seed another one has already, which are no further sample of the setting."""
-        return tuple(name for name in self.runs if name not in self.seeds)
+        return tuple(name for name in self.runs if name not in self.members)
 
 
 def differing(runs: Sequence[ComparedRun]) -> dict[str, dict[str, Any]]:

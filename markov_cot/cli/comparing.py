@@ -43,7 +43,7 @@ def print_comparison(found: RunComparison) -> None:
         line("no setting differs")
     line()
     print_table(console, _results(found), "held-out results [95 %]")
-    if any(len(each.seeds) > 1 for each in found.settings):
+    if any(len(each.members) > 1 for each in found.settings):
         line()
         print_table(console, _pooled(found), "seeds pooled: final results")
     line()
@@ -99,16 +99,17 @@ def _held(result: Held) -> str:
 
 
 def _pooled(found: RunComparison) -> Table:
-    table = plain_table("runs", "seeds", "mean", "standard deviation", "lowest", "highest")
+    table = plain_table("runs", "seeds", "n", "mean", "standard deviation", "lowest", "highest")
     for each in found.settings:
-        name, result = visible(", ".join(each.seeds)), each.pooled
+        name, result = visible(", ".join(each.members)), each.pooled
         if result is None:
-            table.add_row(name, *[NOT_MEASURED] * 5)
+            table.add_row(name, *[NOT_MEASURED] * 6)
             continue
         kind = f" {SHORT[result.measure]}"
         table.add_row(
             name,
             ", ".join(map(str, result.seeds)),
+            str(len(result.seeds)),
             f"{result.mean:.3f}{kind}",
             "-" if result.deviation is None else f"{result.deviation:.3f}",
             f"{result.lowest:.3f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -133,7 +134,7 @@ def _differently_evaluated(runs: Sequence[ComparedRun]) -> Iterator[str]:
     for task in dict.fromkeys(task for run in runs for task in run.records):
         found = [run.records[task].scores.settings for run in runs if task in run.records]
         keys = dict.fromkeys(key for each in found for key in each)
-        if differ := [key for key in keys if any(key in each and each[key] != found[0].get(key) for each in found)]:
+        if differ := [key for key in keys if len({json.dumps(each[key]) for each in found if key in each}) > 1]:
             yield f"{task}: evaluated with different {', '.join(differ)}, which may be what a difference is of"
 
 

@@ -69,7 +69,7 @@ def data_of(runs: Sequence[ComparedRun]) -> dict[str, str]:
 
 def _setting(group: Sequence[ComparedRun]) -> Setting:
     first: dict[int, ComparedRun] = {}
-    for run in group:
+    for run in sorted(group, key=lambda run: run.ending is None):  # one that has ended speaks for its seed
         first.setdefault(run.seed, run)
     seeds = [first[seed] for seed in sorted(first)]
     results = {run.seed: run.ending.trained for run in seeds if run.ending}

@@ -124,7 +124,7 @@ def test_what_is_not_measured_says_what_to_do() -> None:
     }
     start = "its evaluation records cannot be read (runs/torn/eval/samples_sums.jsonl line 1: not JSON"
     assert found.unmeasured["torn"].startswith(start)
-    assert found.notes == ("new run: no final result, because the run was interrupted at step 3 of 8",)
+    assert found.notes[0] == "new run: no final result, because the run was interrupted at step 3 of 8"
 
 
 @pytest.mark.usefixtures("runs")

@@ -49,6 +49,8 @@ def test_a_seed_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     (setting,) = by_setting(found)
     assert (setting.members, setting.repeated) == (("a", "c"), ("b",))
     assert setting.pooled and setting.pooled.mean == 0.25
+    (again,) = by_setting(runs(tmp_path, broken={}, whole={"trained": 1.0}))
+    assert (again.members, again.repeated) == (("whole",), ("broken",)), "one that has ended speaks for its seed"
 
 
 def test_a_seed_without_a_result_is_not_in_the_pool(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def make_run(
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     if trained is not None:
         scores = {"base": score(base, n), "trained": score(trained, n)}
-        (folder / "summary.json").write_text(json.dumps({"step": 8, "best_step": None, **scores}))
+        (folder / "summary.json").write_text(json.dumps({"step": 8, "best_step": 4, **scores}))
     return folder
 
 

@@ -67,6 +67,7 @@ class RunComparison:
             "base": asdict(run.ending.base) if run.ending else None,
             "trained": asdict(run.ending.trained) if run.ending else None,
             "best": asdict(run.best) if run.best else None,
+            "best_checkpoint": run.ending.best_step if run.ending else None,
             "cost": asdict(self.costs[run.name]),
             "records": {
                 task: {"checkpoint": each.checkpoint, "n": len(each.scores.items.contents) if each.scores.items else 0}

@@ -40,6 +40,8 @@ class Ending:
     """The table at the end of a run: base and trained actor on the same problems."""
 
     step: int
+    best_step: int | None
+    """Of the checkpoint `best`, by whatever the run chooses it by; None where no validation chose one."""
     base: Held
     trained: Held
 
@@ -63,8 +65,10 @@ def read_ending(path: Path) -> Ending | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        step = int(found["step"])
-        return Ending(step, _held(found["base"], None), _held(found["trained"], step))
+        step, best = int(found["step"]), found["best_step"]
+        return Ending(
+            step, None if best is None else int(best), _held(found["base"], None), _held(found["trained"], step)
+        )
     except (ValueError, TypeError, LookupError, RecursionError):
         raise UserError(f"{path}: is damaged; resume the run, which writes it again") from None
 

@@ -87,7 +87,7 @@ def read_compared(names: Sequence[str], runs_dir: Path) -> tuple[ComparedRun, ..
     if len(names) < 2:
         given = f"RUN {names[0]}: is one run" if names else "no runs given"
         raise UserError(f"{given}; name two or more to compare, as `markov-cot runs` lists them")
-    runs = [Run(name, runs_dir=runs_dir) for name in names]
+    runs = [_open(name, runs_dir) for name in names]
     seen: dict[Path, str] = {}
     for name, run in zip(names, runs, strict=True):
         place = run.folder.resolve()
@@ -97,6 +97,12 @@ def read_compared(names: Sequence[str], runs_dir: Path) -> tuple[ComparedRun, ..
         seen[place] = name
     short = [run.name for run in runs]
     return tuple(_read(run, run.name if short.count(run.name) == 1 else str(run.folder.resolve())) for run in runs)
+
+
+def _open(name: str, runs_dir: Path) -> Run:
+    """The run, by a path that ends in its folder's name, where "." or ".." was given."""
+    run = Run(name, runs_dir=runs_dir)
+    return run if run.name.strip(".") else Run(run.folder.resolve())
 
 
 def _read(run: Run, name: str) -> ComparedRun:

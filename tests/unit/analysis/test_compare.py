@@ -54,6 +54,7 @@ def test_the_document(runs: Path) -> None:
     run = found["runs"]["c"]
     assert (run["data"], run["state"], run["step"], run["steps"]) == ("arithmetic", "done", 1, 8)
     assert (run["base"]["value"], run["trained"]["value"], run["best"]["step"]) == (0.25, 1.0, 1)
+    assert run["best_checkpoint"] == 4
     assert run["records"] == {"sums": {"checkpoint": "checkpoints/r/adapter_8", "n": 6}}
     assert run["cost"]["seconds"] == 2.0
     pair = found["pairs"][1]
@@ -72,6 +73,11 @@ def test_runs_may_be_given_by_path_and_are_named_so_that_they_can_be_told_apart(
     make_run(Path("elsewhere/a"), trained=0.5)
     found = compare_runs(["runs/a", "elsewhere/a", "b"])
     assert [run.name for run in found.runs] == [str(runs / "a"), str(runs.parent / "elsewhere" / "a"), "b"]
+
+
+def test_the_current_folder_has_a_name(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs / "a")
+    assert [run.name for run in compare_runs([".", "../b"]).runs] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

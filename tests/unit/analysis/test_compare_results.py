@@ -53,7 +53,7 @@ def test_a_pool_is_within_its_seeds_and_does_not_depend_on_their_order(values: l
 
 def test_how_a_run_ended(tmp_path: Path) -> None:
     found = read_ending(make_run(tmp_path / "r", trained=0.5, n=40) / "summary.json")
-    assert found and (found.step, found.base.value, found.base.step) == (8, 0.25, None)
+    assert found and (found.step, found.best_step, found.base.value, found.base.step) == (8, 4, 0.25, None)
     assert found.trained == Held("accuracy", 0.5, 0.25, 0.75, 40, None, 8)
 
 
@@ -66,7 +66,9 @@ def test_continuations_have_no_interval(tmp_path: Path) -> None:
     assert found and found.trained == Held("answer_logprob", -0.5, None, None, 4, None, 8)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"step": 3, "base": {}, "trained": {}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"step": 3, "best_step": null, "base": {}, "trained": {}}', "[" * 100_000]
+)
 def test_a_damaged_summary_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "summary.json").write_text(text)
     with pytest.raises(UserError, match=r"summary\.json: is damaged; resume the run"):

@@ -10,6 +10,7 @@ from markov_cot.utils.text import visible
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
 LOG, SAMPLES, ALARMS = "log.jsonl", "samples.jsonl", "alarms.jsonl"
+ROLLOUTS, VALIDATION = "rollouts", "validation"
 CHECKPOINT = re.compile(r"adapter_(\d+)", re.ASCII)
 """Name of a checkpoint's folder, and its step."""
 

@@ -16,9 +16,9 @@ from markov_cot.tracking.run_log import NOTHING
 from markov_cot.tracking.step_files import StepFiles, rollouts_folder, validation_folder
 from markov_cot.training.setup import Session
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SAMPLES
+from markov_cot.utils.layout import ALARMS, CONFIG, ENVIRONMENT, LOG, SAMPLES
 
-LOGS = (CONFIG, LOG, SAMPLES, ALARMS)
+LOGS = (CONFIG, ENVIRONMENT, LOG, SAMPLES, ALARMS)
 
 
 @contextlib.contextmanager

@@ -227,7 +227,7 @@ RULES = (
         "reader_cannot_read",
         _reader_cannot_read,
         "The reader gives back fewer than half of the answers that are stated to it, so the reward is mostly noise.",
-        "Try other prompts with `sample --reader-check` (prompt.answer, prompt.examples), or another reward.reader.",
+        "Try other prompts with markov-cot sample --reader-check (prompt.answer, prompt.examples), or another reader.",
     ),
     Rule(
         "reader_hears_nothing",
@@ -245,7 +245,7 @@ RULES = (
         "far_from_base",
         _far_from_base,
         "The policy has moved far from its reference; CoTs may be a code that only this reader knows.",
-        "Raise algorithm.kl_weight or lower optim.lr; `transfer` shows whether others can read the CoTs.",
+        "Raise algorithm.kl_weight or lower optim.lr; markov-cot transfer shows whether others can read the CoTs.",
     ),
     Rule(
         "entropy_gone",
@@ -276,7 +276,7 @@ RULES = (
         "past_its_best",
         _past_its_best,
         "The held-out score was significantly better long before the end.",
-        "Use the checkpoint `best`, and stop earlier next time (validation.patience).",
+        "Use the checkpoint best, and stop earlier next time (validation.patience).",
     ),
     Rule(
         "still_rising",
@@ -289,13 +289,13 @@ RULES = (
         _answer_first,
         "Most CoTs state the answer before any reasoning.",
         "The CoT is then an answer with a comment. Ask for reasoning first (prompt.question, prompt.cot_prefix), and "
-        "see what `probe --test truncate_front` does.",
+        "see what markov-cot probe --test truncate_front does.",
     ),
     Rule(
         "too_few_problems",
         _too_few,
         "So few held-out problems could not have shown a smaller difference.",
-        "Raise validation.final_problems, or evaluate on the whole test split (`eval`).",
+        "Raise validation.final_problems, or evaluate on the whole test split (markov-cot eval).",
     ),
     Rule(
         "clipped",
@@ -325,6 +325,6 @@ RULES = (
         "not_probed",
         _not_probed,
         "The score rose; whether the CoT carries the answer is not known yet.",
-        "Run `probe`, with `--against` a run whose reader sees the question.",
+        "Run markov-cot probe, with --against a run whose reader sees the question.",
     ),
 )

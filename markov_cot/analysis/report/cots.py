@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,14 +46,48 @@ def examples(source: Source, steps: Mapping[str, int]) -> list[dict[str, Any]]:
     validations, found = _validations(source), []
     samples = _samples(source)
     for label, step in steps.items():
-        if at := _nearest(validations, step):
+        at, sampled = _nearest(validations, step), _nearest(samples, step)
+        if at is not None:
             rows = validations[at]
             wanted = (True, False) if rows and rows[0].get("right") is not None else (None,)
             chosen = [row for right in wanted for row in [r for r in rows if r.get("right") is right][:EXAMPLES]]
             found += [{"label": label, **_shown("validation", at, row, None)} for row in chosen]
-        elif at := _nearest(samples, step):
-            found += [{"label": label, **_shown("training", at, row, None)} for row in samples[at][:EXAMPLES]]
+        elif sampled is not None:
+            found += [{"label": label, **_shown("training", sampled, row, None)} for row in samples[sampled][:EXAMPLES]]
     return found
+
+
+def texts(source: Source) -> list[dict[str, Any]]:
+    """Return how long CoTs on held-out problems are, and how much they repeat: at the end, else of each validation."""
+    if source.run is None:
+        return []
+    final = {policy: source.run.final_answers(policy) for policy in ("base", "trained")}
+    if final["trained"]:
+        return [_measured(policy, None, rows) for policy, rows in final.items()]
+    validations = _validations(source)
+    return [
+        _measured("actor", step, validations[step])
+        for step in sorted({*list(validations)[:1], *list(validations)[-1:]})
+    ]
+
+
+def _measured(policy: str, step: int | None, rows: Sequence[Row]) -> dict[str, Any]:
+    words = [str(row["cot"]).split() for row in rows]
+    n = len(rows)
+    return {
+        "policy": policy,
+        "step": step,
+        "n": n,
+        "characters": sum(len(str(row["cot"])) for row in rows) / n,
+        "words": sum(map(len, words)) / n,
+        "repeated": sum(1 - len(set(each)) / len(each) for each in words if each) / n,
+        "states_answer": sum(_states_answer(row) for row in rows) / n,
+    }
+
+
+def _states_answer(row: Row) -> bool:
+    accepted = [str(each) for each in row.get("answers") or [row["answer"]]]
+    return any(re.search(rf"(?<!\w){re.escape(each)}(?!\w)", str(row["cot"]), re.IGNORECASE) for each in accepted)
 
 
 def _shown(kind: str, step: int | None, row: Row, base: Row | None) -> dict[str, Any]:

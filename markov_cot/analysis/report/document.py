@@ -55,6 +55,7 @@ def _run(source: Source, most_cots: int) -> dict[str, Any]:
         "judged": source.alarms.judged,
         "key_steps": at,
         "examples": cots.examples(source, {each["label"]: each["step"] for each in at}),
+        "texts": cots.texts(source),
         "groups": groups.groups(source),
         "stages": found,
         "occlusions": stages.occlusions(source),

@@ -12,7 +12,7 @@ from typing import Any
 
 from markov_cot.utils.text import visible
 
-WIDTH, HEIGHT = 5.2, 2.9
+WIDTH, HEIGHT = 4.4, 2.6
 """Inches."""
 INK, FAINT, ALARM = "#010101", "#020202", "#030303"
 SERIES = ("#040401", "#040402", "#040403", "#040404", "#040405", "#040406", "#040407", "#040408")
@@ -23,7 +23,7 @@ _COLOURS = {
     ALARM: "var(--alarm)",
     **{colour: f"var(--series-{i})" for i, colour in enumerate(SERIES)},
 }
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -90,4 +90,5 @@ def _inlined(svg: str, label: str, salt: str) -> str:
         r' id="(?:figure|axes|patch|line2d|matplotlib\.axis|xtick|ytick|text|legend|\w+Collection)_\d+"', "", svg
     )
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{salt}-", svg)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     return re.sub(r"<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', svg, count=1)

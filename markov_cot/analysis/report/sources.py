@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +60,17 @@ class Source:
     def setting(self, key: str, otherwise: Any = None) -> Any:
         """Return one setting."""
         return self.settings.get(key, otherwise)
+
+
+def open_sources(given: Sequence[str], runs_dir: Path) -> list[Source]:
+    """Return what each stands for. Raises `UserError` for one that is given twice."""
+    found: list[Source] = []
+    for name in given:
+        source = open_source(name, runs_dir)
+        if any(source.log.resolve() == other.log.resolve() for other in found):
+            raise UserError(f"{name}: is given twice; name each run once")
+        found.append(source)
+    return found
 
 
 def open_source(given: str, runs_dir: Path) -> Source:

@@ -15,6 +15,8 @@ from markov_cot.utils.text import visible
 
 MISSING = "–"
 """What stands for a value that there is none of."""
+BEGINNING = 120
+"""Characters of a text that stand for it in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +99,6 @@ FORMS: dict[str, Callable[[Any], str]] = {
     "p": _number(lambda value: f"{value:.1e}" if 0 < value < 0.001 else f"{value:.3f}"),
     "metric": _number(_metric),
     "text": _plain,
+    "beginning": lambda raw: " ".join(_plain(raw).split())[:BEGINNING],
 }
 """How a value is shown, by the name of a template's filter."""

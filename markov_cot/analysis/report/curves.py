@@ -16,6 +16,7 @@ CURVES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Ratio", ("policy/reference_ratio", "ppo/ratio_max"), "probability ratio"),
     ("Repetition", ("cot/repetition", "cot/longest_run"), "share of the CoT"),
     ("Answer in the CoT", ("cot/answer_in_cot", "leak/answer_first"), "share of the CoTs"),
+    ("Copied from the question", ("cot/copied",), "share of the 4-grams"),
     ("Loss", ("loss/total",), "nats"),
 )
 """Title, metrics and unit of what is drawn besides the held-out score, as far as the log has it."""
@@ -30,6 +31,7 @@ AT_KEY_STEPS = (
     "cot/repetition",
     "cot/compression",
     "cot/answer_in_cot",
+    "cot/copied",
     "leak/answer_first",
     "optim/grad_norm",
     "loss/total",

@@ -48,6 +48,7 @@ def draw(curve: Mapping[str, Any], alarms: Sequence[int] = ()) -> str:
     """Return an `<svg>` of a curve's series over the steps, with their bands, and a line at each alarm's step."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     # What ids within the picture are made of: no two pictures of a page may share one.
     salt = hashlib.sha256(json.dumps([curve, list(alarms)], sort_keys=True).encode()).hexdigest()[:12]
@@ -70,6 +71,7 @@ def draw(curve: Mapping[str, Any], alarms: Sequence[int] = ()) -> str:
                 axes.fill_between(series["steps"], series["low"], series["high"], color=colour, alpha=0.18, linewidth=0)
         for step in alarms:
             axes.axvline(step, color=ALARM, linewidth=0.9, linestyle=(0, (4, 2)))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.set(xlabel="step", ylabel=visible(curve["unit"]))
         axes.grid(alpha=0.6)
         if len(curve["series"]) > 1:

@@ -27,13 +27,13 @@ def verdict(source: Source, result: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return `word`, `sentence`, and of a collapse its `step`.
 
     A run has collapsed where its held-out accuracy has fallen under half of its peak, and the two intervals do not
-    meet, or where an alarm is critical at its end and the result is no significant improvement. It has improved, or is
-    worse, where the difference of trained and base is significant at 5 %: by McNemar's exact test, or, without right
+    meet, or where an alarm is critical at its end, in a log alone at any time, and the result is no significant
+    improvement. It has improved, or is worse, where the difference of trained and base is significant at 5 %: by McNemar's exact test, or, without right
     and wrong, where the interval leaves out 0.
     """
     direction = _direction(result)
     fall = _fall(source)
-    standing = _standing(source.alarms.events)
+    standing = _standing(source.alarms.events) if source.run else source.alarms.critical
     if fall or (standing and direction <= 0):
         return _collapse(fall, standing)
     if result is None:
@@ -107,6 +107,6 @@ def _collapse(fall: Mapping[str, Any] | None, standing: list[Event]) -> dict[str
     first = min(standing, key=lambda event: event.since, default=None)
     if first and (fall is None or first.since <= fall["step"]):
         seen = first.diagnosis.partition(CAUSE)[0].partition(" Example CoT:")[0].partition(" There is no sample CoT")[0]
-        return {"word": COLLAPSED, "sentence": f"It collapsed: {seen.strip()}", "step": first.since}
-    sentence = "It collapsed: the held-out accuracy fell under half of its peak and stayed there."
+        return {"word": COLLAPSED, "sentence": seen.strip(), "step": first.since}
+    sentence = "The held-out accuracy fell under half of its peak and stayed there."
     return {"word": COLLAPSED, "sentence": sentence, "step": fall["step"] if fall else None}

@@ -28,8 +28,8 @@ def verdict(source: Source, result: Mapping[str, Any] | None) -> dict[str, Any]:
 
     A run has collapsed where its held-out accuracy has fallen under half of its peak, and the two intervals do not
     meet, or where an alarm is critical at its end, in a log alone at any time, and the result is no significant
-    improvement. It has improved, or is worse, where the difference of trained and base is significant at 5 %: by McNemar's exact test, or, without right
-    and wrong, where the interval leaves out 0.
+    improvement. It has improved, or is worse, where the difference of trained and base is significant at 5 %: by
+    McNemar's exact test, or, without right and wrong, where the interval leaves out 0.
     """
     direction = _direction(result)
     fall = _fall(source)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from markov_cot.analysis.changed_items import Change, paired_shares, paired_values, unpaired
+from markov_cot.analysis.changed_items import Change, unpaired
+from markov_cot.analysis.paired_items import LOWER_IS_BETTER, deciding_metric, is_named, paired_change
 from markov_cot.analysis.score_files import Side, TaskScores
 from markov_cot.analysis.score_flags import Flag, flags_of
 from markov_cot.evaluation.statistics import holm
@@ -22,14 +23,6 @@ UNDECIDED: Verdict = "undecided"
 ALPHA = 0.05
 SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "accuracy", "f1", "em")
 """Metrics that are shares, where there are no items to see it by."""
-LOWER_IS_BETTER = (
-    "loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "nats_per_word", "nats_per_byte",
-    "nats_per_token", "brier_score", "ece", "wer", "cer", "ter", "repetition",
-)  # fmt: skip
-PREFERRED = (
-    "acc_norm,", "exact_match,flexible-extract", "exact_match,strict-match", "exact_match,", "acc,", "nats_per_",
-)  # fmt: skip
-"""How the keys of metrics begin that count for their task, the first of those there are."""
 _SHOWN = 5
 
 
@@ -139,7 +132,7 @@ def compare_sides(
             f"{_listed(totals)}: compared by totals, as if the items were others; samples of both sides "
             "(lm_eval --log_samples) would tell more"
         )
-    if unused := [each for each in metrics if not any(_is_named(k, [each]) for t in found.values() for k in t.metrics)]:
+    if unused := [each for each in metrics if not any(is_named(k, [each]) for t in found.values() for k in t.metrics)]:
         raise UserError(f"--metric {unused[0]}: is in none of the tasks; there are {_all_metrics(found)}")
     flags = [
         flag
@@ -172,7 +165,7 @@ def _compare(name: str, old: TaskScores, new: TaskScores, margins: Margins, want
             f"task {name}: no metric is on both sides ({_listed(old.metrics)} before, {_listed(new.metrics)} after); "
             "evaluate both in the same way"
         )
-    counts = _counting(shared, old.primary or new.primary or "", wanted)
+    counts = deciding_metric(shared, old.primary or new.primary or "", wanted)
     paired = old.items is not None and new.items is not None
     if paired:
         _check_items(name, old, new)
@@ -183,7 +176,7 @@ def _compare(name: str, old: TaskScores, new: TaskScores, margins: Margins, want
         short = metric.split(",")[0]
         higher = bool(named.get(short, short not in LOWER_IS_BETTER))
         margin = margins.of(is_share=is_share)
-        compared[metric] = Comparison(metric, metric in counts, is_share, higher, change, margin)
+        compared[metric] = Comparison(metric, metric == counts, is_share, higher, change, margin)
     sizes = {each.change.n for each in compared.values()}
     return TaskComparison(compared, sizes.pop() if len(sizes) == 1 else None)
 
@@ -206,13 +199,8 @@ def _check_items(name: str, old: TaskScores, new: TaskScores) -> None:
 def _paired(old: TaskScores, new: TaskScores, metric: str) -> tuple[Change, bool]:
     assert old.items and new.items
     before, after = old.items.scores[metric], new.items.scores[metric]
-    pairs = [(value, after[item]) for item, value in before.items()]
-    values = {value for pair in pairs for value in pair}
-    if values <= {0.0, 1.0}:
-        return paired_shares([(bool(a), bool(b)) for a, b in pairs]), True
     groups = [old.items.groups.get(item, item) for item in before]
-    is_share = metric.split(",")[0] not in LOWER_IS_BETTER and min(values) >= 0 and max(values) <= 1
-    return paired_values(pairs, groups), is_share
+    return paired_change(metric, [(value, after[item]) for item, value in before.items()], groups)
 
 
 def _unpaired(old: TaskScores, new: TaskScores, metric: str) -> tuple[Change, bool]:
@@ -220,20 +208,6 @@ def _unpaired(old: TaskScores, new: TaskScores, metric: str) -> tuple[Change, bo
     before, after = old.total(metric), new.total(metric)
     is_share = metric.split(",")[0] in SHARES and 0 <= before.score <= 1 and 0 <= after.score <= 1
     return unpaired(before, after, is_share=is_share), is_share
-
-
-def _counting(shared: Sequence[str], primary: str, wanted: Sequence[str]) -> set[str]:
-    """The metrics that decide: the first that is wanted, the file's own, or the first that is preferred."""
-    if named := [metric for metric in shared if _is_named(metric, wanted)]:
-        return {named[0]}
-    if primary in shared:
-        return {primary}
-    preferred = (metric for start in PREFERRED for metric in shared if f"{metric},".startswith(start))
-    return {next(preferred, shared[0])}
-
-
-def _is_named(metric: str, wanted: Sequence[str]) -> bool:
-    return metric in wanted or metric.split(",")[0] in wanted
 
 
 def _with_holm(tasks: Mapping[str, TaskComparison]) -> dict[str, TaskComparison]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.analysis.sweep_rows import Known, Rows, listed, nearest, sha256_of
-from markov_cot.config.loading import build_config, flatten, read_recipe
+from markov_cot.config.loading import flatten, read_saved
 from markov_cot.tracking.run_log import read_rows
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CONFIG, LOG, SUMMARY, run_names
@@ -85,7 +85,7 @@ def _read_all(folder: Path) -> tuple[list[_RunFiles], list[str]]:
     for name in run_names(folder, CONFIG):
         place = folder / name
         try:
-            config = build_config(read_recipe(str(place / CONFIG)), str(place / CONFIG))
+            config = read_saved(place / CONFIG)
         except UserError as error:
             unreadable.append(str(error))
             continue

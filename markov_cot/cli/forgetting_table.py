@@ -128,7 +128,7 @@ def sentence(found: Comparison) -> str:
         sure = " A loss is there, within the margin." if _is_significant_loss(found) else ""
         return f"kept: a loss of more than {_amount(found, loss)} is not compatible with it (margin {margin}).{sure}"
     if word == "lost":
-        return f"lost: {_signed(found, change.difference)}, p = {_p_value(found.p_holm)} (Holm)"
+        return f"lost: {_signed(found, change.difference)}, p = {p_value(found.p_holm)} (Holm)"
     ends = f"{_signed(found, change.low)} to {_signed(found, change.high)}"
     shows = "" if change.detectable is None else f"; {_amount(found, change.detectable)} would have shown"
     return f"undecided: anything from {ends} is compatible with it (margin {margin}){shows}"
@@ -170,8 +170,8 @@ def _changes(found: Forgetting) -> Table:
             table.add_row(
                 _metric(each),
                 _signed(each, change.difference) + interval,
-                _p_value(change.p_value),
-                _p_value(each.p_holm) if each.counts else "",
+                p_value(change.p_value),
+                p_value(each.p_holm) if each.counts else "",
                 "-" if change.detectable is None else _amount(each, change.detectable),
                 each.verdict if each.counts else f"({each.verdict})",
             )
@@ -201,5 +201,5 @@ def _amount(of: Comparison, value: float) -> str:
     return f"{100 * value:.2f} points" if of.is_share else f"{value:.4f}"
 
 
-def _p_value(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     return "-" if value is None else "<1e-300" if value == 0 else f"{value:.2g}"

@@ -23,8 +23,7 @@ def print_table(console: Console, table: Table, title: str = "") -> None:
     """
     if title:
         console.print(title, soft_wrap=True)
-    natural = console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum
-    if natural <= console.width:
+    if width_of(console, table) <= console.width:
         console.print(table)
         return
     headings = [str(column.header) for column in table.columns]
@@ -33,6 +32,11 @@ def print_table(console: Console, table: Table, title: str = "") -> None:
         for heading, cell in zip(headings[1:], cells[1:], strict=True):
             if cell:
                 console.print(f"{_BETWEEN}{heading}: {cell}", style=row.style, soft_wrap=True)
+
+
+def width_of(console: Console, table: Table) -> int:
+    """Return how many columns of a terminal a table takes where nothing in it is wrapped."""
+    return console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum
 
 
 def plain_table(first: str, *headings: str) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from markov_cot.config.former import renamed
+from markov_cot.config.former import in_todays_terms, renamed
 from markov_cot.config.prompt import is_template
 from markov_cot.config.schema import Config
 from markov_cot.config.yaml_files import packaged_folder, read_text_file, read_yaml, write_yaml
@@ -109,6 +109,11 @@ def build_config(values: Mapping[str, Any], where: str) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{where}: {'; '.join(_explain(e) for e in error.errors()[:3])}") from None
+
+
+def read_saved(path: Path) -> Config:
+    """Return the config that a run was saved with, in today's terms. Raises `UserError` where it cannot be read."""
+    return build_config(in_todays_terms(read_recipe(str(path))), str(path))
 
 
 def dump_config(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -32,11 +33,26 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+_Quick: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _QuickLoader(_Quick):  # type: ignore[misc]  # libyaml's, ten times as fast, where PyYAML has it
+    """Gives what `_Loader` gives, or fails where that may have another opinion."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, unless a key may be there twice."""
+        written = [str(key.value) for key, _ in node.value]
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        if min(len(found), len(set(written))) < len(written):
+            raise yaml.constructor.ConstructorError(problem="a key may be there twice")
+        return found
+
+
 class _Dumper(yaml.SafeDumper):
     """Puts text in quotes that the loader would read as a number."""
 
 
-for _yaml in (_Loader, _Dumper):
+for _yaml in (_Loader, _QuickLoader, _Dumper):
     _yaml.add_implicit_resolver(
         "tag:yaml.org,2002:float",
         re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -46,6 +62,8 @@ for _yaml in (_Loader, _Dumper):
 
 def read_yaml(text: str, where: str) -> Any:
     """Parses YAML; a syntax error names `where` and the line."""
+    with contextlib.suppress(yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+        return yaml.load(text, _QuickLoader)  # noqa: S506 - a SafeLoader
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.checkpoints.checkpoint import list_steps
-from markov_cot.config.loading import build_config, read_recipe
+from markov_cot.config.loading import read_saved
 from markov_cot.config.schema import Config
 from markov_cot.tracking.run_log import read_rows
 from markov_cot.tracking.step_files import kept_steps, read_final, read_step, rollouts_folder, validation_folder
@@ -47,8 +47,7 @@ class Run:
     @property
     def config(self) -> Config:
         """The settings it was last started with."""
-        path = self.folder / CONFIG
-        return build_config(read_recipe(str(path)), str(path))
+        return read_saved(self.folder / CONFIG)
 
     def metrics(self) -> dict[str, list[int] | list[float]]:
         """Return the log as columns of equal length, "step" (whole numbers) first, NaN where a step has no value.

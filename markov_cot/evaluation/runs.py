@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from markov_cot.checkpoints.run_lock import is_locked
-from markov_cot.config.loading import build_config, read_recipe
+from markov_cot.config.loading import read_saved
 from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SUMMARY, run_names
 
 TRAINING, DONE, INTERRUPTED, UNREADABLE = "training", "done", "interrupted", "unreadable"
 STOPPED_BY = "stopped by "
+MEASURES = ("accuracy", "answer_logprob")
+"""What a held-out result is, the first of those that the log has."""
+EVENTS = "TensorBoard's file"
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{1,10})\.")
+_HELD_OUT = b'"eval/'
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,13 @@ class Run:
     best_step: int | None
     state: str
     """"training", "done", "stopped by NAMES" (of critical alarms), or "interrupted", which `--resume` continues."""
+    measure: str | None = None
+    """What `best` is, of `MEASURES`."""
+    started: str | None = None
+    """When it was last started or resumed: local time to the minute, as in 2026-11-27T10:15+01:00."""
+    started_from: str | None = None
+    """What says so. A copy keeps the time in the name of TensorBoard's file; without one it is when config.yaml was
+    written, which only copies that preserve times keep (cp -p, rsync -a)."""
 
     @property
     def stopped_by(self) -> str:
@@ -40,33 +54,69 @@ class Run:
         return self.state.removeprefix(STOPPED_BY) if self.state.startswith(STOPPED_BY) else ""
 
 
+SORT_KEYS: Mapping[str, Callable[[Run], Any]] = {
+    "name": lambda run: run.name,
+    "when": lambda run: run.started and datetime.fromisoformat(run.started).timestamp(),
+    "dataset": lambda run: run.dataset,
+    "model": lambda run: run.model,
+    "steps": lambda run: run.step,
+    "result": lambda run: None if run.best is None else (run.measure == MEASURES[0], run.best),
+    "state": lambda run: run.state,
+}
+
+
 def list_runs(runs_dir: Path) -> list[Run]:
     """All runs in a folder, in alphabetical order. Those whose config cannot be read are listed as "unreadable"."""
     return [read_run(runs_dir / name) for name in run_names(runs_dir, CONFIG)]
 
 
+def sort_runs(runs: Sequence[Run], by: str) -> list[Run]:
+    """Return runs by a key of `SORT_KEYS`, or "-KEY" for the largest first; those without a value come last.
+
+    Of results, log-probs are below accuracies. Raises `UserError` for another key.
+    """
+    key = SORT_KEYS.get(by.removeprefix("-"))
+    if key is None:
+        raise UserError(f"--sort {by}: not known; there are {', '.join(SORT_KEYS)}, and -KEY for the largest first")
+    known = [run for run in runs if key(run) is not None]
+    return sorted(known, key=key, reverse=by.startswith("-")) + [run for run in runs if key(run) is None]
+
+
 def read_run(folder: Path) -> Run:
     """Return how far the run in a folder is."""
+    started, source = _started(folder)
     try:
-        config = build_config(read_recipe(str(folder / CONFIG)), CONFIG)
+        config = read_saved(folder / CONFIG)
     except UserError:  # of another version
-        return Run(folder.name, "?", "?", 0, 0, None, None, UNREADABLE)
-    step, best, best_step = 0, None, None
-    for row in _rows(folder / LOG):
+        return Run(folder.name, "?", "?", 0, 0, None, None, UNREADABLE, None, started, source)
+    best: tuple[float, int, str] | None = None
+    step = 0
+    for row in _progress(folder / LOG):
         step = max(step, row["step"])
-        score = _held_out(row)
-        if row["step"] > 0 and score is not None and (best is None or score > best):
-            best, best_step = score, row["step"]
+        found = _held_out(row)
+        if row["step"] > 0 and found and (best is None or found[0] > best[0]):
+            best = (found[0], row["step"], found[1])
+    value, best_step, measure = best or (None, None, None)
     dataset = Path(config.data.dataset).name
     state = _state(folder, config, step)
-    return Run(folder.name, dataset, config.model.name, step, config.steps, best, best_step, state)
+    return Run(
+        folder.name, dataset, config.model.name, step, config.steps, value, best_step, state, measure, started, source
+    )
 
 
-def _held_out(row: Mapping[str, Any]) -> float | None:
-    for measure in ("accuracy", "answer_logprob"):
+def _started(folder: Path) -> tuple[str, str]:
+    """When a run was last started, and which file says so."""
+    times = [int(found[1]) for path in folder.iterdir() if (found := _EVENT_FILE.match(path.name))]
+    when = max(times) if times else (folder / CONFIG).stat().st_mtime
+    return datetime.fromtimestamp(when).astimezone().isoformat(timespec="minutes"), EVENTS if times else CONFIG
+
+
+def _held_out(row: Mapping[str, Any]) -> tuple[float, str] | None:
+    """A row's held-out result, and what it is."""
+    for measure in MEASURES:
         for key, value in row.items():
             if key.startswith("eval/") and key.endswith(f"/{measure}") and isinstance(value, int | float):
-                return float(value)
+                return float(value), measure
     return None
 
 
@@ -75,22 +125,31 @@ def _state(folder: Path, config: Config, step: int) -> str:
         return TRAINING
     if (folder / SUMMARY).is_file():
         return DONE
-    last = [row for row in _rows(folder / ALARMS) if row["step"] == step and row.get("level") == "critical"]
+    last = [row for row in _rows(_lines(folder / ALARMS)) if row["step"] == step and row.get("level") == "critical"]
     names = ", ".join(dict.fromkeys(str(row.get("alarm")) for row in last))
     if names and config.alarms.action != "continue":
         return f"{STOPPED_BY}{names}"
     return INTERRUPTED
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _progress(log: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a log that hold a held-out result, and its last. Only these are parsed: logs are long."""
+    lines = _lines(log)
+    yield from _rows(line for line in lines if _HELD_OUT in line)
+    if last := next(_rows(reversed(lines)), None):
+        yield last
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines() if path.is_file() else []
+
+
+def _rows(lines: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, Any]]:
     """Whole lines of a log; the last may be torn."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
-                yield row
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            yield row

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from markov_cot.config.recipes import list_recipes
 from markov_cot.config.schema import Config
 from markov_cot.config.setting_list import list_settings
 from markov_cot.config.yaml_files import read_yaml, write_yaml
+from markov_cot.evaluation.run import Run as RunFolder
+from markov_cot.evaluation.runs import read_run
 
 
 @pytest.fixture(autouse=True)
@@ -159,8 +164,97 @@ def test_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert (done["step"], done["steps"], done["best"], done["best_step"]) == (50, 50, 0.5, 20), "not the base's"
     assert (done["dataset"], done["model"]) == ("mine.jsonl", "nano")
     assert found["broken off"]["step"] == 20
+    assert (done["measure"], found["training"]["measure"]) == ("accuracy", None)
     assert max(map(len, out.splitlines())) <= 80
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["broken", "done", "old", "stopped", "training"]
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_berlin")
+def test_when_a_run_was_started_is_in_the_name_that_copies_keep(capsys: pytest.CaptureFixture[str]) -> None:
+    """1764238535 s after 1970 is 10:15:35 UTC on 27 November 2025, 11:15 in Berlin's winter."""
+    for name in ("copied", "without"):
+        folder = make_run(name, [{"step": 1}], [])
+        os.utime(folder / "config.yaml", (1764238535 - 3600, 1764238535 - 3600))
+    for second in (1764238475, 1764238535):
+        Path(f"runs/copied/events.out.tfevents.{second}.host.12.0").touch()
+    Path("runs/copied/events.out.tfevents.99999999999999.host.12.0").touch()
+    found = {each["name"]: each for each in json.loads(cli(capsys, "runs", "--json"))}
+    assert (found["copied"]["started"], found["copied"]["started_from"]) == (
+        "2025-11-27T11:15+01:00",
+        "TensorBoard's file",
+    )
+    assert (found["without"]["started"], found["without"]["started_from"]) == ("2025-11-27T10:15+01:00", "config.yaml")
+    assert "2025-11-27 11:15" in cli(capsys, "runs")
+
+
+def test_runs_in_another_order(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run("b", [{"step": 7, "eval/mine/accuracy": 0.25}], [])
+    make_run("a", [{"step": 9}], [], done=True)
+    make_run("c", [{"step": 8, "eval/mine/accuracy": 0.75}], [])
+    make_run("wiki", [{"step": 1, "eval/wiki/answer_logprob": -0.5}], [])
+    for seconds, name in enumerate(("c", "a", "wiki", "b")):
+        Path(f"runs/{name}/events.out.tfevents.{1764238535 + 60 * seconds}.host.1.0").touch()
+
+    def order(*options: str) -> str:
+        return " ".join(each["name"] for each in json.loads(cli(capsys, "runs", "--json", *options)))
+
+    assert order() == "a b c wiki"
+    assert order("--sort", "-name") == "wiki c b a"
+    assert order("--sort", "when") == "c a wiki b"
+    assert order("--sort", "steps") == "wiki b c a"
+    assert order("--sort", "result") == "wiki b c a", "log-probs are below accuracies, and no result is last"
+    assert order("--sort", "-result") == "c b wiki a"
+    assert order("--sort", "-state") == "b c wiki a"
+    lines = cli(capsys, "runs", "--sort", "-steps").splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["a", "c", "b", "wiki"]
+    assert "0.750 accuracy" in lines[3] and "-0.500 log-prob" in lines[5]
+    with pytest.raises(SystemExit) as stopped:
+        main(["runs", "--sort", "date"])
+    assert stopped.value.code == 2
+    assert "--sort date: not known; there are name, when, dataset" in capsys.readouterr().err
+
+
+def test_a_line_for_each_run_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run("quickstart-20251127-101535", [{"step": 20}], [])
+    make_run("red\x1b[31m", [{"step": 20}], [])
+    lines = cli(capsys, "runs").splitlines()
+    assert len(lines) == 4 and max(map(len, lines)) <= 80
+    assert lines[0].split() == ["run", "when", "data", "step", "result", "state"], "what least is needed is left out"
+    assert lines[3].startswith("red\\x1b[31m ")
+    monkeypatch.setenv("COLUMNS", "120")
+    assert cli(capsys, "runs").splitlines()[0].split()[3] == "model"
+
+
+def test_of_long_logs_only_what_is_needed_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run("long", [{"step": i, "reward/value": 0.5} for i in range(1000)], [])
+    with (folder / "log.jsonl").open("a") as log:
+        log.write('{"step": 1000, "eval/mine/accuracy": 0.5}\n{"step": 1001}\n{"step": 10')
+    parsed = []
+    loads = json.loads
+    monkeypatch.setattr("markov_cot.evaluation.runs.json.loads", lambda line: parsed.append(line) or loads(line))
+    found = read_run(folder)
+    assert (found.step, found.best, found.best_step) == (1001, 0.5, 1000)
+    assert len(parsed) == 3, "one line has a result, one is torn, one is the last"
+
+
+def test_a_config_of_before_a_setting_was_renamed_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run("former", [{"step": 3}], [])
+    former = {"steps": 5, "data": {"dataset": "mine.jsonl"}, "reward": {"answerer": "actor"}, "prompt": {}}
+    (folder / "config.yaml").write_text(write_yaml(former))
+    assert json.loads(cli(capsys, "runs", "--json"))[0]["state"] == "interrupted"
+    config = RunFolder("former").config
+    assert (config.reward.reader, config.prompt.preset) == ("actor", "paper")
 
 
 def test_no_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,7 @@ COMMANDS = [
     ["winrate", "votes.csv"],
     ["teachers", "teacher.jsonl", "--student", "nano", "--set", "model.dtype=bfloat16"],
     ["doctor", "r"],
+    ["compare", "r", "s"],
     ["sweep", "show", "sweep.csv"],
     ["sweep", "run", "grid.yaml", "--dry-run"],
     ["datasets"],

@@ -21,7 +21,7 @@ from markov_cot.config.loading import (
     recipe_names,
 )
 from markov_cot.config.schema import Config
-from markov_cot.config.yaml_files import read_yaml
+from markov_cot.config.yaml_files import _Loader, read_yaml, write_yaml
 from markov_cot.evaluation.suites import read_suite
 from markov_cot.utils.errors import UserError
 
@@ -350,3 +350,22 @@ def test_settings_given_nested_or_by_key_or_both() -> None:
         "reward.args": {"price": 1},
         "rolout": {"length": 8},
     }
+
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.just("3e-5"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(YAML_VALUES)
+def test_libyaml_reads_what_the_careful_loader_reads(value: object) -> None:
+    text = write_yaml(value)
+    assert repr(read_yaml(text, "here")) == repr(yaml.load(text, _Loader)) == repr(value)  # noqa: S506
+
+
+def test_every_recipe_is_read_by_libyaml_as_by_the_careful_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = {name: read_recipe(name) for name in recipe_names()}
+    monkeypatch.setattr("markov_cot.config.yaml_files._QuickLoader", _Loader)
+    assert {name: read_recipe(name) for name in recipe_names()} == quick

@@ -1,0 +1,166 @@
+"""A run as `compare` reads it: its settings, how it ended, its log, and its evaluation records."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from markov_cot.analysis.compare_results import Ending, Held, best_validation, read_ending
+from markov_cot.analysis.score_files import RESULTS, SAMPLES, TaskScores, read_side
+from markov_cot.analysis.score_tables import read_results
+from markov_cot.analysis.sweep_rows import sha256_of
+from markov_cot.config.loading import flatten
+from markov_cot.config.schema import Checkpoint
+from markov_cot.evaluation.run import Run
+from markov_cot.evaluation.runs import INTERRUPTED, TRAINING, read_run
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import CONFIG, LOG, SUMMARY
+
+Columns = Mapping[str, Sequence[float]]
+"""A log: values by key, NaN where a step has none, "step" among them."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """What an evaluation kept of a task."""
+
+    scores: TaskScores
+    checkpoint: str | None
+    """What was evaluated; None where no results file says so."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """What a run left."""
+
+    name: str
+    """Its folder's, or the whole path where two runs have one name."""
+    folder: Path
+    settings: Mapping[str, Any]
+    """By key with dots."""
+    step: int
+    state: str
+    """As `markov-cot runs` has it."""
+    ending: Ending | None
+    """None where the run has not ended."""
+    best: Held | None
+    """The best of its validations."""
+    log: Columns
+    records: Mapping[str, Records]
+    """By task."""
+    inputs: Mapping[str, str]
+    """SHA-256 of the files read."""
+    problem: str = ""
+    """Why records that are there cannot be read; empty where they can."""
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.settings["seed"])
+
+    @property
+    def unfinished(self) -> str:
+        """Why there is no final result; empty where there is one."""
+        if self.ending:
+            return ""
+        how = {TRAINING: "is still training", INTERRUPTED: "was interrupted"}.get(self.state, f"was {self.state}")
+        return f"the run {how} at step {self.step} of {self.settings['steps']}"
+
+    def command(self, *words: str) -> str:
+        """Return the command line that does something with this run, where its folders are."""
+        here, usual = self.folder.parent, Checkpoint()
+        given = {"runs_dir": str(here), "checkpoints_dir": str(self.settings["checkpoint.checkpoints_dir"])}
+        moved = {key: value for key, value in given.items() if value != getattr(usual, key)}
+        sets = [word for key, value in moved.items() for word in ("--set", f"checkpoint.{key}={value}")]
+        return shlex.join(["markov-cot", words[0], "--run", self.folder.name, *words[1:], *sets])
+
+
+def read_compared(names: Sequence[str], runs_dir: Path) -> tuple[ComparedRun, ...]:
+    """Return the runs of these names or paths.
+
+    Raises `UserError` for fewer than two runs, one that is there twice or not at all, and files that cannot be read.
+    """
+    if len(names) < 2:
+        given = f"RUN {names[0]}: is one run" if names else "no runs given"
+        raise UserError(f"{given}; name two or more to compare, as `markov-cot runs` lists them")
+    runs = [_open(name, runs_dir) for name in names]
+    seen: dict[Path, str] = {}
+    for name, run in zip(names, runs, strict=True):
+        place = run.folder.resolve()
+        if place in seen:
+            as_before = "" if seen[place] == name else f", once as {seen[place]}"
+            raise UserError(f"RUN {name}: is there twice{as_before}; name each run once")
+        seen[place] = name
+    short = [run.name for run in runs]
+    return tuple(_read(run, run.name if short.count(run.name) == 1 else str(run.folder.resolve())) for run in runs)
+
+
+def _open(name: str, runs_dir: Path) -> Run:
+    """The run, by a path that ends in its folder's name, where "." or ".." was given."""
+    run = Run(name, runs_dir=runs_dir)
+    return run if run.name.strip(".") else Run(run.folder.resolve())
+
+
+def _read(run: Run, name: str) -> ComparedRun:
+    try:
+        config = run.config
+    except UserError as error:
+        raise UserError(f"run {name}: its settings cannot be read ({error}); leave it out") from None
+    progress = read_run(run.folder)
+    log = _log(run, name)
+    records, files, problem = _records(run.folder / "eval")
+    read = [run.folder / file for file in (CONFIG, LOG, SUMMARY) if (run.folder / file).is_file()]
+    return ComparedRun(
+        name,
+        run.folder,
+        flatten(config.model_dump(mode="json")),
+        progress.step,
+        progress.state,
+        read_ending(run.folder / SUMMARY),
+        best_validation(log),
+        log,
+        records,
+        {**{str(path): sha256_of(path) for path in read}, **files},
+        problem,
+    )
+
+
+def _log(run: Run, name: str) -> Columns:
+    try:
+        return run.metrics()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise UserError(
+            f"run {name}: {run.folder / LOG} has a row without a step, or a value that is no number; correct it"
+        ) from None
+
+
+def _records(folder: Path) -> tuple[dict[str, Records], dict[str, str], str]:
+    """Records by task, the files they are from, and what is wrong with them."""
+    if not any(folder.glob(SAMPLES)):
+        return {}, {}, ""
+    try:
+        side = read_side(folder)
+        found = {task: Records(scores, None) for task, scores in side.tasks.items()}
+        files = {str(each.path): each.sha256 for each in side.files}
+        for path in sorted(folder.glob(RESULTS)):  # their names have the time
+            for task, results in read_results(path).items():
+                if task in found:
+                    scores = replace(found[task].scores, primary=results.primary, settings=results.settings)
+                    found[task] = Records(scores, _checkpoint(path))
+                    files[str(path)] = sha256_of(path)
+    except UserError as error:
+        return {}, {}, str(error)
+    return found, files, ""
+
+
+def _checkpoint(results: Path) -> str | None:
+    """What a results file of ours is of."""
+    try:
+        found = json.loads(results.read_text(encoding="utf-8"))["config"]["model_args"]["checkpoint"]
+    except (LookupError, TypeError):  # lm-evaluation-harness's own
+        return None
+    return found if isinstance(found, str) else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from markov_cot.analysis.report import cots, curves, groups, held_out, origin, stages
 from markov_cot.analysis.report.advice import advise
+from markov_cot.analysis.report.comparison import comparison
 from markov_cot.analysis.report.sources import Source
 from markov_cot.analysis.report.verdict import verdict
 
@@ -24,7 +25,12 @@ def report(sources: Sequence[Source], most_cots: int = MOST_COTS) -> dict[str, A
     Raises `UserError` for files that cannot be read.
     """
     share = most_cots // len(sources)
-    return {"format": FORMAT, "level": LEVEL, "runs": [_run(source, share) for source in sources]}
+    return {
+        "format": FORMAT,
+        "level": LEVEL,
+        "comparison": comparison(sources),
+        "runs": [_run(source, share) for source in sources],
+    }
 
 
 def _run(source: Source, most_cots: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def draw(curve: Mapping[str, Any], alarms: Sequence[int] = ()) -> str:
         axes = figure.subplots()
         for colour, series in zip(SERIES, curve["series"], strict=False):
             marker = "o" if len(series["steps"]) < 40 else None
-            name = series.get("name", series["key"])
+            name = visible(series.get("name", series["key"])).replace("$", r"\$")
             axes.plot(
                 series["steps"],
                 series["values"],

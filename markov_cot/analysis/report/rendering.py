@@ -117,8 +117,8 @@ def _tokens(example: Value) -> Markup:
     )
 
 
-def _drawn(curve: Value, alarms: Value) -> Markup:
-    steps = [alarm["step"] for alarm in alarms.raw if alarm["level"] == "critical"]
+def _drawn(curve: Value, alarms: Value | None = None) -> Markup:
+    steps = [alarm["step"] for alarm in alarms.raw if alarm["level"] == "critical"] if alarms else []
     return Markup(draw(curve.raw, steps))
 
 

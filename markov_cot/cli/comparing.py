@@ -75,7 +75,7 @@ def _settings(found: RunComparison) -> Table:
 def _results(found: RunComparison) -> Table:
     is_same_data = len(set(found.data.values())) == 1
     table = plain_table(
-        "", *[] if is_same_data else ["data"], "n", "base", "trained", "step", "best validation", "step"
+        "", *[] if is_same_data else ["data"], "n", "base", "trained", "steps", "best validation", "at step"
     )
     for run in found.runs:
         ending, best = run.ending, run.best

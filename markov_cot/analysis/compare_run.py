@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.analysis.compare_results import Ending, Held, best_validation, read_ending
+from markov_cot.analysis.item_scores import ItemScores
 from markov_cot.analysis.score_files import RESULTS, SAMPLES, TaskScores, read_side
 from markov_cot.analysis.score_tables import read_results
 from markov_cot.analysis.sweep_rows import sha256_of
@@ -20,6 +22,10 @@ from markov_cot.evaluation.runs import INTERRUPTED, TRAINING, read_run
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CONFIG, LOG, SUMMARY
 
+HELD_OUT = "held-out problems"
+"""The task that the final score of a run is of."""
+ASKED = ("passage", "question", "choices", "answer", "answers")
+"""What makes two held-out problems the same."""
 Columns = Mapping[str, Sequence[float]]
 """A log: values by key, NaN where a step has none, "step" among them."""
 
@@ -113,6 +119,7 @@ def _read(run: Run, name: str) -> ComparedRun:
     progress = read_run(run.folder)
     log = _log(run, name)
     records, files, problem = _records(run.folder / "eval")
+    records = _held_out(run, progress.step) | records
     read = [run.folder / file for file in (CONFIG, LOG, SUMMARY) if (run.folder / file).is_file()]
     return ComparedRun(
         name,
@@ -127,6 +134,25 @@ def _read(run: Run, name: str) -> ComparedRun:
         {**{str(path): sha256_of(path) for path in read}, **files},
         problem,
     )
+
+
+def _held_out(run: Run, step: int) -> dict[str, Records]:
+    """The answers behind the final score, as records of a task of their own; none where they were not kept."""
+    rows = run.final_answers("trained")
+    if not rows:
+        return {}
+    shares = rows[0]["right"] is not None
+    metrics = {"exact_match,primary": "right"} if shares else {}
+    metrics |= {"answer_logprob,none": "answer_logprob"}
+    found = ItemScores()
+    for row in rows:
+        asked = {key: row.get(key) for key in ASKED}
+        found.contents[row["problem"]] = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    for metric, key in metrics.items():
+        if all(row[key] is not None for row in rows):
+            found.scores[metric] = {row["problem"]: float(row[key]) for row in rows}
+    primary = next(iter(metrics))
+    return {HELD_OUT: Records(TaskScores(found, primary=primary), f"step {step}")} if found.scores else {}
 
 
 def _log(run: Run, name: str) -> Columns:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from markov_cot.analysis.forgetting import ALPHA, Comparison, Forgetting, TaskComparison
 from markov_cot.analysis.score_files import Side
+from markov_cot.evaluation.evaluate import file_name, refusing_to_write
+from markov_cot.utils.files import replace_file
 
 FORMAT = 1
 
@@ -36,6 +40,15 @@ def as_json(found: Forgetting, *, seed: int | None = None, made: Mapping[str, An
         "flags": [asdict(flag) for flag in found.flags],
         "notes": list(found.notes),
     }
+
+
+def write(document: Mapping[str, Any], folder: Path) -> Path:
+    """Write the document of a comparison that was made here. Raises `UserError` where it cannot be written."""
+    made = document["settings"]
+    path = folder / f"{file_name('-'.join(['forgetting', Path(made['suite']).stem, made['checkpoint']]))}.json"
+    with refusing_to_write(folder):
+        replace_file(path, (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    return path
 
 
 def _side(side: Side) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from markov_cot.evaluation.task import EvalTask
 from markov_cot.models.roles import CRITIC
 from markov_cot.rewards.readers import Readers
 from markov_cot.rollouts.sampler import Sampler
-from markov_cot.tracking.rollouts import list_rollouts, read_rollouts
+from markov_cot.tracking.step_files import kept_steps, read_step, rollouts_folder
 
 TRAINING_STEPS = 40
 """Most training steps whose CoTs are scored, evenly spread over those that were kept."""
@@ -100,7 +100,7 @@ def _of_training(
     scorer: _Scorer, run_folder: Path, base: ModelSource, track: Track, say: Callable[[str], None]
 ) -> dict[int, dict[str, Estimate]]:
     """Informativeness of the training CoTs that a run kept, by step and reader, where it was trained on these data."""
-    kept = list_rollouts(run_folder)
+    kept = kept_steps(rollouts_folder(run_folder))
     if not kept or not scorer.is_of(base.default_task().dataset):
         return {}
     steps = sorted({kept[round(place)] for place in np.linspace(0, len(kept) - 1, min(len(kept), TRAINING_STEPS))})
@@ -148,7 +148,7 @@ class _Scorer:
     def of_training(self, run_folder: Path, step: int) -> dict[str, Estimate] | None:
         """Informativeness of the training CoTs of a step, by reader; None where the data do not have its problems."""
         groups: dict[tuple[str, str, str], list[Cot]] = {}
-        for row in read_rollouts(run_folder, step):
+        for row in read_step(rollouts_folder(run_folder), step):
             groups.setdefault((row["problem"], row["question"], row["answer"]), []).append(row["cot_ids"])
         if not groups.keys() <= self._training_problems.keys():
             return None

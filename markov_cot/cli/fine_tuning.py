@@ -37,6 +37,8 @@ class Asked:
     """Settings that have an option of their own, by key."""
     assignments: Sequence[str]
     """Of --set."""
+    report: bool = True
+    """Whether one is written at the end."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def run_sft(asked: Asked, beside: Mapping[str, Any], started: float, *, dry: boo
             resume=resume,
             accept_changes=beside["--accept-changes"],
             checkpoint=beside["--checkpoint"],
+            report=asked.report,
             as_json=as_json,
         )
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from markov_cot.analysis.forgetting import Comparison, Forgetting, Margins, compare_sides
 from markov_cot.analysis.forgetting_document import as_json as document_of
+from markov_cot.analysis.forgetting_document import write
 from markov_cot.analysis.score_files import read_side
 from markov_cot.cli.tables import plain_table, print_table
 from markov_cot.utils.errors import UserError
@@ -38,8 +39,10 @@ def run_forgetting(
     before, after = (made.before, made.after) if made else _given(sides, options, settings)
     tasks = made.tasks if made else options["tasks"]
     found = compare_sides(read_side(before), read_side(after), margins, tasks, options["metrics"])
+    document = document_of(found, seed=made.seed, made=made.about) if made else document_of(found)
+    if made and made.folder:
+        write(document, made.folder)
     if as_json:
-        document = document_of(found, seed=made.seed, made=made.about) if made else document_of(found)
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
         print_report(found)

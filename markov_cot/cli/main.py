@@ -23,6 +23,7 @@ COMMANDS = {
     "transfer": "Can other models follow the CoTs that a run learned to write? Over its checkpoints.",
     "teachers": "Whose chains of thought suit this base? Teachers' files, read by the student.",
     "forgetting": "What did training cost elsewhere? The same items before and after: kept, lost or undecided.",
+    "report": "What was trained, what came of it, why, and what to do next: a page from a run's files.",
     "winrate": "How often does a judge prefer each model? Arena-Hard, AlpacaEval or votes of your own.",
     "compare": "Runs side by side: settings, results with paired tests, seeds pooled, costs.",
     "sweep": "Sweeps over settings: which of them matter, how sure that is, and what the data do not carry.",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
+
+from markov_cot.cli.run_options import given_settings, run_options
 
 
 @click.command("sft")
@@ -14,32 +17,9 @@ import click
 )
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="With --from-run: CoTs a question.")
 @click.option("--config", "recipe", metavar="RECIPE", help="A recipe's name or a YAML file [that of the dataset].")
-@click.option("--model", help="nano (bundled), a local folder, or a hub id.")
-@click.option("--steps", type=int, help="Optimizer steps [as many as sft.epochs needs].")
-@click.option("--run", help="Name of the run (default: sft, the recipe and the time).")
-@click.option("--resume", is_flag=True, help="Continue the run named by --run, or the newest.")
-@click.option("--checkpoint", metavar="NAME", help="With --resume: continue from adapter_STEP or best, not the newest.")
-@click.option("--accept-changes", is_flag=True, help="Resume although settings or data are not what they were.")
-@click.option("--seed", type=int, help="Seed of data order and adapter.")
-@click.option("--init", metavar="NAME|PATH", help="Adapter to start from: a checkpoint, or a folder that PEFT wrote.")
-@click.option("--data-dir", help="Folder with the dataset's original files.")
-@click.option("--skip-bad-rows", is_flag=True, help="Leave out and count broken rows of the data.")
-@click.option("--dry-run", is_flag=True, help="Check everything, time a few steps, and write nothing.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, as in --set sft.lr=1e-4.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON instead.")
+@run_options
 def sft_command(
-    data: str | None,
-    from_run: str | None,
-    top: int,
-    recipe: str | None,
-    run: str | None,
-    resume: bool,
-    checkpoint: str | None,
-    accept_changes: bool,
-    dry_run: bool,
-    settings: tuple[str, ...],
-    as_json: bool,
-    **options: object,
+    data: str | None, from_run: str | None, top: int, recipe: str | None, settings: tuple[str, ...], **options: Any
 ) -> int:
     """Warm start: teach an actor written CoTs, token by token, for `train --init` to continue from.
 
@@ -49,16 +29,7 @@ def sft_command(
     started = time.perf_counter()
     from markov_cot.cli.fine_tuning import Asked, run_sft
 
-    keys = {
-        "model": "model.name",
-        "steps": "sft.steps",
-        "seed": "seed",
-        "init": "lora.init",
-        "data_dir": "data.data_dir",
-        "skip_bad_rows": "data.skip_bad_rows",
-    }
-    options["skip_bad_rows"] = options["skip_bad_rows"] or None
-    given = {keys[name]: value for name, value in options.items() if value is not None}
-    asked = Asked(data, from_run, top, recipe, run, given, settings)
-    beside = {"--resume": resume, "--checkpoint": checkpoint, "--accept-changes": accept_changes}
-    return run_sft(asked, beside, started, dry=dry_run, as_json=as_json)
+    given = given_settings(options, {"steps": "sft.steps"})
+    asked = Asked(data, from_run, top, recipe, options["run"], given, settings, options["report"])
+    beside = {f"--{name.replace('_', '-')}": options[name] for name in ("resume", "checkpoint", "accept_changes")}
+    return run_sft(asked, beside, started, dry=options["dry_run"], as_json=options["as_json"])

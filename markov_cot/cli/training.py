@@ -20,6 +20,7 @@ from markov_cot.cli.launched import is_first
 from markov_cot.cli.outcome import after_alarms, after_interruption, after_the_end
 from markov_cot.cli.profiling import check_steps, profiled
 from markov_cot.cli.quiet import quiet_libraries
+from markov_cot.cli.reporting import report_on
 from markov_cot.cli.scores import score_cells, score_headings
 from markov_cot.cli.signals import INTERRUPTED, LAUNCHERS_PATIENCE, ending_at_once, stop_on_signal
 from markov_cot.cli.tables import fitting, print_table
@@ -62,6 +63,7 @@ def run_train(
     accept_changes: bool = False,
     checkpoint: str | None = None,
     profile: bool = False,
+    report: bool = True,
     as_json: bool = False,
 ) -> int:
     """Trains as asked. Returns the exit code."""
@@ -96,6 +98,8 @@ def run_train(
             stack.enter_context(stop.after_the_step())
             outcome = trainer.run(watch, lambda: stop.asked)
         code = _report(console, trainer, outcome)
+        if report and code != INTERRUPTED and is_first():
+            _say(console if code else Console(markup=False, highlight=False), report_on(session.folders.run))
         leave()
     return code
 

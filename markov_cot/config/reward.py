@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from markov_cot.config.base import Fraction, Group, Named, Positive
+from markov_cot.config.base import Fraction, Group, Named, Positive, Weight
 
 BASE, ACTOR, LAGGED = "base", "actor", "lagged"
 OWN_READERS = (BASE, ACTOR, LAGGED)
@@ -47,6 +47,9 @@ class Reward(Group):
     theirs. gain: logprob less that after an empty CoT. Or your own function of the tokens' log-probs."""
     form_args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of your own form."""
+    copy_penalty: Weight = 0.0
+    """Nats taken off the reward of a CoT that copies all of its 4-grams from the question or the passage; of one that
+    copies some, its share of that."""
     baseline_every: Positive = 10
     """Steps between scorings of the baseline CoT; it cancels in group advantages and is for reporting."""
 

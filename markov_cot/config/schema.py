@@ -238,6 +238,8 @@ class Tracking(Group):
     """Keyword arguments of a tracker, by its name: {wandb: {project: mine}}."""
     rollouts: NotNegative = 0
     """Steps between full rollouts (every CoT with ids, log-probs, reward and advantage); 0 writes none."""
+    validations: bool = True
+    """Whether the CoTs and answers behind every held-out score are kept."""
 
 
 class Config(Group):

@@ -147,6 +147,7 @@ _AFTER_ANSWER: dict[Kind, str] = {
 _FROM_NOTES = Templates(
     question="{problem}", cot_prefix="", answer="Notes:{cot}\n", answer_prefix="Answer:", answer_chat=False
 )
+# Chosen on SmolLM2-135M-Instruct: benchmarks/README.md, "Prompts of a small chat model".
 _CHAT: dict[Kind, Templates] = {
     "text": replace(
         _FROM_NOTES,
@@ -159,6 +160,8 @@ _CHAT: dict[Kind, Templates] = {
     ),
     "numeric": replace(
         _FROM_NOTES,
+        question=f"{{problem}}\n\n{INSTRUCTIONS['numeric']}",
+        cot_prefix=PLAIN_PREFIX,
         examples=(
             Example(cot=" Three boxes hold 12 pens each, so there are 3 * 12 = 36 pens.", answer="36"),
             Example(cot=" She had 50 and spent 15. That leaves 50 - 15 = 35.", answer="35"),
@@ -166,6 +169,7 @@ _CHAT: dict[Kind, Templates] = {
     ),
     "choice": replace(
         _FROM_NOTES,
+        cot_prefix="Let's think step by step.",
         examples=(
             Example(cot=" Heat makes the water evaporate, so the right choice is C) evaporation.", answer="C"),
             Example(cot=" Only the fox eats rabbits. The answer is A.", answer="A"),

@@ -77,6 +77,8 @@ class BothSides:
     seed: int
     about: Mapping[str, Any]
     """What was asked, of whom."""
+    folder: Path | None
+    """Where analyses of the checkpoint's run are kept; None for a checkpoint of no run."""
 
 
 def measure_both(request: DirectRequest, track: Track, say: Callable[[str], None]) -> BothSides:
@@ -111,7 +113,9 @@ def measure_both(request: DirectRequest, track: Track, say: Callable[[str], None
         "dtype": subject.dtype,
         "device": subject.device.type,
     }
-    return BothSides(sides[0].folder, sides[1].folder, [task.title for task in tasks], seed, about)
+    run = source.ref.run
+    analysis = request.overrides.folder("runs_dir") / run / "analysis" if run else None
+    return BothSides(sides[0].folder, sides[1].folder, [task.title for task in tasks], seed, about, analysis)
 
 
 def chosen_tasks(suite: Suite, request: DirectRequest) -> list[SuiteTask]:

@@ -33,7 +33,7 @@ from markov_cot.models.roles import CRITIC, Role
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.files import replace_file
 
-FORMAT = 2
+FORMAT = 3
 """Of cached records; raised when they would come out differently."""
 NOTHING = "none"
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.records import Item, Likelihood, Record, Sample
 from markov_cot.evaluation.statistics import majority, pass_at_k
@@ -20,7 +21,7 @@ from markov_cot.tracking.metrics import states_answer
 Key = str
 ACCURACY = "exact_match"
 LOGPROB, BASELINE, INFORMATIVENESS = "answer_logprob,none", "baseline_logprob,none", "informativeness,none"
-F1, ANSWER_IN_COT = "f1", "answer_in_cot,none"
+F1, ANSWER_IN_COT, COPIED = "f1", "answer_in_cot,none", "copied,none"
 REPETITION, PER_TOKEN, PERPLEXITY = "repetition,none", "logprob_per_token,none", "perplexity,none"
 
 
@@ -70,6 +71,7 @@ def item_scores(
     scores[INFORMATIVENESS] = [a - b for a, b in zip(scores[LOGPROB], scores[BASELINE], strict=True)]
     if kind != "continuation":
         scores[ANSWER_IN_COT] = _per_sample(items, records, lambda p, s: float(states_answer(s.cot, p)))
+    scores[COPIED] = _per_sample(items, records, lambda p, s: copied(s.cot, p))
     scores[REPETITION] = [_mean([s.repetition for s in record.samples]) for record in records]
     return scores
 

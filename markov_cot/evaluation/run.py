@@ -9,8 +9,8 @@ from typing import Any
 from markov_cot.checkpoints.checkpoint import list_steps
 from markov_cot.config.loading import read_saved
 from markov_cot.config.schema import Config
-from markov_cot.tracking.rollouts import list_rollouts, read_rollouts
 from markov_cot.tracking.run_log import read_rows
+from markov_cot.tracking.step_files import kept_steps, read_final, read_step, rollouts_folder, validation_folder
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SAMPLES, SUMMARY, run_names
 
@@ -74,13 +74,27 @@ class Run:
 
         Raises `UserError` for a step that was not kept, naming those that were.
         """
-        kept = list_rollouts(self.folder)
+        folder = rollouts_folder(self.folder)
+        kept = kept_steps(folder)
         if step is None:
-            return [row for each in kept for row in read_rollouts(self.folder, each)]
+            return [row for each in kept for row in read_step(folder, each)]
         if step not in kept:
             there = ", ".join(map(str, kept)) or "none; train with --set tracking.rollouts=N"
             raise UserError(f"run {self.name}: rollouts of step {step} were not kept; there are {there}")
-        return read_rollouts(self.folder, step)
+        return read_step(folder, step)
+
+    def validations(self) -> dict[int, list[dict[str, Any]]]:
+        """Return the rows of each validation by step, a row a held-out problem (`tracking.validations`).
+
+        Of each the CoT, the reader's answer, what was read out of it, whether that is right, and the true answer's
+        log-prob in nats.
+        """
+        folder = validation_folder(self.folder)
+        return {step: read_step(folder, step) for step in kept_steps(folder)}
+
+    def final_answers(self, policy: str) -> list[dict[str, Any]]:
+        """Return the rows behind the final score of "base" or "trained", as in `validations`; none before the end."""
+        return read_final(validation_folder(self.folder), policy)
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Return the results files of `markov-cot eval`, oldest first, in lm-evaluation-harness's layout."""

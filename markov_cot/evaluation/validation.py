@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markov_cot.config.schema import Config
 from markov_cot.data.problem import Problem
@@ -52,7 +53,7 @@ class Score:
 
 
 class Mark(NamedTuple):
-    """What one answer is worth."""
+    """What one answer is worth, and what it was given from."""
 
     right: bool
     """Never so of a continuation."""
@@ -60,6 +61,11 @@ class Mark(NamedTuple):
     """Of the true answer, nats."""
     f1: float | None
     """None unless answers are texts."""
+    cot: str
+    answer: str
+    """The reader's, as it wrote it."""
+    predicted: str | None
+    """What was read out of it; None where that is nothing."""
 
 
 Marks = list[Mark]
@@ -93,10 +99,34 @@ def mark(answer: Answer, articles: Sequence[str] = ARTICLES) -> Mark:
     """Grades an answer by the extractor that is the default for its kind."""
     problem = answer.problem
     if problem.kind == "continuation":
-        return Mark(False, answer.logprob, None)
+        return Mark(False, answer.logprob, None, answer.cot, answer.text, None)
     extractor = PRIMARY[problem.kind].for_articles(articles)
     predicted, right = grade(extractor, answer.text, problem.accepted, problem.choices)
-    return Mark(right, answer.logprob, credit(extractor, predicted, problem.accepted))
+    f1 = credit(extractor, predicted, problem.accepted)
+    return Mark(right, answer.logprob, f1, answer.cot, answer.text, predicted)
+
+
+def answer_rows(problems: Sequence[Problem], marks: Sequence[Mark]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each problem: what was asked, the CoT, what was answered from it, and what that is worth."""
+    for problem, mark in zip(problems, marks, strict=True):
+        about = {
+            "problem": problem.id,
+            "passage": problem.passage,
+            "question": problem.question,
+            "choices": list(problem.choices),
+            "subject": problem.subject,
+            "answer": problem.answer,
+            "answers": list(problem.accepted) if problem.kind == "text" else [],
+        }
+        yield {
+            **{key: value for key, value in about.items() if value},
+            "cot": mark.cot,
+            "reader_answer": mark.answer,
+            "predicted": mark.predicted,
+            "right": None if problem.kind == "continuation" else mark.right,
+            "f1": mark.f1,
+            "answer_logprob": mark.logprob if math.isfinite(mark.logprob) else None,
+        }
 
 
 def summarise(answers: Sequence[Answer], articles: Sequence[str] = ARTICLES) -> Score:

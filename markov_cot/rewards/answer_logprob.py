@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from markov_cot.config.reward import Reward as Settings
+from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.data.templates import question_text
@@ -38,18 +39,26 @@ class Rewards:
     """The readers' log-prob of each true answer, nats."""
     reward_B: Tensor
     """The reward in use: the same, unless the config names another form or function."""
+    penalty_B: Tensor
+    """What `reward_B` is less than it would be without `copy_penalty`."""
     by_reader: Mapping[str, Tensor] = field(default_factory=dict)
     """The reward of each of several readers, by name."""
 
     def gathered(self, processes: Processes) -> Rewards:
         """Return those of all processes."""
         by_reader = {name: processes.gather(each_B) for name, each_B in self.by_reader.items()}
-        return Rewards(processes.gather(self.logprob_B), processes.gather(self.reward_B), by_reader)
+        return Rewards(
+            processes.gather(self.logprob_B),
+            processes.gather(self.reward_B),
+            processes.gather(self.penalty_B),
+            by_reader,
+        )
 
     def put(self, rows: Tensor, others: Rewards) -> None:
         """Write others' values in the place of some CoTs' own."""
         self.logprob_B[rows] = others.logprob_B
         self.reward_B[rows] = others.reward_B
+        self.penalty_B[rows] = others.penalty_B
         for name, each_B in self.by_reader.items():
             each_B[rows] = others.by_reader[name]
 
@@ -91,17 +100,26 @@ class Reward:
         """
         reading = self._read(problems, cots)
         by_reader = reading.by_reader if len(reading.by_reader) > 1 else {}
+        penalty_B = reading.logprob_B.new_tensor(self._penalties(problems, cots))
         if self._function is None:
-            return reading.contexts, Rewards(reading.logprob_B, reading.reward_B, by_reader)
+            return reading.contexts, Rewards(reading.logprob_B, reading.reward_B - penalty_B, penalty_B, by_reader)
         batch = self._batch(problems, reading.scores, cots, step)
         values: list[float] = []
         with self._processes.together():
             values = call_reward(self._function, self._name, batch, self._config.args)
-        return reading.contexts, Rewards(reading.logprob_B, reading.logprob_B.new_tensor(values), by_reader)
+        reward_B = reading.logprob_B.new_tensor(values) - penalty_B
+        return reading.contexts, Rewards(reading.logprob_B, reward_B, penalty_B, by_reader)
 
     def _read(self, problems: Sequence[Problem], cots: Sequence[Sequence[int]]) -> Reading:
         with profile_span("reward"):
             return self._readers.read(_owners(problems, cots), cots)
+
+    def _penalties(self, problems: Sequence[Problem], cots: Sequence[Sequence[int]]) -> list[float]:
+        """What copying costs each CoT."""
+        if not self._config.copy_penalty:
+            return [0.0] * len(cots)
+        texts = zip(self._readers.prompts.decode(cots), _owners(problems, cots), strict=True)
+        return [self._config.copy_penalty * copied(cot, problem) for cot, problem in texts]
 
     def _batch(
         self, problems: Sequence[Problem], scores: AnswerScores, cots: Sequence[Sequence[int]], step: int

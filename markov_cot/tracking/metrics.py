@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from markov_cot.algorithms.types import CotScores
+from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
 from markov_cot.distributed.process_group import ALONE, Processes
 
@@ -89,6 +90,7 @@ def cot_metrics(cots: Sequence[Sequence[int]], texts: Sequence[str], problems: S
         "cot/distinct": map(distinct, cots),
         "cot/compression": map(compression, texts),
         "cot/answer_in_cot": map(states_answer, texts, owners),
+        "cot/copied": map(copied, texts, owners),
         "leak/answer_first": map(answers_first, texts, owners),
     }
     return {key: sum(each) / len(cots) for key, each in values.items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from markov_cot.alarms.monitor import Event
 from markov_cot.config.schema import Tracking
 from markov_cot.tracking.base import RunInfo, Tracker
 from markov_cot.tracking.registry import TRACKERS, import_tracker
-from markov_cot.tracking.rollouts import RolloutLog
 from markov_cot.tracking.run_log import RunLog
+from markov_cot.tracking.step_files import StepFiles, rollouts_folder, validation_folder
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
@@ -26,7 +27,8 @@ def open_trackers(run: RunInfo, config: Tracking, rollbacks: int, extra: Sequenc
 
     Raises `OSError` when the log cannot be written, and `UserError` for a tracker whose library is not installed.
     """
-    log, rollouts = RunLog(run.folder, run.step, rollbacks), RolloutLog(run.folder, run.step)
+    log = RunLog(run.folder, run.step, rollbacks)
+    rollouts, validations = (StepFiles(of(run.folder), run.step) for of in (rollouts_folder, validation_folder))
     others: dict[str, Tracker] = {}
     for name in config.trackers:
         try:
@@ -37,7 +39,7 @@ def open_trackers(run: RunInfo, config: Tracking, rollbacks: int, extra: Sequenc
         except Exception as error:  # a library's own, whatever it is: the run needs none of them
             _leave_out(name, error)
     others |= {f"{type(tracker).__name__} {i}": tracker for i, tracker in enumerate(extra)}
-    return MultiTracker(log, rollouts, others)
+    return MultiTracker(log, rollouts, validations if config.validations else None, others)
 
 
 def check_trackers(config: Tracking) -> None:
@@ -58,10 +60,14 @@ class MultiTracker:
     """Passes what a run reports to its log and to every tracker."""
 
     def __init__(
-        self, log: RunLog | None = None, rollouts: RolloutLog | None = None, others: Mapping[str, Tracker] | None = None
+        self,
+        log: RunLog | None = None,
+        rollouts: StepFiles | None = None,
+        validations: StepFiles | None = None,
+        others: Mapping[str, Tracker] | None = None,
     ) -> None:
         """Without a log nothing is written, as in all processes but the first."""
-        self._log, self._rollouts = log, rollouts
+        self._log, self._rollouts, self._validations = log, rollouts, validations
         self._others = dict(others or {})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -85,10 +91,20 @@ class MultiTracker:
     def rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Every CoT of a step. What the disk refuses is left out with a warning."""
         if self._rollouts:
-            try:
+            with _leaving_out(f"rollouts of step {step}"):
                 self._rollouts.write(step, rows)
-            except OSError as error:
-                logger.warning("rollouts of step %d: cannot be written (%s); left out", step, error.strerror)
+
+    def validation(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """What the held-out problems were answered after a step. What the disk refuses is left out with a warning."""
+        if self._validations:
+            with _leaving_out(f"answers of the validation at step {step}"):
+                self._validations.write(step, rows)
+
+    def final_answers(self, policy: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """What "base" or "trained" answered at the end. What the disk refuses is left out with a warning."""
+        if self._validations:
+            with _leaving_out(f"final answers of {policy}"):
+                self._validations.finish(policy, rows)
 
     def histograms(self, step: int, values: Mapping[str, Tensor]) -> None:
         """Finite values by tag; tags without any are left out."""
@@ -110,8 +126,9 @@ class MultiTracker:
         """Drop what was logged after `step`. `rollbacks` counts this one too."""
         if self._log:
             self._log.rewind(step, rollbacks)
-        if self._rollouts:
-            self._rollouts.rewind(step)
+        for files in (self._rollouts, self._validations):
+            if files:
+                files.rewind(step)
         self._tell("rewind", step)
 
     def sync(self) -> None:
@@ -137,6 +154,15 @@ class MultiTracker:
             except Exception as error:  # a library's own, whatever it is: the run needs none of them
                 _leave_out(name, error)
                 del self._others[name]
+
+
+@contextlib.contextmanager
+def _leaving_out(what: str) -> Iterator[None]:
+    """Within it what the disk refuses is a warning."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: cannot be written (%s); left out", what, error.strerror)
 
 
 def _leave_out(name: str, error: Exception) -> None:

@@ -206,4 +206,4 @@ class Collector:
         normalized_B = rewards.logprob_B - baseline_P.repeat_interleave(config.rollout.samples)
         metrics["reward/baseline_logprob"] = baseline_P.mean().item()
         metrics["reward/normalized"] = normalized_B.mean().item()
-        return normalized_B if self._reward.is_logprob else reward_B
+        return normalized_B - rewards.penalty_B if self._reward.is_logprob else reward_B

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markov_cot.config.schema import Config
+from markov_cot.data.problem import Problem
+from markov_cot.evaluation.validation import Marks, answer_rows
 from markov_cot.models.memory import peak_memory
 from markov_cot.models.roles import ACTOR
 from markov_cot.tracking.multi import MultiTracker, check_trackers
-from markov_cot.tracking.rollouts import render
+from markov_cot.tracking.step_files import render
 from markov_cot.training.setup import Session
 from markov_cot.training.trainer import Trainer
 
@@ -81,7 +83,7 @@ def estimate(session: Session, started: float) -> Estimate:
     trainer, meter = Trainer(session), _Meter()
     trainer.check_paths()
     setup = time.perf_counter() - started
-    steps, validations = _time_steps(trainer, meter), _time_validations(trainer)
+    steps, validations = _time_steps(trainer, meter), _time_validations(trainer, meter)
     saving_started = time.perf_counter()
     checkpoint_bytes = sum(map(len, trainer.state.render().values()))
     saving, saves = time.perf_counter() - saving_started, _saves(config)
@@ -109,10 +111,15 @@ class _Meter(MultiTracker):
         self._line: dict[str, Any] = {}
         self._rows: list[Mapping[str, Any]] = []
         self._rollout_bytes = 0
+        self._bytes_a_problem = 0.0
 
     def rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Those of one step."""
         self._rollout_bytes = len(render(rows))
+
+    def answered(self, problems: Sequence[Problem], marks: Marks) -> None:
+        """Held-out problems, as a validation answers them."""
+        self._bytes_a_problem = len(render(answer_rows(problems, marks))) / len(problems)
 
     def take(self, line: dict[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
         """A step's line of the log, and its sample CoTs."""
@@ -126,7 +133,16 @@ class _Meter(MultiTracker):
             of_samples *= 2
         shown = 1 + config.steps // config.tracking.samples_every
         kept = config.steps // config.tracking.rollouts if config.tracking.rollouts else 0
-        return config.steps * of_line + shown * of_samples + kept * self._rollout_bytes
+        logs = config.steps * of_line + shown * of_samples + kept * self._rollout_bytes
+        return logs + round(self._answered(config) * self._bytes_a_problem)
+
+    def _answered(self, config: Config) -> int:
+        """Held-out problems whose answers are kept, each as often as it is answered."""
+        validation = config.validation
+        if not config.tracking.validations:
+            return 0
+        validations = 1 + config.steps // validation.every if validation.every else 0
+        return 2 * validation.final_problems + validations * validation.problems
 
 
 def _json_bytes(rows: Iterable[Mapping[str, Any]]) -> int:
@@ -164,7 +180,7 @@ def _time_steps(trainer: Trainer, meter: _Meter) -> float:
     return first + (baselines - 1) * with_baseline + (config.steps - baselines) * plain
 
 
-def _time_validations(trainer: Trainer) -> float:
+def _time_validations(trainer: Trainer, meter: _Meter) -> float:
     """Seconds of all of them, the two at the end included."""
     session, validation = trainer.session, trainer.session.config.validation
 
@@ -173,8 +189,10 @@ def _time_validations(trainer: Trainer) -> float:
         count = min(problems, len(session.held_out))
         part = session.held_out[: min(count, validation.batch * session.processes.count)]
         started = time.perf_counter()
-        trainer.score(ACTOR, part)
-        return (time.perf_counter() - started) * count / len(part)
+        _, marks = trainer.score(ACTOR, part)
+        elapsed = time.perf_counter() - started
+        meter.answered(part, marks)
+        return elapsed * count / len(part)
 
     while_training = 0.0
     if validation.every:

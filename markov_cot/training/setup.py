@@ -18,7 +18,14 @@ from transformers import PreTrainedTokenizerFast
 from markov_cot.checkpoints.checkpoint import FoundCheckpoint, check_base
 from markov_cot.checkpoints.initial_adapter import InitialAdapter, copy_of, keep_for_roles
 from markov_cot.checkpoints.origin import find_origin, later_than
-from markov_cot.checkpoints.resume import check_data, check_precision, check_readers, check_settings, note_commit
+from markov_cot.checkpoints.resume import (
+    check_data,
+    check_precision,
+    check_readers,
+    check_settings,
+    note_commit,
+    software,
+)
 from markov_cot.checkpoints.run_dir import (
     Folders,
     check_folders,
@@ -49,6 +56,7 @@ from markov_cot.rewards.readers import Readers, check_room, fits_context
 from markov_cot.rollouts.decode import AUTO
 from markov_cot.rollouts.sampler import Engine
 from markov_cot.rollouts.vllm_engine import VLLM, VllmEngine
+from markov_cot.training.environment import record_start
 from markov_cot.training.worked import SFT, Worked, make_worked, with_own_settings, with_steps
 from markov_cot.utils.errors import UserError
 
@@ -143,6 +151,8 @@ def open_session(
                 changed |= check_data(found, data, splits.source, accept=accept_changes)
             if processes.is_first and writes:
                 make_folders(folders, config, lock, resume=resume, init=init)
+                about = {"recipe": recipe, "base": base, "data": data, "software": software(config)}
+                record_start(folders, about | {"processes": processes.count}, policy.device, resume=resume)
             elif processes.is_first:
                 check_writable(folders)
         on_failure.pop_all()

@@ -80,7 +80,7 @@ def read_attempts(folder: Path, cell: str) -> list[Attempt]:
 
 def train_command(folder: Path, cell: str) -> list[str]:
     """The command that trains a cell, from where it is."""
-    train = [sys.executable, "-m", "markov_cot", "train"]
+    train = [sys.executable, "-m", "markov_cot", "train", "--no-report"]
     if not (folder / cell / CONFIG).is_file():
         return [*train, str(settings_file(folder, cell)), "--run", cell]
     path = str(settings_file(folder, cell))

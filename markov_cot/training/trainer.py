@@ -16,7 +16,7 @@ from markov_cot.config.loading import flatten
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.reader_check import ReaderCheck, check_readers
 from markov_cot.evaluation.run import Run
-from markov_cot.evaluation.validation import Mark, Score, summarise_marks, validate
+from markov_cot.evaluation.validation import Mark, Marks, Score, answer_rows, summarise_marks, validate
 from markov_cot.models.memory import SCORE, UPDATE, TokenBudgets, peak_memory
 from markov_cot.models.roles import ACTOR, CRITIC, Role
 from markov_cot.rewards.reader_models import check_reader_paths
@@ -90,7 +90,7 @@ class Trainer:
             while state.progress.step < config.steps and not self._out_of_patience() and not stop_requested():
                 with self._saving_on(HookError, tracker):
                     metrics, samples = self._timed_step(tracker)
-                is_best = self._validate_where_due(metrics)
+                is_best = self._validate_where_due(metrics, tracker)
                 metrics = self.processes.agree(metrics)
                 events, failure = self._judge(metrics, samples[0]["cot"])
                 self._log(tracker, metrics, samples, events)
@@ -114,11 +114,11 @@ class Trainer:
         metrics, samples = self.step(tracker)
         return metrics | {"perf/step_seconds": time.perf_counter() - started}, samples
 
-    def _validate_where_due(self, metrics: dict[str, float]) -> bool:
+    def _validate_where_due(self, metrics: dict[str, float], tracker: MultiTracker) -> bool:
         """Adds the held-out score to `metrics` in steps that validate; whether it is the best so far."""
         if not self._due(self.session.config.validation.every):
             return False
-        found, merit = self._validate()
+        found, merit = self._validate(tracker)
         metrics |= found
         return self.state.progress.note(*merit)
 
@@ -208,7 +208,7 @@ class Trainer:
         A rollback needs that checkpoint; without rollbacks a disk that refuses it is only a warning.
         """
         if self.session.config.validation.every:
-            metrics, _ = self._validate()
+            metrics, _ = self._validate(tracker)
             with self.processes.together():
                 self.state.monitor.update(0, metrics)
             if check := self.check_reader():
@@ -232,10 +232,12 @@ class Trainer:
     def _conclude(self, tracker: MultiTracker, stop_requested: Callable[[], bool]) -> TrainResult:
         """Scores base and trained actor on the held-out problems kept for the end; a stop puts it off."""
         problems = self.session.held_out[: self.session.config.validation.final_problems]
-        base = self.score(CRITIC, problems)
+        base, base_marks = self.score(CRITIC, problems)
         if stop_requested():
             return self._result(interrupted=True)
-        trained = self.score(ACTOR, problems)
+        trained, trained_marks = self.score(ACTOR, problems)
+        tracker.final_answers("base", answer_rows(problems, base_marks))
+        tracker.final_answers("trained", answer_rows(problems, trained_marks))
         tracker.finish(
             self.state.progress.step,
             {"step": self.state.progress.step, "best_step": self.state.progress.best_step}
@@ -258,8 +260,11 @@ class Trainer:
         session.readers.follow(progress.step)
         return metrics, report(progress.step, tracker)
 
-    def score(self, writer: Role, problems: Sequence[Problem]) -> Score:
-        """Held-out score of the "actor", or of the "critic" (the untrained base). Every process marks a share."""
+    def score(self, writer: Role, problems: Sequence[Problem]) -> tuple[Score, Marks]:
+        """Held-out score of the "actor", or of the "critic" (the untrained base), and the mark of each problem.
+
+        Every process marks a share.
+        """
         session, config = self.session, self.session.config
         own = self.processes.part(problems)
         size = len(own) * config.rollout.length
@@ -267,11 +272,13 @@ class Trainer:
             SCORE, size, lambda tokens: validate(session.policy, session.readers, own, config, writer, tokens)
         )
         together = [Mark(*mark) for part in self.processes.collect(marks) for mark in part]
-        return summarise_marks(together, problems[0].kind)
+        return summarise_marks(together, problems[0].kind), together
 
-    def _validate(self) -> tuple[dict[str, float], Merit]:
+    def _validate(self, tracker: MultiTracker) -> tuple[dict[str, float], Merit]:
         """What a validation logs, and what the best checkpoint is best by."""
-        score = self.score(ACTOR, self.session.held_out[: self.session.config.validation.problems])
+        problems = self.session.held_out[: self.session.config.validation.problems]
+        score, marks = self.score(ACTOR, problems)
+        tracker.validation(self.state.progress.step, answer_rows(problems, marks))
         found, merit = self.method.held_out(score)
         return score.metrics(self.session.splits.name) | found, merit
 

@@ -12,11 +12,13 @@ from markov_cot.checkpoints.checkpoint import BEST, LATEST, list_steps, step_of
 from markov_cot.checkpoints.initial_adapter import INIT
 from markov_cot.checkpoints.run_dir import Folders
 from markov_cot.checkpoints.run_lock import LOCK
+from markov_cot.tracking.run_log import NOTHING
+from markov_cot.tracking.step_files import StepFiles, rollouts_folder, validation_folder
 from markov_cot.training.setup import Session
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SAMPLES
+from markov_cot.utils.layout import ALARMS, CONFIG, ENVIRONMENT, LOG, SAMPLES
 
-LOGS = (CONFIG, LOG, SAMPLES, ALARMS)
+LOGS = (CONFIG, ENVIRONMENT, LOG, SAMPLES, ALARMS)
 
 
 @contextlib.contextmanager
@@ -57,15 +59,17 @@ def _remove(session: Session) -> None:
         for folder in list_steps(folders.checkpoints):
             shutil.rmtree(folder)
         shutil.rmtree(folders.checkpoints / INIT, ignore_errors=True)
+        for kept in (rollouts_folder(folders.run), validation_folder(folders.run)):
+            StepFiles(kept, NOTHING)
+            _remove_empty(kept)
         (folders.run / LOCK).unlink(missing_ok=True)
     finally:
         session.lock.release()
     for folder in (folders.run, folders.checkpoints):
         _remove_empty(folder)
+        _remove_empty(folder.parent)
 
 
 def _remove_empty(folder: Path) -> None:
-    """A run's folder, and the folder of runs that was made for it."""
-    with contextlib.suppress(OSError):  # not empty
+    with contextlib.suppress(OSError):  # not there, or not empty
         folder.rmdir()
-        folder.parent.rmdir()

@@ -8,8 +8,9 @@ from pathlib import Path
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.text import visible
 
-CONFIG, SUMMARY = "config.yaml", "summary.json"
+CONFIG, SUMMARY, ENVIRONMENT = "config.yaml", "summary.json", "environment.json"
 LOG, SAMPLES, ALARMS = "log.jsonl", "samples.jsonl", "alarms.jsonl"
+ROLLOUTS, VALIDATION = "rollouts", "validation"
 CHECKPOINT = re.compile(r"adapter_(\d+)", re.ASCII)
 """Name of a checkpoint's folder, and its step."""
 

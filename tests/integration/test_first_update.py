@@ -148,7 +148,11 @@ def experience_of(policy: Policy) -> Experience:
     with torch.no_grad():
         reference_BLd = cot_hidden(policy, contexts, rollouts.cot_BL, "critic")
     return Experience(
-        rollouts, answers, Rewards(reward_B, reward_B), group_advantages(reward_B, SAMPLES, 1e-3), reference_BLd
+        rollouts,
+        answers,
+        Rewards(reward_B, reward_B, torch.zeros_like(reward_B)),
+        group_advantages(reward_B, SAMPLES, 1e-3),
+        reference_BLd,
     )
 
 

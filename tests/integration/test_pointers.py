@@ -169,7 +169,7 @@ def test_a_rollback_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     settings: dict[str, Any] = {"checkpoint": {"every": 1, "keep": 9}, "validation": {"every": 1}}
     scores = iter([0.1, 0.5, 0.2, 0.3, 0.9])
     original = Trainer._validate
-    monkeypatch.setattr(Trainer, "_validate", lambda self: (original(self)[0], (next(scores), 0.0)))
+    monkeypatch.setattr(Trainer, "_validate", lambda *args: (original(*args)[0], (next(scores), 0.0)))
     with warm():
         made = start(config_of(tmp_path, steps=4, alarms={"action": "rollback"}, **settings))
         made.run(lambda *_: None)

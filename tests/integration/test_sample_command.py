@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from markov_cot.tracking.rollouts import RolloutLog
+from markov_cot.tracking.step_files import StepFiles
 from markov_cot.utils.text import visible
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -100,7 +100,7 @@ def kept(workplace: Path) -> list[dict[str, Any]]:
         | {"cot_ids": [i], "reward": rewards[i], "advantage": i - 1.5, "live": live[i]}
         for i in range(4)
     ]
-    RolloutLog(workplace / "runs" / "r", 4).write(2, rows)
+    StepFiles(workplace / "runs" / "r" / "rollouts", 4).write(2, rows)
     return rows
 
 

@@ -19,6 +19,7 @@ from markov_cot.evaluation.answering import answer_greedily
 from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.validation import Score, mark
 from markov_cot.models.roles import CRITIC
+from markov_cot.tracking.multi import MultiTracker
 from markov_cot.training.supervised import FAILURE, LOSS, Supervised
 from markov_cot.training.trainer import Trainer
 from markov_cot.utils.errors import UserError
@@ -123,7 +124,7 @@ def test_the_loss_at_step_0_is_that_of_trl(tmp_path: Path) -> None:
 
 def test_the_held_out_loss_is_the_mean_over_all_tokens(tmp_path: Path) -> None:
     made = start(config(tmp_path))
-    metrics, _ = made._validate()
+    metrics, _ = made._validate(MultiTracker())
     held_out = made.session.worked.held_out  # type: ignore[union-attr]
     expected = torch.cat([nll(made, example.target("cot_answer")) for example in held_out]).mean().item()
     assert metrics["eval/arithmetic/loss"] == pytest.approx(expected, abs=1e-5) and len(held_out) == 2

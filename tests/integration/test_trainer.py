@@ -17,10 +17,12 @@ from markov_cot.algorithms.advantages import History
 from markov_cot.algorithms.losses import Weights
 from markov_cot.algorithms.schedules import learning_rate
 from markov_cot.checkpoints import checkpoint as checkpoints
+from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.validation import Score
 from markov_cot.models.batching import pad_left
 from markov_cot.models.policy import Policy
 from markov_cot.models.source import resolve_source
+from markov_cot.tracking.multi import MultiTracker
 from markov_cot.training.progress import Progress
 from markov_cot.training.trainer import Trainer
 from tests.helpers import last_logits
@@ -149,8 +151,8 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
     values = iter([0.1, 0.2, 0.5, 0.3, 0.4, 0.2, 0.1])
     original = Trainer._validate
 
-    def scored(self: Trainer) -> Any:
-        return original(self)[0], (next(values), 0.0)
+    def scored(self: Trainer, tracker: MultiTracker) -> Any:
+        return original(self, tracker)[0], (next(values), 0.0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_validate", scored)
@@ -159,6 +161,31 @@ def test_best_checkpoint_is_by_held_out_accuracy_and_outlives_pruning(tmp_path: 
     assert (folder / "best").resolve().name == "adapter_2"
     assert (folder / "latest").resolve().name == "adapter_6"
     assert [f.name for f in checkpoints.list_steps(folder)] == ["adapter_2", "adapter_5", "adapter_6"]
+
+
+def test_the_answers_behind_every_held_out_score_are_kept(tmp_path: Path) -> None:
+    config = small_config(tmp_path, steps=4, validation={"every": 2, "problems": 3, "final_problems": 5})
+    made = trainer(config)
+    made.run(ignore)
+    kept = Run(made.session.folders.run)
+    assert sorted(kept.validations()) == [0, 2, 4]
+    for step, logged in ((row["step"], row) for row in log(made) if "eval/arithmetic/accuracy" in row):
+        rows = kept.validations()[step]
+        assert sum(row["right"] for row in rows) / len(rows) == logged["eval/arithmetic/accuracy"]
+        logprobs = [row["answer_logprob"] for row in rows]
+        assert sum(logprobs) / len(rows) == pytest.approx(logged["eval/arithmetic/answer_logprob"])
+    summary = kept.summary() or {}
+    for policy in ("base", "trained"):
+        rows = kept.final_answers(policy)
+        assert [row["problem"] for row in rows] == [problem.id for problem in made.session.held_out[:5]]
+        assert sum(row["right"] for row in rows) / 5 == summary[policy]["accuracy"]
+        assert {"question", "answer", "cot", "reader_answer", "predicted"} <= rows[0].keys()
+
+
+def test_no_answers_are_kept_where_none_are_wanted(tmp_path: Path) -> None:
+    made = trainer(small_config(tmp_path, steps=1, tracking={"validations": False}))
+    made.run(ignore)
+    assert not (made.session.folders.run / "validation").exists()
 
 
 def test_a_score_that_is_not_a_number_is_never_the_best() -> None:
@@ -214,12 +241,12 @@ def test_kl_estimators_train(tmp_path: Path, kl: str) -> None:
 def test_the_base_answers_for_itself_when_the_actor_is_the_reader(tmp_path: Path) -> None:
     made = trainer(small_config(tmp_path, reward={"reader": "actor"}))
     problems = made.session.held_out[:4]
-    before = made.score("critic", problems)
+    before, _ = made.score("critic", problems)
     with torch.no_grad():
         for p in made.method.updater.parameters:
             p.add_(0.1)
-    assert made.score("critic", problems) == before
-    assert made.score("actor", problems).answer_logprob != before.answer_logprob
+    assert made.score("critic", problems)[0] == before
+    assert made.score("actor", problems)[0].answer_logprob != before.answer_logprob
 
 
 def test_non_markovian_and_actor_reader_train(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_a_copy_that_is_not_what_it_was_is_named(plain: Path, tmp_path: Path) ->
 def test_a_start_that_fails_leaves_no_copy(plain: Path, tmp_path: Path, cli: Cli, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_validate", lambda _: (_ for _ in ()).throw(UserError("no")))
+        patch.setattr(Trainer, "_validate", lambda *_: (_ for _ in ()).throw(UserError("no")))
         assert cli("train", "--init", str(plain), "--run", "w", *SMALL)[0] == 2
     assert not Path("checkpoints").exists() and not Path("runs").exists()
 

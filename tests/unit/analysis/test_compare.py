@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from markov_cot.analysis.compare import compare_runs
+from markov_cot.tracking.step_files import StepFiles
 from markov_cot.utils.errors import UserError
 from tests.run_folders import make_run, write_records
 
@@ -160,3 +161,40 @@ def test_a_result_that_is_no_number_is_null_and_not_pooled() -> None:
     assert document["runs"]["b"]["trained"]["value"] is None
     assert document["groups"][0]["result"]["seeds"] == [0]
     json.dumps(document, allow_nan=False)
+
+
+def _answers(run: Path, right: list[bool], first: int = 0) -> None:
+    """The answers behind a final score, to the problems `first` and those that follow."""
+    rows = [
+        {
+            "problem": f"p{first + i}",
+            "question": f"{first + i}?",
+            "answer": "1",
+            "right": each,
+            "answer_logprob": -1.0 - i,
+        }
+        for i, each in enumerate(right, first)
+    ]
+    StepFiles(run / "validation", -1).finish("trained", rows)
+
+
+def test_final_answers_to_common_problems_are_compared(tmp_path: Path) -> None:
+    one, other = (make_run(tmp_path / name, trained=0.5) for name in "ab")
+    _answers(one, [False] * 6 + [True, True])
+    _answers(other, [True] * 6 + [True], first=1)  # problems 1 to 7 are common; 1 to 5 are right in b alone
+    [pair] = compare_runs([str(one), str(other)]).pairs
+    assert (pair.task, pair.metric, pair.items) == ("held-out problems", "exact_match,primary", (8, 7))
+    assert (pair.change.n, pair.change.fixed, pair.change.broken) == (7, 5, 0)
+    assert pair.change.p_value == pytest.approx(2 * 0.5**5)  # McNemar: 5 of 5
+
+
+def test_continuations_are_compared_by_their_log_probs(tmp_path: Path) -> None:
+    one, other = (make_run(tmp_path / name, trained=None) for name in "ab")
+    for run, shift in ((one, 0.0), (other, 0.5)):
+        rows = [
+            {"problem": str(i), "passage": "x", "answer": "y", "right": None, "answer_logprob": shift - i}
+            for i in range(4)
+        ]
+        StepFiles(run / "validation", -1).finish("trained", rows)
+    [pair] = compare_runs([str(one), str(other)]).pairs
+    assert pair.metric == "answer_logprob,none" and pair.change.difference == pytest.approx(0.5)

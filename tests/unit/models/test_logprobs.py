@@ -179,7 +179,11 @@ def experience_with_a_dead_group(policy: Policy, prompts: Prompts) -> Experience
     with torch.no_grad():
         reference_BLd = cot_hidden(policy, contexts, rollouts.cot_BL, "critic")
     return Experience(
-        rollouts, answers, Rewards(reward_B, reward_B), group_advantages(reward_B, 4, floor), reference_BLd
+        rollouts,
+        answers,
+        Rewards(reward_B, reward_B, torch.zeros_like(reward_B)),
+        group_advantages(reward_B, 4, floor),
+        reference_BLd,
     )
 
 

@@ -1,0 +1,87 @@
+"""The whole of a report as JSON: every number that a page shows stands in it, and comes from a run's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from markov_cot.analysis.report import cots, curves, groups, held_out, origin, stages
+from markov_cot.analysis.report.advice import advise
+from markov_cot.analysis.report.comparison import comparison
+from markov_cot.analysis.report.sources import Source
+from markov_cot.analysis.report.verdict import verdict
+
+FORMAT = 1
+LEVEL = 95
+"""Percent, of all intervals."""
+MOST_COTS = 2_000
+MOST_ALARMS = 50
+
+
+def report(sources: Sequence[Source], most_cots: int = MOST_COTS) -> dict[str, Any]:
+    """Return the document of one report on these runs and logs, `most_cots` shared between them.
+
+    Raises `UserError` for files that cannot be read.
+    """
+    share = most_cots // len(sources)
+    return {
+        "format": FORMAT,
+        "level": LEVEL,
+        "comparison": comparison(sources),
+        "runs": [_run(source, share) for source in sources],
+    }
+
+
+def _run(source: Source, most_cots: int) -> dict[str, Any]:
+    """One run: what was trained, what came of it, and why."""
+    about = origin.environment(source)
+    settings = origin.settings(source, about.get("recipe"))
+    result = held_out.result(source)
+    found = stages.stages(source)
+    judged = verdict(source, result)
+    at = curves.key_steps(source, result)
+    return {
+        "name": source.name,
+        "kind": "run" if source.run else "log",
+        "method": source.setting("method", "rl") if source.run else None,
+        "model": source.setting("model.name"),
+        "dataset": source.setting("data.dataset"),
+        "markovian": source.setting("prompt.markovian"),
+        "length": source.setting("rollout.length"),
+        "planned_steps": source.setting("steps"),
+        "last_step": source.alarms.last_step,
+        "verdict": judged,
+        "result": result,
+        "reader": _reader(source),
+        "cost": origin.cost(source, about),
+        "settings": settings,
+        "curves": curves.curves(source),
+        "alarms": _alarms(source),
+        "judged": source.alarms.judged,
+        "key_steps": at,
+        "examples": cots.examples(source, {each["label"]: each["step"] for each in at}),
+        "texts": cots.texts(source),
+        "groups": groups.groups(source),
+        "stages": found,
+        "occlusions": stages.occlusions(source),
+        "advice": advise(source, result, judged, found),
+        "missing": stages.missing(found, source),
+        "reproduction": origin.reproduction(source, settings, about),
+        "cots": cots.browsed(source, most_cots),
+    }
+
+
+def _reader(source: Source) -> dict[str, float] | None:
+    """Accuracy and log-prob of the reader with a stated answer and with none, at the start."""
+    keys = ("reader/ceiling", "reader/floor", "reader/ceiling_logprob", "reader/floor_logprob")
+    found = {key: next(iter(source.columns[key].values())) for key in keys if key in source.columns}
+    return found or None
+
+
+def _alarms(source: Source) -> list[dict[str, Any]]:
+    """The alarms that were raised: as the run recorded them, else as its log gives them when it is replayed."""
+    recorded = source.run.alarms() if source.run else []
+    rows = recorded or [asdict(event) for event in source.alarms.events]
+    keys = ("alarm", "level", "step", "since", "diagnosis")
+    return [{key: row.get(key) for key in keys} for row in rows][:MOST_ALARMS]

@@ -15,8 +15,9 @@ def compare_command(runs: tuple[str, ...], runs_dir: str, as_json: bool) -> None
     RUN is a run's name or its folder. Runs that differ in nothing but the seed, and in names and folders, are seeds of
     one setting: their results are pooled as mean, standard deviation, lowest and highest.
 
-    Paired tests are on the items that the runs' evaluation records (`markov-cot eval --run R`) have in common: the
-    difference with its 95 % interval, McNemar's exact p, and p after Holm over all pairs.
+    Paired tests are on the items that two runs have in common, of their evaluation records (`markov-cot eval --run R`)
+    and of the held-out problems of their final results: the difference with its 95 % interval, McNemar's exact p, and p
+    after Holm over all pairs.
     """
     from markov_cot.cli.comparing import run_compare
 

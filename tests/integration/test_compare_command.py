@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         train(Path(), "one")
         train(Path(), "two", seed=1)
-        train(Path(), "other", optim={"lr": 0.01})
+        train(Path(), "other", optim={"lr": 0.01}, tracking={"trackers": [], "validations": False})
         for name in ("one", "two"):
             with pytest.raises(SystemExit) as stopped:
                 main(["eval", "--run", name, "--limit", "6", "--against", "none"])
@@ -66,14 +66,18 @@ def test_runs_as_json(cli: Cli) -> None:
     assert found["differing"] == {
         "seed": {"one": 0, "two": 1, "other": 0},
         "optim.lr": {"one": 1e-4, "two": 1e-4, "other": 0.01},
+        "tracking.validations": {"one": True, "two": True, "other": False},
     }
     assert [group["runs"] for group in found["groups"]] == [["one", "two"], ["other"]]
     summaries = [json.loads(Path(f"runs/{name}/summary.json").read_text())["trained"] for name in ("one", "two")]
     mean = sum(each["accuracy"] for each in summaries) / 2
     assert found["groups"][0]["result"]["mean"] == pytest.approx(mean)
-    (pair,) = found["pairs"]
+    held_out, pair = found["pairs"]
+    assert (held_out["task"], held_out["n"], held_out["checkpoints"]) == ("held-out problems", 4, ["step 2", "step 2"])
+    accuracies = [each["accuracy"] for each in summaries]
+    assert [held_out["first_score"], held_out["second_score"]] == pytest.approx(accuracies)
     assert (pair["first"], pair["second"], pair["n"], pair["task"]) == ("one", "two", 6, "arithmetic")
-    assert pair["metric"] == "exact_match,anchor" and pair["p"] == pair["p_holm"]
+    assert pair["metric"] == "exact_match,anchor" and pair["p_holm"] >= pair["p"]
     scores = {
         name: [
             json.loads(line)["exact_match"]

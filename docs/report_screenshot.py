@@ -1,6 +1,6 @@
 """The picture of a report in the README: headless Chromium's, in few colours.
 
-    python docs/report_screenshot.py runs/NAME/report.html docs/report.png
+python docs/report_screenshot.py runs/NAME/report.html docs/report.png
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def compare_runs(names: Sequence[str], runs_dir: Path = Path("runs")) -> RunComp
 
 def _unmeasured(runs: Sequence[ComparedRun]) -> Iterator[tuple[str, str]]:
     for run in runs:
-        if run.problem:
-            yield run.name, f"its evaluation records cannot be read ({run.problem})"
+        if run.problems:
+            yield run.name, f"records of it cannot be read ({'; '.join(run.problems)})"
         elif not run.records:
             yield run.name, f"it has no evaluation records; {run.command('eval')} makes them"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from markov_cot.analysis.changed_items import Change
+from markov_cot.analysis.compare_records import HELD_OUT
 from markov_cot.analysis.compare_run import ComparedRun
 from markov_cot.analysis.item_scores import ItemScores
 from markov_cot.analysis.paired_items import deciding_metric, paired_change
@@ -86,7 +87,8 @@ def _paired(first: ComparedRun, second: ComparedRun, task: str) -> Pair | Unpair
     common = common_items(own, other)
     if not common:
         why = f"{task}: none of their {sizes[0]:,} and {sizes[1]:,} items are the same"
-        return Unpaired(first.name, second.name, f"{why}; evaluate both with the same --limit and --seed")
+        remedy = "" if task == HELD_OUT else "; evaluate both with the same --limit and --seed"
+        return Unpaired(first.name, second.name, f"{why}{remedy}")
     metrics = [metric for metric in own.scores if metric in other.scores]
     if not metrics:
         return Unpaired(first.name, second.name, f"{task}: no metric in common; evaluate both in the same way")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markov_cot.analysis.compare_records import Records, read_records
 from markov_cot.analysis.compare_results import Ending, Held, best_validation, read_ending
-from markov_cot.analysis.item_scores import ItemScores
-from markov_cot.analysis.score_files import RESULTS, SAMPLES, TaskScores, read_side
-from markov_cot.analysis.score_tables import read_results
 from markov_cot.analysis.sweep_rows import sha256_of
 from markov_cot.config.loading import flatten
 from markov_cot.config.schema import Checkpoint
@@ -22,21 +18,8 @@ from markov_cot.evaluation.runs import INTERRUPTED, TRAINING, read_run
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CONFIG, LOG, SUMMARY
 
-HELD_OUT = "held-out problems"
-"""The task that the final score of a run is of."""
-ASKED = ("passage", "question", "choices", "answer", "answers")
-"""What makes two held-out problems the same."""
 Columns = Mapping[str, Sequence[float]]
 """A log: values by key, NaN where a step has none, "step" among them."""
-
-
-@dataclass(frozen=True)
-class Records:
-    """What an evaluation kept of a task."""
-
-    scores: TaskScores
-    checkpoint: str | None
-    """What was evaluated; None where no results file says so."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +43,8 @@ class ComparedRun:
     """By task."""
     inputs: Mapping[str, str]
     """SHA-256 of the files read."""
-    problem: str = ""
-    """Why records that are there cannot be read; empty where they can."""
+    problems: Sequence[str] = ()
+    """What is wrong with records that cannot be read."""
 
     @property
     def seed(self) -> int:
@@ -118,8 +101,7 @@ def _read(run: Run, name: str) -> ComparedRun:
         raise UserError(f"run {name}: its settings cannot be read ({error}); leave it out") from None
     progress = read_run(run.folder)
     log = _log(run, name)
-    records, files, problem = _records(run.folder / "eval")
-    records = _held_out(run, progress.step) | records
+    records = read_records(run, progress.step)
     read = [run.folder / file for file in (CONFIG, LOG, SUMMARY) if (run.folder / file).is_file()]
     return ComparedRun(
         name,
@@ -130,29 +112,10 @@ def _read(run: Run, name: str) -> ComparedRun:
         read_ending(run.folder / SUMMARY),
         best_validation(log),
         log,
-        records,
-        {**{str(path): sha256_of(path) for path in read}, **files},
-        problem,
+        records.tasks,
+        {**{str(path): sha256_of(path) for path in read}, **records.inputs},
+        records.problems,
     )
-
-
-def _held_out(run: Run, step: int) -> dict[str, Records]:
-    """The answers behind the final score, as records of a task of their own; none where they were not kept."""
-    rows = run.final_answers("trained")
-    if not rows:
-        return {}
-    shares = rows[0]["right"] is not None
-    metrics = {"exact_match,primary": "right"} if shares else {}
-    metrics |= {"answer_logprob,none": "answer_logprob"}
-    found = ItemScores()
-    for row in rows:
-        asked = {key: row.get(key) for key in ASKED}
-        found.contents[row["problem"]] = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    for metric, key in metrics.items():
-        if all(row[key] is not None for row in rows):
-            found.scores[metric] = {row["problem"]: float(row[key]) for row in rows}
-    primary = next(iter(metrics))
-    return {HELD_OUT: Records(TaskScores(found, primary=primary), f"step {step}")} if found.scores else {}
 
 
 def _log(run: Run, name: str) -> Columns:
@@ -162,31 +125,3 @@ def _log(run: Run, name: str) -> Columns:
         raise UserError(
             f"run {name}: {run.folder / LOG} has a row without a step, or a value that is no number; correct it"
         ) from None
-
-
-def _records(folder: Path) -> tuple[dict[str, Records], dict[str, str], str]:
-    """Records by task, the files they are from, and what is wrong with them."""
-    if not any(folder.glob(SAMPLES)):
-        return {}, {}, ""
-    try:
-        side = read_side(folder)
-        found = {task: Records(scores, None) for task, scores in side.tasks.items()}
-        files = {str(each.path): each.sha256 for each in side.files}
-        for path in sorted(folder.glob(RESULTS)):  # their names have the time
-            for task, results in read_results(path).items():
-                if task in found:
-                    scores = replace(found[task].scores, primary=results.primary, settings=results.settings)
-                    found[task] = Records(scores, _checkpoint(path))
-                    files[str(path)] = sha256_of(path)
-    except UserError as error:
-        return {}, {}, str(error)
-    return found, files, ""
-
-
-def _checkpoint(results: Path) -> str | None:
-    """What a results file of ours is of."""
-    try:
-        found = json.loads(results.read_text(encoding="utf-8"))["config"]["model_args"]["checkpoint"]
-    except (LookupError, TypeError):  # lm-evaluation-harness's own
-        return None
-    return found if isinstance(found, str) else None

@@ -19,8 +19,7 @@ import click
 def runs_command(runs_dir: str, by: str, as_json: bool) -> None:
     """List the runs, a line each: since when, how far, its best held-out result, whether an alarm stopped it.
 
-    "when" is when a run was last started or resumed, by the name of its TensorBoard file, which copies keep, or without
-    one by when its config.yaml was written. Columns that do not fit the terminal are left out.
+    Columns that do not fit the terminal are left out: model, then when, then data.
     """
     from markov_cot.cli.run_table import run_listing
 

@@ -14,7 +14,7 @@ from markov_cot.checkpoints.run_lock import is_locked
 from markov_cot.config.loading import read_saved
 from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.layout import ALARMS, CONFIG, LOG, SUMMARY, run_names
+from markov_cot.utils.layout import ALARMS, CONFIG, ENVIRONMENT, LOG, SUMMARY, run_names
 
 TRAINING, DONE, INTERRUPTED, UNREADABLE = "training", "done", "interrupted", "unreadable"
 STOPPED_BY = "stopped by "
@@ -43,10 +43,11 @@ class Run:
     measure: str | None = None
     """What `best` is, of `MEASURES`."""
     started: str | None = None
-    """When it was last started or resumed: local time to the minute, as in 2026-11-27T10:15+01:00."""
+    """When it was started: local time to the minute, as in 2026-11-27T10:15+01:00."""
     started_from: str | None = None
-    """What says so. A copy keeps the time in the name of TensorBoard's file; without one it is when config.yaml was
-    written, which only copies that preserve times keep (cp -p, rsync -a)."""
+    """What says so: environment.json, which has the first start. Of a run from before there was that file, it is the
+    last start: by the name of TensorBoard's file, which copies keep, or by when config.yaml was written, which only
+    copies that preserve times do (cp -p, rsync -a)."""
 
     @property
     def stopped_by(self) -> str:
@@ -105,10 +106,22 @@ def read_run(folder: Path) -> Run:
 
 
 def _started(folder: Path) -> tuple[str, str]:
-    """When a run was last started, and which file says so."""
-    times = [int(found[1]) for path in folder.iterdir() if (found := _EVENT_FILE.match(path.name))]
-    when = max(times) if times else (folder / CONFIG).stat().st_mtime
-    return datetime.fromtimestamp(when).astimezone().isoformat(timespec="minutes"), EVENTS if times else CONFIG
+    """When a run was started, and which file says so."""
+    if first := _first_start(folder / ENVIRONMENT):
+        when, source = first, ENVIRONMENT
+    elif times := [int(found[1]) for path in folder.iterdir() if (found := _EVENT_FILE.match(path.name))]:
+        when, source = datetime.fromtimestamp(max(times)), EVENTS
+    else:
+        when, source = datetime.fromtimestamp((folder / CONFIG).stat().st_mtime), CONFIG
+    return when.astimezone().isoformat(timespec="minutes"), source
+
+
+def _first_start(path: Path) -> datetime | None:
+    """The first of the starts that a run wrote down; None where it did not, or the file is damaged."""
+    try:
+        return datetime.fromisoformat(json.loads(path.read_bytes())["starts"][0]["time"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _held_out(row: Mapping[str, Any]) -> tuple[float, str] | None:

@@ -37,7 +37,7 @@ class StepFiles:
 
     def finish(self, policy: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the rows that a policy, "base" or "trained", was scored by at the end. Raises `OSError`."""
-        self._write(self._folder / _FINAL.format(policy), rows)
+        self._write(final_file(self._folder, policy), rows)
 
     def rewind(self, step: int) -> None:
         """Drop what is of later steps, and of the end."""
@@ -78,8 +78,13 @@ def read_final(folder: Path, policy: str) -> list[dict[str, Any]]:
 
     Raises `UserError` for a file that is damaged.
     """
-    path = folder / _FINAL.format(policy)
+    path = final_file(folder, policy)
     return _read(path) if path.is_file() else []
+
+
+def final_file(folder: Path, policy: str) -> Path:
+    """Where the rows are that "base" or "trained" was scored by at the end."""
+    return folder / _FINAL.format(policy)
 
 
 def rollouts_folder(run_folder: Path) -> Path:

@@ -196,6 +196,34 @@ def test_when_a_run_was_started_is_in_the_name_that_copies_keep(capsys: pytest.C
     assert "2025-11-27 11:15" in cli(capsys, "runs")
 
 
+BY_TENSORBOARD = ("2025-11-27T11:15+01:00", "TensorBoard's file")
+
+
+@pytest.mark.usefixtures("in_berlin")
+@pytest.mark.parametrize(
+    ("text", "started", "source"),
+    [
+        (
+            '{"starts": [{"time": "2025-07-01T22:30:59Z"}, {"time": "2025-07-02T08:00:00Z"}]}',
+            "2025-07-02T00:30+02:00",
+            "environment.json",
+        ),
+        ("{", *BY_TENSORBOARD),
+        ("[]", *BY_TENSORBOARD),
+        ('{"starts": []}', *BY_TENSORBOARD),
+        ('{"starts": [{"time": 3}]}', *BY_TENSORBOARD),
+    ],
+)
+def test_when_a_run_was_started_it_says_itself(
+    capsys: pytest.CaptureFixture[str], text: str, started: str, source: str
+) -> None:
+    folder = make_run("r", [{"step": 1}], [])
+    (folder / "events.out.tfevents.1764238535.host.12.0").touch()
+    (folder / "environment.json").write_text(text)
+    [found] = json.loads(cli(capsys, "runs", "--json"))
+    assert (found["started"], found["started_from"]) == (started, source)
+
+
 def test_runs_in_another_order(capsys: pytest.CaptureFixture[str]) -> None:
     make_run("b", [{"step": 7, "eval/mine/accuracy": 0.25}], [])
     make_run("a", [{"step": 9}], [], done=True)

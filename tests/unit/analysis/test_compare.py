@@ -129,7 +129,7 @@ def test_what_is_not_measured_says_what_to_do() -> None:
         "checkpoint.checkpoints_dir=kept makes them",
         "torn": found.unmeasured["torn"],
     }
-    start = "its evaluation records cannot be read (runs/torn/eval/samples_sums.jsonl line 1: not JSON"
+    start = "records of it cannot be read (runs/torn/eval/samples_sums.jsonl line 1: not JSON"
     assert found.unmeasured["torn"].startswith(start)
     assert found.notes[0] == "new run: no final result, because the run was interrupted at step 3 of 8"
 
@@ -173,7 +173,7 @@ def _answers(run: Path, right: list[bool], first: int = 0) -> None:
             "right": each,
             "answer_logprob": -1.0 - i,
         }
-        for i, each in enumerate(right, first)
+        for i, each in enumerate(right)
     ]
     StepFiles(run / "validation", -1).finish("trained", rows)
 
@@ -198,3 +198,24 @@ def test_continuations_are_compared_by_their_log_probs(tmp_path: Path) -> None:
         StepFiles(run / "validation", -1).finish("trained", rows)
     [pair] = compare_runs([str(one), str(other)]).pairs
     assert pair.metric == "answer_logprob,none" and pair.change.difference == pytest.approx(0.5)
+
+
+def test_final_answers_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, trained=0.5) for name in "abc"]
+    for run in runs:
+        _answers(run, [True, False])
+        write_records(run, [1, 0])
+    (runs[1] / "validation" / "final_trained.jsonl.gz").write_bytes(b"torn")
+    StepFiles(runs[2] / "validation", -1).finish("trained", [{"problem": "p0"}])
+    found = compare_runs([*map(str, runs)])
+    assert {pair.task for pair in found.pairs} == {"sums"}
+    assert "final_trained.jsonl.gz: is damaged" in found.unmeasured["b"]
+    assert "final_trained.jsonl.gz: has a row that is none of an answer" in found.unmeasured["c"]
+
+
+def test_problems_that_are_not_the_same_are_no_matter_of_how_they_were_evaluated(tmp_path: Path) -> None:
+    one, other = (make_run(tmp_path / name, trained=0.5) for name in "ab")
+    _answers(one, [True])
+    _answers(other, [True], first=5)
+    [unpaired] = compare_runs([str(one), str(other)]).unpaired
+    assert unpaired.why == "held-out problems: none of their 1 and 1 items are the same"

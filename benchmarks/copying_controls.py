@@ -7,27 +7,19 @@ answers are texts, L tokens around the answer in its sentence, which nobody can 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
+from run_reader import open_reader
 
-from markov_cot.config.schema import Config
 from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
-from markov_cot.data.prompts import Prompts
-from markov_cot.data.registry import load
-from markov_cot.evaluation.answering import answer_from_cots
-from markov_cot.evaluation.run import Run
+from markov_cot.evaluation.answering import Answer, answer_from_cots
 from markov_cot.evaluation.validation import mark
-from markov_cot.models import loading
-from markov_cot.models.memory import FixedBudget
-from markov_cot.models.policy import Policy
-from markov_cot.rewards.reader_models import load_reader_models, make_readers
 
-BUDGET, BATCH = 16384, 16
+BATCH = 16
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 Ids = list[int]
 
@@ -69,37 +61,20 @@ CONTROLS: dict[str, Callable[[Ids, int, Problem, Callable[[str], Ids]], Ids]] = 
 
 def read_controls(run: Path, ids: Sequence[str], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """What a run's own reader makes of each control, a row a problem of the test split, by the problems' ids."""
-    config = Run(run).config
-    problems = _problems(config, ids)
-    base = loading.load_base(config.model, torch.device("cpu"))
-    policy = Policy(loading.add_adapter(base, config.lora, 0), loading.load_tokenizer(config.model))
-    prompts = Prompts(policy.tokenizer, config.prompt, vocabulary=policy.vocabulary)
-    models = load_reader_models(config, policy)
-    readers = make_readers(config.reward, policy, prompts, FixedBudget(BUDGET), models).for_base()
-
-    def encode(text: str) -> Ids:
-        found: Ids = policy.tokenizer(text, add_special_tokens=False).input_ids
-        return found
-
+    reader = open_reader(run)
+    known, length = {problem.id: problem for problem in reader.test}, reader.config.rollout.length
+    problems = [known[each] for each in ids]
     rows: dict[str, list[dict[str, Any]]] = {}
     for name in names:
-        cots = [CONTROLS[name](encode(p.passage), config.rollout.length, p, encode) for p in problems]
+        cots = [CONTROLS[name](reader.encode(p.passage), length, p, reader.encode) for p in problems]
         rows[name] = []
         for start in range(0, len(problems), BATCH):
             part = slice(start, start + BATCH)
-            rows[name] += [_row(answer) for answer in answer_from_cots(readers, problems[part], cots[part])]
+            rows[name] += map(_row, answer_from_cots(reader.readers, problems[part], cots[part]))
     return rows
 
 
-def _problems(config: Config, ids: Sequence[str]) -> list[Problem]:
-    """Those of the test split with these ids, in this order."""
-    known: Mapping[str, Problem] = {
-        problem.id: problem for problem in load(config.data, loading.load_tokenizer(config.model)).test
-    }
-    return [known[each] for each in ids]
-
-
-def _row(answer: Any) -> dict[str, Any]:
+def _row(answer: Answer) -> dict[str, Any]:
     found = mark(answer)
     return {
         "problem": answer.problem.id,

@@ -167,8 +167,8 @@ def _answers(run: Path, right: list[bool], first: int = 0) -> None:
     """The answers behind a final score, to the problems `first` and those that follow."""
     rows = [
         {
-            "problem": f"p{first + i}",
-            "question": f"{first + i}?",
+            "problem": f"p{i}",
+            "question": f"{i}?",
             "answer": "1",
             "right": each,
             "answer_logprob": -1.0 - i,

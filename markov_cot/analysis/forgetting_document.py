@@ -10,7 +10,6 @@ from typing import Any
 
 from markov_cot.analysis.forgetting import ALPHA, Comparison, Forgetting, TaskComparison
 from markov_cot.analysis.score_files import Side
-from markov_cot.evaluation.evaluate import file_name, refusing_to_write
 from markov_cot.utils.files import replace_file
 
 FORMAT = 1
@@ -44,6 +43,9 @@ def as_json(found: Forgetting, *, seed: int | None = None, made: Mapping[str, An
 
 def write(document: Mapping[str, Any], folder: Path) -> Path:
     """Write the document of a comparison that was made here. Raises `UserError` where it cannot be written."""
+    # It comes with torch, which files can be compared without.
+    from markov_cot.evaluation.evaluate import file_name, refusing_to_write
+
     made = document["settings"]
     path = folder / f"{file_name('-'.join(['forgetting', Path(made['suite']).stem, made['checkpoint']]))}.json"
     with refusing_to_write(folder):

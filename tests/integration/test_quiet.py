@@ -72,6 +72,7 @@ COMMANDS = [
     ["teachers", "teacher.jsonl", "--student", "nano", "--set", "model.dtype=bfloat16"],
     ["doctor", "r"],
     ["compare", "r", "s"],
+    ["report", "r"],
     ["sweep", "show", "sweep.csv"],
     ["sweep", "run", "grid.yaml", "--dry-run"],
     ["datasets"],

@@ -173,7 +173,7 @@ def _answers(run: Path, right: list[bool], first: int = 0) -> None:
             "right": each,
             "answer_logprob": -1.0 - i,
         }
-        for i, each in enumerate(right)
+        for i, each in enumerate(right, first)
     ]
     StepFiles(run / "validation", -1).finish("trained", rows)
 

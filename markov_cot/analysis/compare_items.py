@@ -73,7 +73,7 @@ def _on_tasks(first: ComparedRun, second: ComparedRun) -> Iterator[Pair | Unpair
     shared = [task for task in first.records if task in second.records]
     if not shared:
         has = " and ".join(f"{run.name} has {', '.join(run.records)}" for run in (first, second))
-        yield Unpaired(first.name, second.name, f"no task in common: {has}")
+        yield Unpaired(first.name, second.name, f"no task in common: {has}; evaluate both on the same dataset")
     for task in shared:
         yield _paired(first, second, task)
 

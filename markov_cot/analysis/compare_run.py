@@ -98,7 +98,8 @@ def _read(run: Run, name: str) -> ComparedRun:
     try:
         config = run.config
     except UserError as error:
-        raise UserError(f"run {name}: its settings cannot be read ({error}); leave it out") from None
+        first = str(error).split("; ")[0]
+        raise UserError(f"run {name}: its settings are of another version or damaged ({first}); leave it out") from None
     progress = read_run(run.folder)
     log = _log(run, name)
     records = read_records(run, progress.step)

@@ -101,7 +101,11 @@ def test_what_is_refused(names: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("config.yaml", "nothing: {known: 1}", "run b: its settings cannot be read (runs/b/config.yaml: unknown key"),
+        (
+            "config.yaml",
+            "nothing: {known: 1}",
+            "run b: its settings are of another version or damaged (runs/b/config.yaml: unknown key nothing); leave it",
+        ),
         ("summary.json", '{"step": 1', "runs/b/summary.json: is damaged; resume the run"),
         ("log.jsonl", '{"reward/value": 1}\n', "run b: runs/b/log.jsonl has a row without a step"),
         ("log.jsonl", '{"step": 1, "reward/value": [1]}\n', "run b: runs/b/log.jsonl has a row without a step, or a"),

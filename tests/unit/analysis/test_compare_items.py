@@ -105,6 +105,6 @@ def test_what_cannot_be_paired_says_why(tmp_path: Path) -> None:
     why = {each.second: each.why for each in unpaired if each.first == "a"}
     assert why == {
         "far": "sums: none of their 2 and 3 items are the same; evaluate both with the same --limit and --seed",
-        "task": "no task in common: a has sums and task has other",
+        "task": "no task in common: a has sums and task has other; evaluate both on the same dataset",
         "metric": "sums: no metric in common; evaluate both in the same way",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -147,17 +147,33 @@ def _state(folder: Path, config: Config, step: int) -> str:
 
 def _progress(log: Path) -> Iterator[dict[str, Any]]:
     """The rows of a log that hold a held-out result, and its last. Only these are parsed: logs are long."""
-    lines = _lines(log)
-    yield from _rows(line for line in lines if _HELD_OUT in line)
-    if last := next(_rows(reversed(lines)), None):
+    content = log.read_bytes() if log.is_file() else b""
+    yield from _rows(_lines_with(_HELD_OUT, content))
+    if last := next(_rows(_lines_backwards(content)), None):
         yield last
+
+
+def _lines_with(text: bytes, content: bytes) -> Iterator[bytes]:
+    end = 0
+    while (found := content.find(text, end)) >= 0:
+        end = content.find(b"\n", found)
+        end = len(content) if end < 0 else end
+        yield content[content.rfind(b"\n", 0, found) + 1 : end]
+
+
+def _lines_backwards(content: bytes) -> Iterator[bytes]:
+    end = len(content)
+    while end > 0:
+        start = content.rfind(b"\n", 0, end) + 1
+        yield content[start:end]
+        end = start - 1
 
 
 def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines() if path.is_file() else []
 
 
-def _rows(lines: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, Any]]:
+def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Whole lines of a log; the last may be torn."""
     for line in lines:
         try:

@@ -261,11 +261,11 @@ def test_a_cells_settings_are_those_of_its_run() -> None:
     assert config.tracking.args == {"wandb": {"group": "g"}} and config.tracking.trackers == ("wandb",)
     assert config.checkpoint.runs_dir == "runs/g" and config.checkpoint.checkpoints_dir == "checkpoints/g"
     name = sweep.cells[0].name
-    assert train_command(sweep.folder, name)[3:] == ["train", str(path), "--run", name]
+    assert train_command(sweep.folder, name)[3:] == ["train", "--no-report", str(path), "--run", name]
     (sweep.folder / name).mkdir()
     (sweep.folder / name / "config.yaml").write_text("")
     assert train_command(sweep.folder, name)[3:] == [
-        "train", "--run", name, "--resume", "--set=checkpoint.runs_dir=runs/g", "--set=reward.function=mine:reward",
+        "train", "--no-report", "--run", name, "--resume", "--set=checkpoint.runs_dir=runs/g", "--set=reward.function=mine:reward",
     ]  # fmt: skip
 
 

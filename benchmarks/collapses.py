@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from markov_cot.alarms.log_reader import Entry, Log
+from markov_cot.alarms.logs.entry import Entry
+from markov_cot.alarms.logs.opening import open_log
 from markov_cot.alarms.monitor import Event, Monitor
 from markov_cot.alarms.smoothing import smooth
 from markov_cot.algorithms.losses import Counts, LossTerms, Weights
@@ -188,7 +189,7 @@ def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
 
 def judge(run: Path) -> Verdict:
     """Replays a run's log."""
-    rows = list(Log(run / "log.jsonl").entries())
+    rows = list(open_log(run / "log.jsonl").entries())
     monitor = Monitor(Alarms(), flatten(read_recipe(str(run / "config.yaml"))))
     events = [e for r in rows for e in monitor.update(r.step, r.metrics) if e.is_critical]
     forerunners = [e for e in events if e.alarm in FORERUNNERS]

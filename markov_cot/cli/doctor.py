@@ -33,7 +33,8 @@ def doctor_command(run: str | None, runs_dir: str, as_json: bool, settings: tupl
     import shlex
     from pathlib import Path
 
-    from markov_cot.alarms.replay import examine, find_log, find_newest_log
+    from markov_cot.alarms.logs.opening import find_log, find_newest_log
+    from markov_cot.alarms.replay import examine
     from markov_cot.cli.again import assign
     from markov_cot.config.loading import read_assignments
     from markov_cot.utils.text import visible

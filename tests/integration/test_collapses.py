@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from markov_cot.alarms.log_reader import Entry
+from markov_cot.alarms.logs.entry import Entry
 from markov_cot.config.loading import build_config
 from markov_cot.config.yaml_files import read_yaml
 

@@ -62,4 +62,5 @@ DEAD_GROUPS = Alarm(
         ),
     },
     remedy=more_samples,
+    reads=("reward/zero_variance_groups", "reward/zero_variance_share"),
 )

@@ -45,10 +45,13 @@ from markov_cot.training.trainer import Trainer
 from markov_cot.training.updater import OldLogps, Updater
 
 RECIPES = Path(__file__).with_suffix("")
+HEALTHY_RECIPES = RECIPES.with_name("healthy")
 PUBLISHED, WEAK = "published-ppo", "weak-critic"
 HELD_BACK = ("raw-reward", "actor-reward")
 """Run only once the alarms' defaults were settled."""
 NAMES = (PUBLISHED, "learning-rate", WEAK, "entropy-bonus", *HELD_BACK)
+HEALTHY = ("steady", "sparse", "passes", "long", "easy")
+"""Those of alarm_quality.py, which should not collapse."""
 NOISE, SHARPNESS = 0.28, 3.0
 """Of the weak critic."""
 FORERUNNERS = ("ratio", "kl", "entropy", "repetition")
@@ -133,7 +136,8 @@ def train(folder: Path, name: str, seed: int, changes: Mapping[str, Any]) -> Pat
     quiet_libraries()
     values: dict[str, Any] = {"seed": seed}
     for part in ("base", name):
-        values = merged(values, read_yaml((RECIPES / f"{part}.yaml").read_text(), part))
+        folder_of = HEALTHY_RECIPES if part in HEALTHY else RECIPES
+        values = merged(values, read_yaml((folder_of / f"{part}.yaml").read_text(), part))
     values = merged(values, changes)
     values["checkpoint"] |= {"runs_dir": str(run.parent), "checkpoints_dir": str(folder / "checkpoints")}
     if name == WEAK:

@@ -25,7 +25,7 @@ class Name(NamedTuple):
 
 _GRPO = ("TRL GRPOTrainer, RLOOTrainer", "trl/trainer/grpo_trainer.py, rloo_trainer.py (1.16.0)")
 _HF = ("transformers Trainer, as TRL's", "transformers/trainer.py (5.24.0)")
-_PPO = ("TRL PPOTrainer", "trl/trainer/ppo_trainer.py, docs/source/ppo_trainer.md (before 1.0)")
+_PPO = ("TRL PPOTrainer", "trl/trainer/ppo_trainer.py and its documentation, in releases that have it")
 _VERL = ("verl", "verl/workers/actor/dp_actor.py, verl/trainer/ppo/ray_trainer.py")
 _VERL_DATA = ("verl", "verl/trainer/ppo/metric_utils.py")
 _VERL_LR = ("verl", "verl/workers/fsdp_workers.py")

@@ -23,10 +23,13 @@ def compression(row: Row, context: Context) -> Iterator[Reading]:
     """
     levels: CompressionLevels = context.levels
     value = number(row, KEY)
-    if value is None or value <= 0 or (reward := reward_trend(row, context.memory)) is None:
+    if value is None or value <= 0:
         return
     base = context.base(KEY, value)
     now = smooth(context.memory, "compression", value, REWARD_DECAY)
+    reward = reward_trend(row, context.memory)
+    if reward is None:
+        return
     has_fallen = reward.fall >= levels.fall + levels.noise * reward.error
     away = abs(math.log(now / base)) if has_fallen and base > 0 else 0.0
     seen = {KEY: now, "base": base, "fall": reward.fall}

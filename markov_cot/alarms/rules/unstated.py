@@ -22,10 +22,13 @@ def unstated(row: Row, context: Context) -> Iterator[Reading]:
     levels: UnstatedLevels = context.levels
     memory = context.memory
     share = number(row, KEY)
-    if share is None or (reward := reward_trend(row, memory)) is None:
+    if share is None:
         return
     stated = smooth(memory, "stated", share, REWARD_DECAY)
     best = memory["best"] = max(memory.get("best", 0.0), stated)
+    reward = reward_trend(row, memory)
+    if reward is None:
+        return
     ever = best > levels.none
     margin = levels.noise * reward.error
     critical = levels.critical + margin if ever else math.inf

@@ -15,7 +15,7 @@ from markov_cot.grading.wording import refusal
 
 NGRAM = 4
 _WORD = re.compile(r"\w+|[^\w\s]")
-_PLAIN = re.compile(r"[\w\s.,;:!?'\"()\[\]{}+\-*/=$%\\“”‘’«»¿¡–—…×÷−·]+")
+_SYMBOL = re.compile(r"_|[^\w\s.,;:!?'\"()\[\]{}+\-*/=$%\\“”‘’«»¿¡–—…×÷−·]")
 _DECLINES = re.compile(
     r"\b(?:(?:as\san|i\sam\san|i['’]m\san)\s(?:ai|artificial\sintelligence|language\smodel)\b"
     r"|(?:can\s?not|can['’]t|unable\sto|won['’]t|will\snot)\s(?:assist|fulfil|comply|provide\san\sanswer)"
@@ -70,7 +70,7 @@ def symbols(text: str) -> float:
     >>> symbols("4 + 5 = 9, so 9."), symbols("4@#9")
     (0.0, 0.5)
     """
-    return len(_PLAIN.sub("", text)) / max(len(text), 1)
+    return len(_SYMBOL.findall(text)) / max(len(text), 1)
 
 
 def refuses(text: str) -> bool:

@@ -82,7 +82,7 @@ def test_compression_takes_any_text(text: str) -> None:
 def test_symbols_by_hand() -> None:
     assert symbols("") == symbols("So 12 + 35 = 47, \\boxed{47} – “fin” (ok)?!") == 0
     assert symbols("ab@#") == 2 / 4
-    assert symbols("□□□7") == 3 / 4
+    assert symbols("□□□7") == symbols("___7") == 3 / 4
     assert symbols("\x00a") == 1 / 2  # no control code is plain text
     assert symbols("数学は楽しい") == 0  # letters of any language are letters
 

@@ -17,7 +17,7 @@ FORMATS = (
     "trainer_state.json of transformers and TRL",
     "TensorBoard event files, one or a folder of them",
     f"JSON lines with a step ({', '.join(STEPS)}) in each, as verl and prime-rl write them",
-    "JSON lines of completions with a step in each, as of TRL's log_completions",
+    "TRL's completions/ folder, also beside a trainer_state.json; JSON lines of completions with a step in each",
     "what transformers' Trainer prints to the console, captured in a file",
 )
 PUBLISHED = "published Markovian Transformers code"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+from markov_cot.alarms.logs.completion_files import FOLDER, CompletionFiles, list_files
 from markov_cot.alarms.logs.console import MARK, Console
 from markov_cot.alarms.logs.entry import Log
 from markov_cot.alarms.logs.event_files import PATTERN, EventFiles
@@ -21,7 +22,9 @@ ACCEPTED = f"{LOG}, {NAME} or TensorBoard event files"
 
 
 def open_log(path: Path) -> Log:
-    """Return the reader for a file, or for a folder of event files, chosen by its beginning. Nothing is judged yet."""
+    """Return the reader for a file, chosen by its beginning, or for a folder of completions or event files."""
+    if path.suffix == ".parquet" or (path.is_dir() and list_files(path)):
+        return CompletionFiles(path)
     if path.is_dir() or path.match(PATTERN):
         return EventFiles(path)
     try:
@@ -64,9 +67,9 @@ def find_newest_log(runs_dir: Path) -> Path:
 
 
 def _log_in(folder: Path) -> Path | None:
-    """Return the log in a folder: our own, Trainer's newest state, or event files, there or in the only folder below.
+    """Return the log in a folder: our own, Trainer's newest state, completions, or event files there or in one below.
 
-    Raises `UserError` where several folders below have event files.
+    Raises `UserError` where several folders below it have event files.
     """
     for path in (folder / LOG, folder / NAME):
         if path.is_file():
@@ -74,6 +77,9 @@ def _log_in(folder: Path) -> Path | None:
     states = sorted(folder.glob(f"checkpoint-*/{NAME}"), key=_number)
     if states:
         return states[-1]
+    for path in (folder, folder / FOLDER):
+        if list_files(path):
+            return path
     holders = sorted({path.parent for path in folder.glob(PATTERN)} or {path.parent for path in folder.rglob(PATTERN)})
     if len(holders) > 1:
         names = ", ".join(str(holder) for holder in holders)

@@ -1,4 +1,7 @@
-"""`trainer_state.json`, which transformers' Trainer and with it TRL's leave in each checkpoint."""
+"""`trainer_state.json`, which transformers' Trainer and with it TRL's leave in each checkpoint.
+
+TRL's `completions/` folder, which lies beside the checkpoints, gives the texts.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markov_cot.alarms.logs.completion_files import FOLDER, cots_at, list_files
 from markov_cot.alarms.logs.cot_texts import CotTexts, cots_in
 from markov_cot.alarms.logs.entry import Entry, averaged, whole_number
 from markov_cot.alarms.logs.names import translate
@@ -18,7 +22,7 @@ NAME, HISTORY = "trainer_state.json", "log_history"
 
 @dataclass(slots=True)
 class TrainerState:
-    """Such a file. Its steps count from 1."""
+    """Such a file. Its steps count from 1, and a step is logged once it is done, as completions are."""
 
     path: Path
     settings: dict[str, Any] | None = None
@@ -26,11 +30,15 @@ class TrainerState:
 
     def entries(self) -> Iterator[Entry]:
         """Yield an entry a step; what an evaluation logs of the same step goes with it."""
-        texts, steps = CotTexts(), self._by_step()
-        for step, rows in steps.items():
-            cots = [cot for row in rows for cot in cots_in(row)]
+        texts, files = CotTexts(), self._completions()
+        for step, rows in self._by_step().items():
+            cots = [cot for row in rows for cot in cots_in(row)] or cots_at(files, step)
             metrics = averaged(translate(row) for row in rows) | texts.take(cots)
             yield Entry(step, metrics, next((cot.text for cot in cots), ""))
+
+    def _completions(self) -> dict[int, Path]:
+        here = self.path.resolve().parent
+        return list_files(here / FOLDER) or list_files(here.parent / FOLDER)
 
     def _by_step(self) -> dict[int, list[dict[str, Any]]]:
         steps: dict[int, list[dict[str, Any]]] = {}

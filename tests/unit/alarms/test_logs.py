@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from torch.utils.tensorboard import SummaryWriter
 
 from markov_cot.alarms.logs.console import Console
@@ -229,6 +231,46 @@ def test_what_trainer_prints(tmp_path: Path) -> None:
     assert rows[0] == (1, {"loss/total": 0.5, "policy/kl": 1.2e-05})
     assert rows[1][0] == 2 and rows[1][1]["loss/total"] == 0.25 and math.isnan(rows[1][1]["optim/grad_norm"] or 0)
     assert len(rows) == 2, "code is not run, and an evaluation is no step"
+
+
+# --- TRL's completions
+
+
+def completions(folder: Path, texts: dict[int, str]) -> Path:
+    folder.mkdir(parents=True)
+    for step, text in texts.items():
+        rows = [{"step": step, "completion": [{"role": "assistant", "content": text}], "right": 0.5}] * WINDOW
+        parquet.write_table(pyarrow.Table.from_pylist(rows), folder / f"completions_{step:05d}.parquet")
+    return folder
+
+
+def test_a_folder_of_completions(tmp_path: Path) -> None:
+    completions(tmp_path / "out" / "completions", {5: "fine", 10: "####"})
+    found = find_log(str(tmp_path / "out"), tmp_path / "runs")
+    log = read(found)
+    assert found == tmp_path / "out" / "completions"
+    assert [(entry.step, entry.metrics["cot/symbols"], entry.example) for entry in log] == [
+        (5, 0, "fine"),
+        (10, 1, "####"),
+    ]
+    assert read(found / "completions_00010.parquet") == log[1:]
+
+
+def test_completions_beside_a_trainer_state(tmp_path: Path) -> None:
+    completions(tmp_path / "completions", {10: "####"})
+    path = tmp_path / "checkpoint-10" / "trainer_state.json"
+    path.parent.mkdir()
+    path.write_text(state({"step": 5, "kl": 0.1}, {"step": 10, "kl": 0.2}))
+    log = read(find_log(str(tmp_path), tmp_path / "runs"))
+    assert log[0].metrics == {"policy/kl": 0.1}
+    assert log[1].metrics["policy/kl"] == 0.2 and log[1].metrics["cot/symbols"] == 1
+
+
+@pytest.mark.parametrize("name", ["completions_00010.parquet", "other.parquet"])
+def test_broken_completions(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"is no Parquet file|should be called completions_STEP\.parquet"):
+        read(tmp_path / name)
 
 
 # --- TensorBoard

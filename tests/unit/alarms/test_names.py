@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from markov_cot.alarms.logs.names import NAMES, Name, translate
+from markov_cot.alarms.logs.published import KEYS
 from markov_cot.alarms.registry import ALARMS
 
 READ_BY_ALARMS = {key for alarm in ALARMS.values() for reads in alarm.reads for key in reads.split(" and ")}
@@ -18,6 +20,12 @@ READ_BY_ALARMS = {key for alarm in ALARMS.values() for reads in alarm.reads for 
 def test_every_name_is_read_as_ours(name: Name) -> None:
     assert translate({name.theirs: 0.5}) == {name.ours: 0.5}
     assert translate({f"train/{name.theirs}": 0.5}) == {name.ours: 0.5}
+
+
+def test_the_page_has_every_name() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for theirs, ours in [*((name.theirs, name.ours) for name in NAMES), *KEYS.items()]:
+        assert (f"`{theirs}`" if theirs == ours else f"`{theirs}` -> `{ours}`") in page, theirs
 
 
 def test_what_a_trainer_logs_feeds_alarms() -> None:

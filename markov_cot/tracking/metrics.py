@@ -41,7 +41,10 @@ def answers_first(cot: str, problem: Problem) -> bool:
 
 
 def cot_metrics(cots: Sequence[Sequence[int]], texts: Sequence[str], problems: Sequence[Problem]) -> dict[str, float]:
-    """Means over a step's B CoTs, given as ids and as texts (problem-major)."""
+    """Means over a step's B CoTs, given as ids and as texts (problem-major).
+
+    Of continuations there is no `cot/answer_in_cot`: nobody expects the text that follows in the CoT, word for word.
+    """
     samples = len(cots) // len(problems)
     owners = [problems[i // samples] for i in range(len(cots))]
     values: dict[str, Iterable[float]] = {
@@ -51,9 +54,10 @@ def cot_metrics(cots: Sequence[Sequence[int]], texts: Sequence[str], problems: S
         "cot/compression": map(compression, texts),
         "cot/refusal": map(refuses, texts),
         "cot/symbols": map(symbols, texts),
-        "cot/answer_in_cot": map(states_answer, texts, owners),
         "leak/answer_first": map(answers_first, texts, owners),
     }
+    if problems[0].kind != "continuation":  # data are of one kind
+        values["cot/answer_in_cot"] = map(states_answer, texts, owners)
     return {key: sum(each) / len(cots) for key, each in values.items()}
 
 

@@ -132,8 +132,6 @@ class Collector:
         cots, own = data.rollouts.cot_BL.tolist(), self._processes.part(problems)
         own_cots = [cots[i] for i in data.own]
         described = cot_metrics(own_cots, self._readers.prompts.decode(own_cots), own)
-        if all(problem.kind == "continuation" for problem in problems):
-            del described["cot/answer_in_cot"]  # nobody expects a text's continuation in the CoT word for word
         if (lost := self._readers.lost_characters(own_cots)) is not None:
             described["reader/lost_characters"] = lost
         metrics = self._processes.mean(described)

@@ -57,3 +57,8 @@ def test_metrics_of_a_step_by_hand() -> None:
     assert metrics["cot/symbols"] == 1 / 4  # all of one text
     assert metrics["cot/longest_run"] == (0.5 + 1 + 0.5 + 0.5) / 4
     assert metrics["leak/answer_first"] == 2 / 4
+
+
+def test_continuations_are_not_expected_in_a_cot() -> None:
+    metrics = cot_metrics([[1]], ["sat on the mat"], [Problem("", "", "sat on the mat", "continuation", passage="It")])
+    assert "cot/answer_in_cot" not in metrics and "cot/symbols" in metrics

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.alarm import Alarm
+from markov_cot.alarms.logs.cot_texts import WINDOW
 from markov_cot.alarms.logs.opening import open_log
 from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.alarms.own import load_own
@@ -104,8 +105,8 @@ def examine(path: Path, changes: Mapping[str, Any] | None = None) -> AlarmReport
         raise UserError(f"log {path}: has no rows; was the run stopped before its first step?")
     if not known:
         raise UserError(
-            f"log {path}: has no metric that the alarms know, such as reward/normalized or policy/kl, and no CoTs; "
-            "markov-cot doctor --explain lists the names that are read"
+            f"log {path}: has no metric that the alarms know, such as reward/normalized or policy/kl, and fewer than "
+            f"{WINDOW} CoTs; markov-cot doctor --explain lists the names that are read"
         )
     report.known = monitor.known
     report.judged = [name for name in monitor.known if name in monitor.judged()]

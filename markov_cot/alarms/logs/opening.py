@@ -18,6 +18,8 @@ from markov_cot.utils.layout import LOG, newest_run, run_names
 
 HEAD = 1 << 16
 """Bytes by which a file's format is told."""
+NAMED = 5
+"""Folders that an error names."""
 ACCEPTED = f"{LOG}, {NAME} or TensorBoard event files"
 
 
@@ -67,7 +69,7 @@ def find_newest_log(runs_dir: Path) -> Path:
 
 
 def _log_in(folder: Path) -> Path | None:
-    """Return the log in a folder: our own, Trainer's newest state, completions, or event files there or in one below.
+    """Return the log in a folder: our own, Trainer's newest state, completions, or the folder of event files nearest.
 
     Raises `UserError` where several folders below it have event files.
     """
@@ -80,11 +82,14 @@ def _log_in(folder: Path) -> Path | None:
     for path in (folder, folder / FOLDER):
         if list_files(path):
             return path
-    holders = sorted({path.parent for path in folder.glob(PATTERN)} or {path.parent for path in folder.rglob(PATTERN)})
-    if len(holders) > 1:
-        names = ", ".join(str(holder) for holder in holders)
-        raise UserError(f"folder {folder}: has event files of several runs; give one of {names}")
-    return holders[0] if holders else None
+    for below in ("", "*/", "*/*/"):
+        holders = sorted({path.parent for path in folder.glob(below + PATTERN)})
+        if len(holders) > 1:
+            names = ", ".join(map(str, holders[:NAMED])) + (" ..." if len(holders) > NAMED else "")
+            raise UserError(f"folder {folder}: has event files of {len(holders)} runs; give one of {names}")
+        if holders:
+            return holders[0]
+    return None
 
 
 def _number(state: Path) -> int:

@@ -316,7 +316,7 @@ def test_a_folder_of_event_files_is_found(tmp_path: Path) -> None:
     found = find_log(str(tmp_path / "out"), tmp_path / "runs")
     assert found == tmp_path / "out" / "runs" / "one" and isinstance(open_log(found), EventFiles)
     board(tmp_path / "out" / "runs" / "two", ("train/kl", 0.5, 1))
-    with pytest.raises(UserError, match=r"event files of several runs; give one of .*one, .*two"):
+    with pytest.raises(UserError, match=r"event files of 2 runs; give one of .*one, .*two"):
         find_log(str(tmp_path / "out"), tmp_path / "runs")
 
 

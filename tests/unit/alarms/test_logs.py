@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 from torch.utils.tensorboard import SummaryWriter
 
@@ -341,3 +343,34 @@ def test_the_reader_is_told_by_the_beginning(tmp_path: Path, text: str, reader: 
     path = tmp_path / "log"
     path.write_text(text)
     assert isinstance(open_log(path), reader)
+
+
+fragments = st.sampled_from(
+    [
+        b'{"step": 1, "kl": 0.5}\n',
+        b'{"Batch Index": 4, "Action": "a"}\n',
+        b'{"log_history": [',
+        b"{'loss': '1'}\n",
+        b"{\n",
+        b"null",
+        b"]}",
+        b'"completions": [[{"content": 1}]]',
+        b"\xff\x00",
+        b"1e999",
+        b"\r",
+    ]
+)
+names = st.sampled_from(
+    ["log.jsonl", "x.log", "trainer_state.json", "events.out.tfevents.1", "completions_00001.parquet", "samples.jsonl"]
+)
+
+
+@given(names, st.lists(fragments | st.binary(max_size=20), max_size=6).map(b"".join))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_file_is_read_or_refused(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    try:
+        read(path)
+    except UserError as error:
+        assert name in str(error)

@@ -84,7 +84,7 @@ def examine(path: Path, changes: Mapping[str, Any] | None = None) -> AlarmReport
     """Replay a log through the alarms, set as in the config.yaml beside it if there is one.
 
     Args:
-        path: of the log, or of a folder of event files.
+        path: of the log, or of the folder that is one.
         changes: settings `alarms.*` by key. Alarms of the user's own are imported only if `alarms.own` is among them.
 
     Raises:

@@ -43,6 +43,8 @@ MEASURES = (
     ANSWER,
 )
 
+DEEPEST = 2
+"""Lists within each other: of completions, and of a chat's turns."""
 TEXTS = ("cot", "completion", "completions")
 """Columns that hold CoTs: of samples.jsonl and rollouts, and of TRL's completions."""
 ANSWERS = ("answer", "solution", "ground_truth")
@@ -115,12 +117,12 @@ def kind_of(answer: str) -> Kind:
     return "numeric" if re.fullmatch(r"[-+]?[\d.,/]+", answer) else "text"
 
 
-def _texts(found: Any) -> Iterator[str]:
+def _texts(found: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(found, str):
         yield found
-    elif isinstance(found, list):
+    elif isinstance(found, list) and depth < DEEPEST:
         if found and all(isinstance(turn, dict) and "content" in turn for turn in found):
             yield "\n".join(str(turn["content"]) for turn in found if turn.get("role") != "user")
         else:
             for each in found:
-                yield from _texts(each)
+                yield from _texts(each, depth + 1)

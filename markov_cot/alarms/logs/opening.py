@@ -20,7 +20,7 @@ HEAD = 1 << 16
 """Bytes by which a file's format is told."""
 NAMED = 5
 """Folders that an error names."""
-ACCEPTED = f"{LOG}, {NAME} or TensorBoard event files"
+ACCEPTED = f"{LOG}, {NAME}, {FOLDER} or TensorBoard event files"
 
 
 def open_log(path: Path) -> Log:

@@ -75,6 +75,7 @@ def test_a_row_of_many_cots_counts_by_itself() -> None:
         ),
         ({"completion": 3}, []),
         ({"completions": []}, []),
+        ({"completions": [[[[["a"]]]]]}, []),
         ({"prompt": "a"}, []),
     ],
 )

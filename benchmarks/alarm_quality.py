@@ -6,7 +6,9 @@
 With --train the runs that FOLDER lacks are trained, one after the other: the recipes of `collapses/` and those of
 `healthy/`, which should not collapse. Without, the runs that are there are judged, each by its log alone. What counts
 is what became of a run and not its recipe: one with an onset, as collapses.py defines it, should be flagged by a
-critical alarm, at the latest `GRACE` steps after the onset; one without should not be flagged at all.
+critical alarm, at the latest `GRACE` steps after the onset; one without, whose mean reward of the last ten rows is not
+below that of the first ten, should not be flagged at all. A run that is neither, as one that goes under before it has
+learnt anything to lose, is shown and not counted.
 
 Limits are chosen on seeds that are even, and figures of odd ones are reported.
 """
@@ -17,7 +19,7 @@ import argparse
 from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 from collapses import HEALTHY, NAMES, WEAK, onset, save_weak_base, train
@@ -32,16 +34,24 @@ ON_TEXT = ("unstated", "compression", "refusal", "symbols")
 """The alarms whose worth is in question."""
 RESTATES = "divergence"
 """An alarm that looks at the accuracy by which an onset is told."""
+REWARD = ("reward", "non_finite")
+"""What judged published logs before their CoTs were read."""
 BEFORE = tuple(name for name in ALARMS if name not in ON_TEXT)
 SETS = {
     "before": BEFORE,
     "with those on text": tuple(ALARMS),
     f"before, without {RESTATES}": tuple(name for name in BEFORE if name != RESTATES),
     f"with those on text, without {RESTATES}": tuple(name for name in ALARMS if name != RESTATES),
+    "reward alone, as of a log of rewards": REWARD,
+    "reward, repetition and those on text, as of a log of rewards and CoTs": (*REWARD, "repetition", *ON_TEXT),
     **{f"{name} alone": (name,) for name in ON_TEXT},
 }
 GRACE = 25
 """Steps after an onset within which an alarm is still a hit."""
+
+
+ENDS = 10
+"""Rows at either end by whose reward a run is told to have held."""
 
 
 class Judged(NamedTuple):
@@ -49,6 +59,8 @@ class Judged(NamedTuple):
 
     name: str
     onset: int | None
+    held: bool
+    """Whether its reward ended no lower than it began."""
     critical: dict[str, int]
     """Step at which an alarm was critical first, by its name."""
 
@@ -84,7 +96,9 @@ def judge(run: Path, alarms: Alarms) -> Judged:
         for event in monitor.update(row.step, row.metrics):
             if event.is_critical:
                 critical.setdefault(event.alarm, row.step)
-    return Judged(run.name, onset(rows)[0], critical)
+    rewards = [value for row in rows if (value := row.metrics.get("reward/answer_logprob")) is not None]
+    held = mean(rewards[-ENDS:]) >= mean(rewards[:ENDS])
+    return Judged(run.name, onset(rows)[0], held, critical)
 
 
 def quality(runs: Iterable[Judged], names: Collection[str]) -> Quality:
@@ -94,7 +108,7 @@ def quality(runs: Iterable[Judged], names: Collection[str]) -> Quality:
     for run in runs:
         step = run.flagged(names)
         if run.onset is None:
-            false += step is not None
+            false += step is not None and run.held
         elif step is None:
             missed += 1
         else:
@@ -107,14 +121,15 @@ def quality(runs: Iterable[Judged], names: Collection[str]) -> Quality:
 def report(runs: Sequence[Judged]) -> None:
     """Print a table of the sets of alarms, and one of the runs."""
     collapsed = [run for run in runs if run.onset is not None]
-    healthy = len(runs) - len(collapsed)
+    healthy = sum(run.held for run in runs if run.onset is None)
     print("| alarms | hits | late | missed | false alarms | median lead in steps (range) |\n|" + "---|" * 6)
     for name, names in SETS.items():
         print(quality(runs, names).row(name, len(collapsed), healthy))
-    print("\n| run | onset | critical alarms, by their first step |\n|" + "---|" * 3)
+    print("\n| run | onset, or what became of it | critical alarms, by their first step |\n|" + "---|" * 3)
     for run in runs:
         alarms = ", ".join(f"{name} {step}" for name, step in sorted(run.critical.items(), key=lambda each: each[1]))
-        print(f"| {run.name} | {run.onset or '-'} | {alarms or '-'} |")
+        outcome = run.onset or ("healthy" if run.held else "neither")
+        print(f"| {run.name} | {outcome} | {alarms or '-'} |")
 
 
 def main() -> None:

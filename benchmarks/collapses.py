@@ -56,6 +56,7 @@ NOISE, SHARPNESS = 0.28, 3.0
 """Of the weak critic."""
 FORERUNNERS = ("ratio", "kl", "entropy", "repetition")
 """Alarms that do not restate the definition of onset."""
+ACCURACY = "eval/arithmetic/accuracy"
 FALL = 1.0
 """Nats."""
 RESCUE = {
@@ -174,15 +175,14 @@ class Verdict(NamedTuple):
 def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
     """Step of the onset, and by what."""
     memory: dict[str, float] = {}
-    key = "eval/arithmetic/accuracy"
     peak, low, best = 0.0, 0.0, float("-inf")
     for step, row in ((r.step, r.metrics) for r in rows):
-        accuracy, high, reward = row.get(key), row.get(key + "_high"), row.get("reward/answer_logprob")
+        accuracy, high, reward = row.get(ACCURACY), row.get(ACCURACY + "_high"), row.get("reward/answer_logprob")
         if accuracy is not None and high is not None:
             if accuracy < peak / 2 and high < low:
                 return step, "accuracy"
             if accuracy > peak:
-                peak, low = accuracy, row[key + "_low"] or 0.0
+                peak, low = accuracy, row[ACCURACY + "_low"] or 0.0
         if reward is not None:
             smoothed = smooth(memory, "reward", reward, 0.9)
             best = max(best, smoothed)
@@ -197,7 +197,7 @@ def judge(run: Path) -> Verdict:
     monitor = Monitor(Alarms(), flatten(read_recipe(str(run / "config.yaml"))))
     events = [e for r in rows for e in monitor.update(r.step, r.metrics) if e.is_critical]
     forerunners = [e for e in events if e.alarm in FORERUNNERS]
-    accuracies = [a for r in rows if (a := r.metrics.get("eval/arithmetic/accuracy")) is not None]
+    accuracies = [a for r in rows if (a := r.metrics.get(ACCURACY)) is not None]
     return Verdict(
         max(accuracies), accuracies[-1], *onset(rows), next(iter(events), None), next(iter(forerunners), None)
     )

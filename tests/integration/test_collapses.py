@@ -101,12 +101,13 @@ def test_every_healthy_recipe_is_a_valid_config(collapses: ModuleType) -> None:
 def test_quality_by_hand(alarm_quality: ModuleType) -> None:
     judged = alarm_quality.Judged
     runs = [
-        judged("early", 40, {"kl": 30, "compression": 20}),
-        judged("just in time", 40, {"reward": 65}),
-        judged("late", 40, {"reward": 66}),
-        judged("missed", 40, {}),
-        judged("fine", None, {}),
-        judged("false", None, {"compression": 10}),
+        judged("early", 40, True, {"kl": 30, "compression": 20}),
+        judged("just in time", 40, True, {"reward": 65}),
+        judged("late", 40, False, {"reward": 66}),
+        judged("missed", 40, False, {}),
+        judged("fine", None, True, {}),
+        judged("false", None, True, {"compression": 10}),
+        judged("neither", None, False, {"kl": 10}),
     ]
     assert alarm_quality.quality(runs, ("kl", "reward")) == (2, 1, 1, 0, [10, -25, -26])
     both = alarm_quality.quality(runs, ("kl", "reward", "compression"))

@@ -37,8 +37,8 @@ def write(path: Path, rows: Iterable[Any]) -> str:
     ("name", "flagged"),
     [
         ("markovian_arithmetic_mistral_EI1.log", set()),  # dips, and recovers
-        ("markovian_arithmetic_mistral_EI3.log", {"compression", "repetition", "reward", "unstated"}),
-        ("markovian_arithmetic_mistral_PG1.log", {"compression", "repetition", "reward"}),
+        ("markovian_arithmetic_mistral_EI3.log", {"compression", "repetition", "reward", "unstated", "symbols"}),
+        ("markovian_arithmetic_mistral_PG1.log", {"compression", "repetition", "reward", "unstated"}),
         ("markovian_arithmetic_mistral_PPO3.log", {"unstated"}),  # the reward rises, and no CoT states the answer
         ("markovian_arithmetic_llama_ei.jsonl", set()),
     ],
@@ -53,7 +53,7 @@ def test_published_runs(name: str, flagged: set[str]) -> None:
 def test_text_is_alarming_before_the_reward_is() -> None:
     for name in ("EI3", "PG1"):
         critical = {e.alarm: e.step for e in examine(LOGS / f"markovian_arithmetic_mistral_{name}.log").critical}
-        assert critical["compression"] < critical["repetition"] < critical["reward"]
+        assert max(critical["compression"], critical["unstated"]) < critical["repetition"] < critical["reward"]
 
 
 @real

@@ -171,9 +171,9 @@ SICK: list[tuple[str, str, dict[str, Any], int]] = [
     # After k rows of 1 and 30 of 0 the average is (1 - 0.9^k) / (1 - 0.9^(30 + k)): 0.354 at k = 4, 0.623 at k = 9
     ("refusal", "warn", {"cot/refusal": 1.0}, 8),
     ("refusal", "critical", {"cot/refusal": 1.0}, 13),
-    # The same of 0.5: 0.14 at k = 3, 0.21 at k = 5
-    ("symbols", "warn", {"cot/symbols": 0.51}, 7),
-    ("symbols", "critical", {"cot/symbols": 0.51}, 9),
+    # The same of 0.5: 0.052 at k = 1, 0.098 at k = 2, 0.14 at k = 3
+    ("symbols", "warn", {"cot/symbols": 0.51}, 5),
+    ("symbols", "critical", {"cot/symbols": 0.51}, 7),
 ]
 
 

@@ -80,9 +80,20 @@ def test_a_reward_that_rises_with_the_answer_is_fine() -> None:
     assert replay(stating([0.15] * 60, [-4.0] * 20 + [-1.0] * 40), unstated=UNSTATED) == []
 
 
-def test_an_answer_that_goes_without_a_rise_is_left_to_other_alarms() -> None:
+def test_an_answer_that_goes_while_the_reward_falls() -> None:
+    """1 - 0.7^k of the best is gone k rows later: 0.66 at k = 3, 0.83 at k = 5; patience 2."""
+    events = replay(stating([0.5] * 300 + [0.0] * 20, [-1.0] * 300 + [-3.0] * 20), unstated=UNSTATED)
+    assert changes(events) == [("unstated", "warn", 304), ("unstated", "critical", 306)]
+    assert "fell to 0.120, from 0.500 at its best, and the smoothed reward is 0.69" in events[0].diagnosis
+
+
+def test_an_answer_that_goes_while_the_reward_stays_says_nothing() -> None:
     assert replay(stating([0.5] * 20 + [0.0] * 40, [-4.0] * 60), unstated=UNSTATED) == []
-    assert replay(stating([0.5] * 20 + [0.0] * 40, [-4.0] * 20 + [-6.0] * 40), unstated=UNSTATED) == []
+
+
+def test_an_answer_that_was_seldom_stated_may_go() -> None:
+    levels = UNSTATED | {"often": 0.3}
+    assert replay(stating([0.25] * 300 + [0.0] * 20, [-1.0] * 300 + [-3.0] * 20), unstated=levels) == []
 
 
 def test_where_it_was_never_stated_it_is_a_warning() -> None:

@@ -175,10 +175,10 @@ class UnstatedLevels(Levels):
     """Smoothed share of CoTs with the answer that counts as none."""
     noise: PositiveFloat = 3.0
     """Standard errors of the smoothed reward that are added to `warn` and `critical`."""
-    gone_warn: PositiveFloat = 0.6
+    gone_warn: PositiveFloat = 0.7
     """Fall of that share below its best, as a share of it, while the reward is below its best by more than `noise`
     explains, for a warning."""
-    gone_critical: PositiveFloat = 0.8
+    gone_critical: PositiveFloat = 0.9
     """The same for critical."""
     often: PositiveFloat = 0.1
     """Best share from which its fall is worth judging."""

@@ -81,10 +81,10 @@ def test_a_reward_that_rises_with_the_answer_is_fine() -> None:
 
 
 def test_an_answer_that_goes_while_the_reward_falls() -> None:
-    """1 - 0.7^k of the best is gone k rows later: 0.66 at k = 3, 0.83 at k = 5; patience 2."""
+    """1 - 0.7^k of the best is gone k rows later: 0.76 at k = 4, 0.92 at k = 7; patience 2."""
     events = replay(stating([0.5] * 300 + [0.0] * 20, [-1.0] * 300 + [-3.0] * 20), unstated=UNSTATED)
-    assert changes(events) == [("unstated", "warn", 304), ("unstated", "critical", 306)]
-    assert "fell to 0.120, from 0.500 at its best, and the smoothed reward is 0.69" in events[0].diagnosis
+    assert changes(events) == [("unstated", "warn", 305), ("unstated", "critical", 308)]
+    assert "fell to 0.084, from 0.500 at its best, and the smoothed reward is 0.82" in events[0].diagnosis
 
 
 def test_an_answer_that_goes_while_the_reward_stays_says_nothing() -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from markov_cot.alarms.log_reader import Log
+from markov_cot.alarms.logs.opening import open_log
 from markov_cot.alarms.monitor import Monitor
 from markov_cot.config.alarms import Alarms
 from markov_cot.config.loading import flatten, read_recipe
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     run: Path = parser.parse_args().run
     settings = flatten(read_recipe(str(run / "config.yaml")))
-    rows = list(Log(run / "log.jsonl").entries())
+    rows = list(open_log(run / "log.jsonl").entries())
     seconds = []
     for _ in range(REPEATS):
         monitor = Monitor(Alarms(), settings)

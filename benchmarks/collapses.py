@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from markov_cot.alarms.log_reader import Entry, Log
+from markov_cot.alarms.logs.entry import Entry
+from markov_cot.alarms.logs.opening import open_log
 from markov_cot.alarms.monitor import Event, Monitor
 from markov_cot.alarms.smoothing import smooth
 from markov_cot.algorithms.losses import Counts, LossTerms, Weights
@@ -44,14 +45,18 @@ from markov_cot.training.trainer import Trainer
 from markov_cot.training.updater import OldLogps, Updater
 
 RECIPES = Path(__file__).with_suffix("")
+HEALTHY_RECIPES = RECIPES.with_name("healthy")
 PUBLISHED, WEAK = "published-ppo", "weak-critic"
 HELD_BACK = ("raw-reward", "actor-reward")
 """Run only once the alarms' defaults were settled."""
 NAMES = (PUBLISHED, "learning-rate", WEAK, "entropy-bonus", *HELD_BACK)
+HEALTHY = ("steady", "sparse", "passes", "long", "easy")
+"""Those of alarm_quality.py, which should not collapse."""
 NOISE, SHARPNESS = 0.28, 3.0
 """Of the weak critic."""
 FORERUNNERS = ("ratio", "kl", "entropy", "repetition")
 """Alarms that do not restate the definition of onset."""
+ACCURACY = "eval/arithmetic/accuracy"
 FALL = 1.0
 """Nats."""
 RESCUE = {
@@ -132,7 +137,8 @@ def train(folder: Path, name: str, seed: int, changes: Mapping[str, Any]) -> Pat
     quiet_libraries()
     values: dict[str, Any] = {"seed": seed}
     for part in ("base", name):
-        values = merged(values, read_yaml((RECIPES / f"{part}.yaml").read_text(), part))
+        folder_of = HEALTHY_RECIPES if part in HEALTHY else RECIPES
+        values = merged(values, read_yaml((folder_of / f"{part}.yaml").read_text(), part))
     values = merged(values, changes)
     values["checkpoint"] |= {"runs_dir": str(run.parent), "checkpoints_dir": str(folder / "checkpoints")}
     if name == WEAK:
@@ -169,15 +175,14 @@ class Verdict(NamedTuple):
 def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
     """Step of the onset, and by what."""
     memory: dict[str, float] = {}
-    key = "eval/arithmetic/accuracy"
     peak, low, best = 0.0, 0.0, float("-inf")
     for step, row in ((r.step, r.metrics) for r in rows):
-        accuracy, high, reward = row.get(key), row.get(key + "_high"), row.get("reward/answer_logprob")
+        accuracy, high, reward = row.get(ACCURACY), row.get(ACCURACY + "_high"), row.get("reward/answer_logprob")
         if accuracy is not None and high is not None:
             if accuracy < peak / 2 and high < low:
                 return step, "accuracy"
             if accuracy > peak:
-                peak, low = accuracy, row[key + "_low"] or 0.0
+                peak, low = accuracy, row[ACCURACY + "_low"] or 0.0
         if reward is not None:
             smoothed = smooth(memory, "reward", reward, 0.9)
             best = max(best, smoothed)
@@ -188,11 +193,11 @@ def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
 
 def judge(run: Path) -> Verdict:
     """Replays a run's log."""
-    rows = list(Log(run / "log.jsonl").entries())
+    rows = list(open_log(run / "log.jsonl").entries())
     monitor = Monitor(Alarms(), flatten(read_recipe(str(run / "config.yaml"))))
     events = [e for r in rows for e in monitor.update(r.step, r.metrics) if e.is_critical]
     forerunners = [e for e in events if e.alarm in FORERUNNERS]
-    accuracies = [a for r in rows if (a := r.metrics.get("eval/arithmetic/accuracy")) is not None]
+    accuracies = [a for r in rows if (a := r.metrics.get(ACCURACY)) is not None]
     return Verdict(
         max(accuracies), accuracies[-1], *onset(rows), next(iter(events), None), next(iter(forerunners), None)
     )

@@ -82,6 +82,8 @@ class Alarm:
     texts: Mapping[str, Text]
     """By the `kind` of reading."""
     remedy: Remedy = lower_learning_rate
+    reads: tuple[str, ...] = ()
+    """Metrics that it looks at, of which one is enough; what it needs together is joined by " and "."""
 
 
 def number(row: Row, key: str) -> float | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.alarm import Alarm
-from markov_cot.alarms.log_reader import Log, read_examples
+from markov_cot.alarms.logs.cot_texts import WINDOW
+from markov_cot.alarms.logs.opening import open_log
 from markov_cot.alarms.monitor import Event, Monitor, healthy_until
 from markov_cot.alarms.own import load_own
 from markov_cot.alarms.registry import ALARMS
@@ -17,7 +18,7 @@ from markov_cot.config.alarms import Alarms
 from markov_cot.config.loading import apply, build_config, flatten, read_recipe
 from markov_cot.config.schema import Config
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.layout import CHECKPOINT, CONFIG, LOG, SAMPLES, newest_run, run_names
+from markov_cot.utils.layout import CHECKPOINT, CONFIG
 
 KNOWN = (*FINITE, "cot/", "leak/", "eval/")
 """What the names of metrics that an alarm looks at begin with."""
@@ -83,29 +84,29 @@ def examine(path: Path, changes: Mapping[str, Any] | None = None) -> AlarmReport
     """Replay a log through the alarms, set as in the config.yaml beside it if there is one.
 
     Args:
-        path: of the log.
+        path: of the log, or of the folder that is one.
         changes: settings `alarms.*` by key. Alarms of the user's own are imported only if `alarms.own` is among them.
 
     Raises:
         UserError: for a log that cannot be read, or that has nothing the alarms know.
     """
-    log, beside = Log(path), _settings_beside(path, changes or {})
-    example = read_examples(path.with_name(SAMPLES))
+    log, beside = open_log(path), _settings_beside(path, changes or {})
     own = load_own(beside.alarms)
     report, monitor, known = AlarmReport(path, left_out=beside.left_out), None, bool(own)
     for entry in log.entries():
         if monitor is None:
-            monitor = Monitor(beside.alarms, log.settings if log.is_published else beside.settings, own=own)
+            settings = beside.settings if log.settings is None else log.settings
+            monitor = Monitor(beside.alarms, settings, own=own)
             report.first_step = entry.step
         report.rows, report.last_step = report.rows + 1, entry.step
         known = known or any(key.startswith(KNOWN) for key in entry.metrics)
-        report.events += monitor.update(entry.step, entry.metrics, entry.example or example(entry.step) or None)
+        report.events += monitor.update(entry.step, entry.metrics, entry.example or None)
     if monitor is None:
         raise UserError(f"log {path}: has no rows; was the run stopped before its first step?")
     if not known:
         raise UserError(
-            f"log {path}: has no metric that the alarms know, such as reward/normalized or policy/kl "
-            '(or, in the published code\'s format, "Normalized Reward" or "PPO Ratio")'
+            f"log {path}: has no metric that the alarms know, such as reward/normalized or policy/kl, and fewer than "
+            f"{WINDOW} CoTs; markov-cot doctor --explain lists the names that are read"
         )
     report.known = monitor.known
     report.judged = [name for name in monitor.known if name in monitor.judged()]
@@ -125,7 +126,7 @@ class WayBack:
 
 def find_way_back(report: AlarmReport) -> WayBack | None:
     """None where the log is not in a run's own folder, or no checkpoint that old is kept."""
-    folder = report.log.parent
+    folder = report.log if report.log.is_dir() else report.log.parent
     if report.is_healthy or not (folder / CONFIG).is_file():
         return None
     try:
@@ -143,27 +144,6 @@ def find_way_back(report: AlarmReport) -> WayBack | None:
     return WayBack(run, config, f"adapter_{max(steps)}") if steps else None
 
 
-def find_newest_log(runs_dir: Path) -> Path:
-    """The log of the newest run in `runs_dir`."""
-    run = newest_run(runs_dir, LOG)
-    if run is None:
-        raise UserError(f"there are no runs in {runs_dir}/; train first, or give a run's folder or its {LOG}")
-    return runs_dir / run / LOG
-
-
-def find_log(name: str, runs_dir: Path) -> Path:
-    """The log that `name` stands for: a file, a run's folder, or a run in `runs_dir`."""
-    given = Path(name).expanduser()
-    for path in (given, given / LOG, runs_dir / name / LOG):
-        if path.is_file():
-            return path
-    if given.is_dir():
-        raise UserError(f"folder {name}: has no {LOG}; give a run's folder")
-    runs = run_names(runs_dir, LOG)
-    there = f"there are {', '.join(runs)}" if runs else "it has no runs"
-    raise UserError(f"{name}: is no file, no folder, and no run in {runs_dir}/ ({there})")
-
-
 @dataclass(frozen=True, slots=True)
 class _Beside:
     """What the config beside a log says."""
@@ -179,7 +159,7 @@ def _settings_beside(log: Path, changes: Mapping[str, Any]) -> _Beside:
     """Read the settings beside a log. Only the alarms' must be valid: the run may be of another version."""
     if wrong := next((key for key in changes if not key.startswith("alarms.")), None):
         raise UserError(f"--set {wrong}: a finished log is judged with other settings of alarms.* only; leave it out")
-    path = log.with_name(CONFIG)
+    path = (log if log.is_dir() else log.parent) / CONFIG
     values = read_recipe(str(path)) if path.is_file() else {}
     saved = build_config({"alarms": values.get("alarms", {})}, str(path)).alarms
     asked = changes.get("alarms.own", ())

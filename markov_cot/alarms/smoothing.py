@@ -33,13 +33,13 @@ def smooth(memory: Memory, name: str, value: float, decay: float) -> float:
     return total / weight
 
 
-def start(memory: Memory, name: str, value: float) -> float:
-    """Mean of the first `START_ROWS` values."""
-    rows = memory.get(name + ".start_rows", 0)
+def start(memory: Memory, name: str, value: float, rows: int = START_ROWS) -> float:
+    """Mean of the first `rows` values."""
+    taken = memory.get(name + ".start_rows", 0)
     mean = memory.get(name + ".start", 0.0)
-    if rows < START_ROWS:
-        mean += (value - mean) / (rows + 1)
-        memory[name + ".start"], memory[name + ".start_rows"] = mean, rows + 1
+    if taken < rows:
+        mean += (value - mean) / (taken + 1)
+        memory[name + ".start"], memory[name + ".start_rows"] = mean, taken + 1
     return mean
 
 

@@ -164,6 +164,54 @@ class LeakLevels(Levels):
     """Nats of gain over the base from which the share is worth judging."""
 
 
+class UnstatedLevels(Levels):
+    """Rise of the smoothed reward above its start, nats, while about no CoT states the answer."""
+
+    warn: PositiveFloat = 0.75
+    critical: PositiveFloat = 1.5
+    """Only where CoTs did state it before."""
+    patience: Positive = 5
+    none: PositiveFloat = 0.02
+    """Smoothed share of CoTs with the answer that counts as none."""
+    noise: PositiveFloat = 3.0
+    """Standard errors of the smoothed reward that are added to `warn` and `critical`."""
+    gone_warn: PositiveFloat = 0.7
+    """Fall of that share below its best, as a share of it, while the reward is below its best by more than `noise`
+    explains, for a warning."""
+    gone_critical: PositiveFloat = 0.9
+    """The same for critical."""
+    often: PositiveFloat = 0.1
+    """Best share from which its fall is worth judging."""
+
+
+class CompressionLevels(Levels):
+    """|ln(cot/compression / its start)|, smoothed, while the reward has fallen."""
+
+    warn: PositiveFloat = 0.25
+    critical: PositiveFloat = 0.5
+    patience: Positive = 5
+    fall: PositiveFloat = 0.5
+    """Nats by which the smoothed reward must be below its best..."""
+    noise: PositiveFloat = 3.0
+    """...and standard errors of it on top."""
+
+
+class RefusalLevels(Levels):
+    """Smoothed cot/refusal, as a share of the way from its start to 1."""
+
+    warn: PositiveFloat = 0.3
+    critical: PositiveFloat = 0.6
+    patience: Positive = 5
+
+
+class SymbolsLevels(Levels):
+    """Rise of the smoothed cot/symbols above its start."""
+
+    warn: PositiveFloat = 0.05
+    critical: PositiveFloat = 0.1
+    patience: Positive = 5
+
+
 class Alarms(Group):
     """What is watched while training, and what happens when an alarm is critical."""
 
@@ -190,6 +238,10 @@ class Alarms(Group):
     divergence: DivergenceLevels = DivergenceLevels()
     non_finite: NonFiniteLevels = NonFiniteLevels()
     leak: LeakLevels = LeakLevels()
+    unstated: UnstatedLevels = UnstatedLevels()
+    compression: CompressionLevels = CompressionLevels()
+    refusal: RefusalLevels = RefusalLevels()
+    symbols: SymbolsLevels = SymbolsLevels()
 
     @model_validator(mode="after")
     def _args_are_of_own(self) -> Alarms:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markov_cot.data.problem import Problem
+from markov_cot.grading.cot_text import repetition
 from markov_cot.models.memory import FixedBudget
 from markov_cot.models.policy import Policy
 from markov_cot.models.roles import ACTOR, Role
 from markov_cot.rewards.readers import Readers
 from markov_cot.rollouts.sampling import greedy_cots
-from markov_cot.tracking.metrics import repetition
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -17,46 +16,15 @@ from markov_cot.algorithms.types import CotScores
 from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
 from markov_cot.distributed.process_group import ALONE, Processes
+from markov_cot.grading.cot_text import compression, distinct, find_answer, longest_run, refuses, repetition, symbols
 
-NGRAM = 4
 LEAD_WORDS = 6
 """With fewer words before it an answer was not reasoned about: "So the right answer is B" has five."""
 
 
-def repetition(cot: Sequence[int], n: int = NGRAM) -> float:
-    """Share of a CoT's n-grams (of tokens) that occurred in it before: 0 for none, near 1 for "4444444"."""
-    grams = list(zip(*(cot[i:] for i in range(n)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def longest_run(cot: Sequence[int]) -> float:
-    """Longest stretch of one repeated token, as a share of the CoT: 1/L where none repeats, 1 for "4444444"."""
-    longest = run = 0
-    last = None
-    for token in cot:
-        run = run + 1 if token == last else 1
-        longest, last = max(longest, run), token
-    return longest / max(len(cot), 1)
-
-
-def distinct(cot: Sequence[int], n: int = 2) -> float:
-    """Share of a CoT's n-grams (of tokens) that differ: distinct-n of Li et al. (arXiv 1510.03055); 1 if too short."""
-    grams = list(zip(*(cot[i:] for i in range(n)), strict=False))
-    return len(set(grams)) / len(grams) if grams else 1.0
-
-
-def compression(cot: str) -> float:
-    """Bytes of the text over bytes of its zlib compression, as in Whisper (arXiv 2212.04356).
-
-    About 1 for a short text of its own words, above 2.4 for one that repeats itself; 0 for an empty text.
-    """
-    data = cot.encode(errors="replace")
-    return len(data) / len(zlib.compress(data))
-
-
 def states_answer(cot: str, problem: Problem) -> bool:
     """Whether the CoT holds a true answer as a word, words or number of its own."""
-    return _find_answer(cot, problem) is not None
+    return find_answer(cot, problem.accepted, problem.kind) is not None
 
 
 def answers_first(cot: str, problem: Problem) -> bool:
@@ -65,7 +33,7 @@ def answers_first(cot: str, problem: Problem) -> bool:
     That is, with fewer than `LEAD_WORDS` words and no digit before it. A number that the question holds as well says
     nothing, since the CoT may only repeat the question, and neither does the article "A".
     """
-    found = _find_answer(cot, problem)
+    found = find_answer(cot, problem.accepted, problem.kind)
     if found is None or (problem.kind == "numeric" and states_answer(f"{problem.passage} {problem.question}", problem)):
         return False
     lead, rest = cot[: found.start()], cot[found.end() :]
@@ -73,15 +41,11 @@ def answers_first(cot: str, problem: Problem) -> bool:
     return not is_article and len(lead.split()) < LEAD_WORDS and not any(c.isdigit() for c in lead)
 
 
-def _find_answer(text: str, problem: Problem) -> re.Match[str] | None:
-    """The first place where a true answer stands as a word or number of its own; texts in any case."""
-    any_of = "|".join(map(re.escape, problem.accepted))
-    flags = re.IGNORECASE if problem.kind == "text" else 0
-    return re.search(rf"(?<![\w.])(?:{any_of})(?!\w|\.\d)", text, flags)
-
-
 def cot_metrics(cots: Sequence[Sequence[int]], texts: Sequence[str], problems: Sequence[Problem]) -> dict[str, float]:
-    """Means over a step's B CoTs, given as ids and as texts (problem-major)."""
+    """Means over a step's B CoTs, given as ids and as texts (problem-major).
+
+    Of continuations there is no `cot/answer_in_cot`: nobody expects the text that follows in the CoT, word for word.
+    """
     samples = len(cots) // len(problems)
     owners = [problems[i // samples] for i in range(len(cots))]
     values: dict[str, Iterable[float]] = {
@@ -89,10 +53,13 @@ def cot_metrics(cots: Sequence[Sequence[int]], texts: Sequence[str], problems: S
         "cot/longest_run": map(longest_run, cots),
         "cot/distinct": map(distinct, cots),
         "cot/compression": map(compression, texts),
-        "cot/answer_in_cot": map(states_answer, texts, owners),
+        "cot/refusal": map(refuses, texts),
+        "cot/symbols": map(symbols, texts),
         "cot/copied": map(copied, texts, owners),
         "leak/answer_first": map(answers_first, texts, owners),
     }
+    if problems[0].kind != "continuation":  # data are of one kind
+        values["cot/answer_in_cot"] = map(states_answer, texts, owners)
     return {key: sum(each) / len(cots) for key, each in values.items()}
 
 

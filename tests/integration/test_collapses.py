@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-from markov_cot.alarms.log_reader import Entry
+from markov_cot.alarms.logs.entry import Entry
 from markov_cot.config.loading import build_config
 from markov_cot.config.yaml_files import read_yaml
 
@@ -26,6 +27,14 @@ def collapses() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def alarm_quality() -> Iterator[ModuleType]:
+    """The benchmark beside it, which imports from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARK.parent))
+        yield importlib.import_module("alarm_quality")
 
 
 def entries(rewards: Iterable[float], accuracies: dict[int, float]) -> list[Entry]:
@@ -78,3 +87,29 @@ def test_the_recipes_with_parts_of_their_own_train_a_step(collapses: ModuleType,
     run = collapses.train(tmp_path, name, 10, changes)
     row = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     assert row["step"] == 1 and math.isfinite(row["loss/total"]) and row["optim/grad_norm"] > 0
+
+
+def test_every_healthy_recipe_is_a_valid_config(collapses: ModuleType) -> None:
+    base = read_yaml((collapses.RECIPES / "base.yaml").read_text(), "base")
+    names = {path.stem for path in collapses.HEALTHY_RECIPES.glob("*.yaml")}
+    assert names == set(collapses.HEALTHY)
+    for name in names:
+        values = read_yaml((collapses.HEALTHY_RECIPES / f"{name}.yaml").read_text(), name)
+        assert build_config(collapses.merged(base, values), name).alarms.action == "continue"
+
+
+def test_quality_by_hand(alarm_quality: ModuleType) -> None:
+    judged = alarm_quality.Judged
+    runs = [
+        judged("early", 40, True, {"kl": 30, "compression": 20}),
+        judged("just in time", 40, True, {"reward": 65}),
+        judged("late", 40, False, {"reward": 66}),
+        judged("missed", 40, False, {}),
+        judged("fine", None, True, {}),
+        judged("false", None, True, {"compression": 10}),
+        judged("neither", None, False, {"kl": 10}),
+    ]
+    assert alarm_quality.quality(runs, ("kl", "reward")) == (2, 1, 1, 0, [10, -25, -26])
+    both = alarm_quality.quality(runs, ("kl", "reward", "compression"))
+    assert both == (2, 1, 1, 1, [20, -25, -26])
+    assert both.row("all", 4, 2) == "| all | 2 of 4 | 1 | 1 | 1 of 2 | -25 (-26 to +20) |"

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from markov_cot.alarms.log_reader import Log, read_examples
-from markov_cot.alarms.replay import examine, find_log
+from markov_cot.alarms.logs.opening import find_log, open_log
+from markov_cot.alarms.logs.step_rows import read_samples
+from markov_cot.alarms.replay import examine
 from markov_cot.cli.main import main
 from markov_cot.utils.errors import UserError
 
@@ -128,7 +129,7 @@ def test_warnings_are_healthy(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def entries(rows: Iterable[dict[str, Any]]) -> list[dict[str, float | None]]:
-    return [entry.metrics for entry in Log(write(Path("log.jsonl"), rows)).entries()]
+    return [entry.metrics for entry in open_log(write(Path("log.jsonl"), rows)).entries()]
 
 
 def batch(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -229,9 +230,9 @@ def test_without_a_name_it_is_the_newest_run(capsys: pytest.CaptureFixture[str])
 def test_broken_samples_go_unused(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text('{"step": 1, "cot": "a"}\nnot json\n{"step": "x", "cot": "b"}\n[1]\n{"step": 5, "cot": "c"}\n')
-    example = read_examples(path)
-    assert [example(step) for step in (0, 1, 4, 5, 99)] == ["", "a", "", "c", ""]
-    assert read_examples(tmp_path / "none")(3) == ""
+    samples = read_samples(path)
+    assert {step: [cot.text for cot in cots] for step, cots in samples.items()} == {1: ["a"], 5: ["c"]}
+    assert read_samples(tmp_path / "none") == {}
 
 
 # --- where a log is looked for, and how the alarms are set
@@ -310,7 +311,7 @@ def test_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_log_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        list(Log(tmp_path).entries())
+        list(open_log(tmp_path / "none").entries())
 
 
 def test_a_torn_last_line_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

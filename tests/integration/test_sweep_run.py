@@ -265,7 +265,8 @@ def test_a_cells_settings_are_those_of_its_run() -> None:
     (sweep.folder / name).mkdir()
     (sweep.folder / name / "config.yaml").write_text("")
     assert train_command(sweep.folder, name)[3:] == [
-        "train", "--no-report", "--run", name, "--resume", "--set=checkpoint.runs_dir=runs/g", "--set=reward.function=mine:reward",
+        "train", "--no-report", "--run", name, "--resume",
+        "--set=checkpoint.runs_dir=runs/g", "--set=reward.function=mine:reward",
     ]  # fmt: skip
 
 

@@ -62,4 +62,5 @@ DEAD_GROUPS = Alarm(
         ),
     },
     remedy=more_samples,
+    reads=("reward/zero_variance_groups (and a config.yaml with rollout.problems)", "reward/zero_variance_share"),
 )

@@ -68,4 +68,5 @@ DIVERGENCE = Alarm(
             (KEEP_BEST, PULL_BACK, FEWER_STEPS),
         ),
     },
+    reads=("eval/<dataset>/accuracy",),
 )

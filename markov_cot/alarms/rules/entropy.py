@@ -43,4 +43,5 @@ ENTROPY = Alarm(
             (LOWER_LR, LOWER_CLIP, "Raise <optim.warmup_steps>.", BACK),
         ),
     },
+    reads=("policy/entropy",),
 )

@@ -52,4 +52,5 @@ KL = Alarm(
             (PULL_BACK, LOWER_CLIP, BACK),
         ),
     },
+    reads=("policy/kl",),
 )

@@ -63,4 +63,5 @@ LEAK = Alarm(
         ),
     },
     remedy=raise_kl_weight,
+    reads=("leak/answer_first", "leak/answer_logprob_cut and reward/answer_logprob and reward/baseline_logprob"),
 )

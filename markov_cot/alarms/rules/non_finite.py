@@ -46,4 +46,5 @@ NON_FINITE = Alarm(
             (BACK, LOWER_LR, FLOAT32),
         ),
     },
+    reads=tuple(f"{beginning}*" if beginning.endswith("/") else beginning for beginning in FINITE),
 )

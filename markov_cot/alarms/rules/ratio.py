@@ -63,4 +63,5 @@ RATIO = Alarm(
             (LOWER_LR, FEWER_EPOCHS),
         ),
     },
+    reads=("policy/reference_ratio", "ppo/ratio_mean", "ppo/ratio_max", "ppo/clip_fraction"),
 )

@@ -9,11 +9,13 @@ from markov_cot.alarms.changes import PULL_BACK
 from markov_cot.alarms.gauge import Reading
 from markov_cot.config.alarms import RepetitionLevels
 
+KEYS = ("cot/repetition", "cot/longest_run", "cot/distinct", "cot/compression")
+
 
 def repetition(row: Row, context: Context) -> Iterator[Reading]:
     """How much of the way from the base's value to nothing but repetition the CoTs have gone, by four measures."""
     levels: RepetitionLevels = context.levels
-    for key in ("cot/repetition", "cot/longest_run", "cot/distinct", "cot/compression"):
+    for key in KEYS:
         value = number(row, key)
         if value is None:
             continue
@@ -40,4 +42,5 @@ REPETITION = Alarm(
             (PULL_BACK, "If the reward is fine, shorten <rollout.length>."),
         ),
     },
+    reads=KEYS,
 )

@@ -87,4 +87,5 @@ REWARD = Alarm(
             (BACK, PULL_BACK, "Or lower <algorithm.actor_reward_weight> if it is not 0."),
         ),
     },
+    reads=("reward/answer_logprob", "reward/normalized"),
 )

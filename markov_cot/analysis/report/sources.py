@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from markov_cot.alarms.log_reader import Log
-from markov_cot.alarms.replay import AlarmReport, examine, find_log
+from markov_cot.alarms.logs.opening import find_log, open_log
+from markov_cot.alarms.replay import AlarmReport, examine
 from markov_cot.config.loading import flatten, read_recipe
 from markov_cot.evaluation.run import Run
 from markov_cot.tracking.run_log import read_rows
@@ -40,7 +40,7 @@ class Source:
         """Of the log, in order, by this project's keys."""
         if self.run:
             return read_rows(self.log)
-        return [{"step": entry.step, **entry.metrics} for entry in Log(self.log).entries()]
+        return [{"step": entry.step, **entry.metrics} for entry in open_log(self.log).entries()]
 
     @cached_property
     def columns(self) -> Columns:

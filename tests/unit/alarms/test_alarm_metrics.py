@@ -1,53 +1,9 @@
 from __future__ import annotations
 
-import zlib
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from markov_cot.data.problem import Problem
-from markov_cot.tracking.metrics import answers_first, compression, distinct, longest_run, repetition
-
-tokens = st.lists(st.integers(0, 5), max_size=40)
-
-
-def test_longest_run_by_hand() -> None:
-    assert longest_run([1, 2, 3, 4]) == 1 / 4
-    assert longest_run([1, 2, 2, 2, 3, 2, 2, 4]) == 3 / 8  # the run of three 2s
-    assert longest_run([7] * 5) == 1
-    assert longest_run([]) == 0
-
-
-def test_distinct_by_hand() -> None:
-    assert distinct([1, 2, 3, 4]) == 1  # 12 23 34
-    assert distinct([1, 2, 1, 2, 1]) == 2 / 4  # 12 21 12 21
-    assert distinct([4] * 11) == 1 / 10
-    assert distinct([1, 1, 2], n=1) == 2 / 3
-    assert distinct([1]) == distinct([]) == 1
-
-
-@given(tokens)
-def test_distinct_and_repetition_share_what_there_is(cot: list[int]) -> None:
-    assert distinct(cot, n=4) == pytest.approx(1 - repetition(cot, n=4))
-
-
-@given(tokens)
-def test_runs_and_distinct_are_shares(cot: list[int]) -> None:
-    assert 0 <= longest_run(cot) <= 1 and 0 < distinct(cot) <= 1
-
-
-def test_compression_by_hand() -> None:
-    assert compression("") == 0
-    assert compression("4" * 200) == 200 / len(zlib.compress(b"4" * 200)) > 10
-    # 19 bytes without a repeat stay as they are; zlib adds 2 of header, 2 of block and 4 of checksum or thereabouts.
-    assert 0.6 < compression("the quick brown fox") < 0.8
-    assert compression("é" * 50) == 100 / len(zlib.compress("é".encode() * 50))  # bytes, not characters
-
-
-@given(st.text(max_size=60) | st.just("\ud800"))
-def test_compression_takes_any_text(text: str) -> None:
-    assert compression(text) >= 0
+from markov_cot.tracking.metrics import answers_first, cot_metrics
 
 
 @pytest.mark.parametrize(
@@ -89,3 +45,20 @@ def test_the_article_is_no_answer() -> None:
     assert not answers_first("A cat is an animal", problem)
     assert answers_first("A. Since cats purr", problem)
     assert answers_first("A", problem)
+
+
+def test_metrics_of_a_step_by_hand() -> None:
+    """Two problems of two CoTs each; ids and texts are given side by side."""
+    problems = [Problem("", "12+35?", "47", "numeric"), Problem("", "1+1?", "2", "numeric")]
+    texts = ["so 47", "#@", "I cannot determine it", "2"]
+    metrics = cot_metrics([[1, 2], [3, 3], [1, 2], [4, 5]], texts, problems)
+    assert metrics["cot/answer_in_cot"] == 2 / 4
+    assert metrics["cot/refusal"] == 1 / 4
+    assert metrics["cot/symbols"] == 1 / 4  # all of one text
+    assert metrics["cot/longest_run"] == (0.5 + 1 + 0.5 + 0.5) / 4
+    assert metrics["leak/answer_first"] == 2 / 4
+
+
+def test_continuations_are_not_expected_in_a_cot() -> None:
+    metrics = cot_metrics([[1]], ["sat on the mat"], [Problem("", "", "sat on the mat", "continuation", passage="It")])
+    assert "cot/answer_in_cot" not in metrics and "cot/symbols" in metrics

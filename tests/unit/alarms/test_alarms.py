@@ -119,6 +119,9 @@ FINE: dict[str, float] = {
     "cot/longest_run": 0.03,
     "cot/distinct": 0.7,
     "cot/compression": 1.3,
+    "cot/refusal": 0.0,
+    "cot/symbols": 0.01,
+    "cot/answer_in_cot": 0.5,
     "leak/answer_first": 0.1,
 }
 WITHOUT_RISE = {"rise_warn": 9.0, "rise_critical": 9.0}
@@ -165,6 +168,12 @@ SICK: list[tuple[str, str, dict[str, Any], int]] = [
     ("leak", "critical", {"leak/answer_first": 0.95}, 20),
     ("leak", "warn", {"leak/answer_first": 0.6}, 20),
     ("leak", "critical", {"reward/baseline_logprob": -3.0, "leak/answer_logprob_cut": -1.51}, 20),
+    # After k rows of 1 and 30 of 0 the average is (1 - 0.9^k) / (1 - 0.9^(30 + k)): 0.354 at k = 4, 0.623 at k = 9
+    ("refusal", "warn", {"cot/refusal": 1.0}, 8),
+    ("refusal", "critical", {"cot/refusal": 1.0}, 13),
+    # The same of 0.5: 0.052 at k = 1, 0.098 at k = 2, 0.14 at k = 3
+    ("symbols", "warn", {"cot/symbols": 0.51}, 5),
+    ("symbols", "critical", {"cot/symbols": 0.51}, 7),
 ]
 
 
@@ -420,6 +429,20 @@ def test_a_state_without_an_alarm_starts_it_anew() -> None:
     del state["kl"]
     monitor.load_state_dict(state)
     assert monitor.level("kl") == 0
+
+
+def test_every_alarm_says_what_it_needs() -> None:
+    """One of what it reads is enough, and with none of it the alarm has nothing to say."""
+    for name, alarm in ALARMS.items():
+        for needed in alarm.reads:
+            named = needed.partition(" (")[0].replace("<dataset>", "a").replace("*", "total")
+            monitor = Monitor(Alarms(), **P4)
+            for step in range(30):
+                monitor.update(step, dict.fromkeys(named.split(" and "), 0.5))
+            assert name in monitor.judged(), f"{name} is silent with {needed}"
+    monitor = Monitor(Alarms(), **P4)
+    monitor.update(1, {"perf/step_seconds": 1.0})
+    assert monitor.judged() == {"non_finite"}, "which looks at all there is"
 
 
 def test_metrics_that_are_not_there_are_not_judged() -> None:

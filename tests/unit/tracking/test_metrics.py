@@ -4,24 +4,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from markov_cot.algorithms.types import CotScores
 from markov_cot.data.problem import Problem
-from markov_cot.tracking.metrics import policy_metrics, repetition, reward_metrics, states_answer, summarise
-
-
-def test_repetition_by_hand() -> None:
-    assert repetition([1, 2, 3, 4, 5]) == 0
-    assert repetition([4] * 7) == 1 - 1 / 4  # four 4-grams, all the same
-    assert repetition([1, 2, 1, 2, 1, 2], n=2) == 1 - 2 / 5  # 12 21 12 21 12
-    assert repetition([1, 2, 3]) == repetition([]) == 0  # too short for a 4-gram
-
-
-@given(st.lists(st.integers(0, 5), max_size=40))
-def test_repetition_is_a_share(cot: list[int]) -> None:
-    assert 0 <= repetition(cot) < 1
+from markov_cot.tracking.metrics import policy_metrics, reward_metrics, states_answer, summarise
 
 
 @pytest.mark.parametrize(

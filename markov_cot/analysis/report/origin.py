@@ -23,9 +23,13 @@ def environment(source: Source) -> dict[str, Any]:
         return {}
     try:
         found = json.loads((source.run.folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    starts = found.get("starts")
+    is_list = isinstance(starts, list) and all(isinstance(start, dict) for start in starts)
+    return found if is_list else found | {"starts": []}
 
 
 def settings(source: Source, recipe: str | None) -> dict[str, Any] | None:
@@ -69,7 +73,7 @@ def cost(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
     is_rl = source.setting("method", "rl") == "rl" and None not in per_step
     starts = about.get("starts") or [{}]
     return {
-        "steps": steps,
+        "steps": steps or None,
         "step_seconds": sum(seconds.values()) if seconds else None,
         "median_step_seconds": sorted(seconds.values())[steps // 2] if seconds else None,
         "sampled_tokens": steps * per_step[0] * per_step[1] * per_step[2] if is_rl else None,

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from markov_cot.analysis.occlusion import Occlusion
 from markov_cot.analysis.report.figures import draw
-from markov_cot.analysis.report.view import FORMS, MISSING, Value
+from markov_cot.analysis.report.view import FORMS, MISSING, Value, is_number
 from markov_cot.utils.text import visible
 
 TEMPLATES = "templates"
@@ -49,12 +49,13 @@ def as_markdown(document: Mapping[str, Any]) -> str:
     """Return what a pull request shows: the same findings, without figures and without the browser of CoTs."""
     environment = _environment({name: partial(_markdown, name) for name in FORMS})
     environment.filters |= {"fenced": _fenced, "code": _span, "name": lambda value: _literal(visible(value.key))}
-    return environment.get_template("report.md.j2").render(document=Value(document), title=_title(document))
+    return environment.get_template("report.md.j2").render(document=Value(document), title=_literal(_title(document)))
 
 
 def as_json(document: Mapping[str, Any]) -> str:
     """Return the document itself."""
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    # Half of a surrogate pair, which broken text may hold, has no UTF-8; and a terminal shows escapes, and obeys none.
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def _environment(filters: Mapping[str, Callable[..., Any]]) -> Environment:
@@ -112,14 +113,13 @@ def _grouped(cots: Value) -> list[list[Value]]:
 def _tokens(example: Value) -> Markup:
     """A CoT whose tokens are coloured by what the answer loses without them."""
     raw = example.raw
-    return Markup(
-        Occlusion(raw["item"], raw["question"], raw["answer"], tuple(raw["tokens"]), tuple(raw["effects"])).as_html()
-    )
+    coloured = Occlusion(raw["item"], raw["question"], raw["answer"], tuple(raw["tokens"]), tuple(raw["effects"]))
+    return Markup(coloured.as_html())
 
 
 def _drawn(curve: Value, alarms: Value) -> Markup:
-    steps = [alarm["step"] for alarm in alarms.raw if alarm["level"] == "critical"]
-    return Markup(draw(curve.raw, steps))
+    steps = [alarm["step"] for alarm in alarms.raw if alarm["level"] == "critical" and is_number(alarm["step"])]
+    return Markup(draw(curve.raw, steps, curve.place))
 
 
 # --- Markdown
@@ -127,16 +127,17 @@ def _drawn(curve: Value, alarms: Value) -> Markup:
 
 def _markdown(form: str, value: Value) -> str:
     shown = FORMS[form](value.raw)
-    return _literal(shown) if form == TEXT else shown
+    return shown if is_number(value.raw) else _literal(shown)
 
 
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~$@&]|:(?=//)|(?<=\bwww)\.|^[-+=]|(?<=^\d)[.)]")
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~$@&]|:(?=//)|(?<=\bwww)\.|^[-+=]")
 """What Markdown would obey: a colon and a dot only where they make an address, a sign only at a line's beginning."""
+_NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def _literal(text: str) -> str:
     """Text in which nothing is markup, on one line."""
-    escaped = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    escaped = _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", " ".join(text.split())))
     return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
 
 

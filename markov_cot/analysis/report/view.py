@@ -15,6 +15,8 @@ from markov_cot.utils.text import visible
 
 MISSING = "–"
 """What stands for a value that there is none of."""
+LONGEST = 20_000
+"""Characters of a text that are shown; no command or setting is longer by nature."""
 BEGINNING = 120
 """Characters of a text that stand for it in a list."""
 
@@ -41,7 +43,7 @@ class Value:
         return len(self.raw or ())
 
     def __bool__(self) -> bool:
-        return bool(self.raw) or (isinstance(self.raw, int | float) and not isinstance(self.raw, bool))
+        return bool(self.raw) or is_number(self.raw)
 
     @property
     def key(self) -> str:
@@ -52,6 +54,11 @@ class Value:
     def place(self) -> str:
         """Its place as text, as in runs/0/result/n; a slash in a key is written as ~1, as in a JSON pointer."""
         return "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in self.at)
+
+
+def is_number(raw: Any) -> bool:
+    """Return whether a value is a number."""
+    return isinstance(raw, int | float) and not isinstance(raw, bool)
 
 
 def find(document: Any, place: str) -> Any:
@@ -66,7 +73,8 @@ def _number(form: Callable[[float], str]) -> Callable[[Any], str]:
     def shown(raw: Any) -> str:
         if raw is None or (isinstance(raw, float) and not math.isfinite(raw)):
             return MISSING
-        return form(raw)
+        # Whatever a file that somebody has edited holds instead of a number is shown as it stands.
+        return form(raw) if is_number(raw) else _plain(raw)
 
     return shown
 
@@ -85,7 +93,10 @@ def _metric(value: float) -> str:
 
 
 def _plain(raw: Any) -> str:
-    return MISSING if raw is None else visible(str(raw))
+    if raw is None:
+        return MISSING
+    text = str(raw)
+    return visible(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
 FORMS: dict[str, Callable[[Any], str]] = {

@@ -137,7 +137,11 @@ def healthy(folder: Path, **more: Any) -> Source:
     """A run that has ended, improved: of 40 problems 10 were right before, and 30 are now."""
     before, after = answers([i < 10 for i in range(40)]), answers([i < 30 for i in range(40)])
     middle = answers([i < 20 for i in range(40)])
-    given: dict[str, Any] = {"validations": {0: before, 6: middle, 12: after}, "final": (before, after), "best_step": 12}
+    given: dict[str, Any] = {
+        "validations": {0: before, 6: middle, 12: after},
+        "final": (before, after),
+        "best_step": 12,
+    }
     return write_run(folder, healthy_rows(), **(given | more))
 
 

@@ -66,7 +66,9 @@ def test_what_is_not_there_is_none_however_deep() -> None:
     assert value.raw is None and value.place == "b/3/c" and not value and list(value) == []
 
 
-@pytest.mark.parametrize(("raw", "truth"), [(0, True), (0.0, True), ("", False), ([], False), (None, False), (False, False)])
+@pytest.mark.parametrize(
+    ("raw", "truth"), [(0, True), (0.0, True), ("", False), ([], False), (None, False), (False, False)]
+)
 def test_zero_is_a_value(raw: Any, truth: bool) -> None:
     assert bool(Value(raw)) is truth
 

@@ -91,8 +91,8 @@ def _element(form: str, value: Value, tag: str = "span") -> Markup:
 
 
 def _quoted(value: Value) -> Markup:
-    """A text of a model, as it stands."""
-    return _element(TEXT, value, "pre")
+    """A text of a model, as it stands. A browser drops the first line break of a `<pre>`, so there is one to drop."""
+    return Markup('<pre data-at="{}" data-as="{}">\n{}</pre>').format(value.place, TEXT, FORMS[TEXT](value.raw))
 
 
 def _code(value: Value) -> Markup:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 import html5lib
 
-from markov_cot.analysis.report.view import FORMS, MISSING, find
+from markov_cot.analysis.report.view import FORMS, MISSING, find, key_of
 from markov_cot.utils.text import visible
 
 UNSEEN = ("{http://www.w3.org/2000/svg}svg", "script", "style")
@@ -42,7 +42,7 @@ def structure(root: Element) -> list[tuple[str, tuple[str, ...]]]:
 def shown(document: Any, place: str, form: str) -> str:
     """Return what an element shows that names this place and form."""
     if form == "key":
-        return visible(place.rpartition("/")[2].replace("~1", "/").replace("~0", "~"))
+        return visible(key_of(place.rpartition("/")[2]))
     try:
         raw = find(document, place)
     except (LookupError, TypeError):

@@ -17,6 +17,8 @@ LEVEL = 95
 """Percent, of all intervals."""
 MOST_COTS = 2_000
 MOST_ALARMS = 50
+LONGEST_KEY = 300
+"""Characters; a page has each value's place, and what other files hold may be of any size."""
 
 
 def report(sources: Sequence[Source], most_cots: int = MOST_COTS) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def report(sources: Sequence[Source], most_cots: int = MOST_COTS) -> dict[str, A
 def _as_json_has_it(value: Any) -> Any:
     """A value with null for what JSON has no number for, and keys that are texts."""
     if isinstance(value, dict):
-        return {str(key): _as_json_has_it(each) for key, each in value.items()}
+        return {str(key)[:LONGEST_KEY]: _as_json_has_it(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json_has_it(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

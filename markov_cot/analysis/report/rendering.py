@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import itertools
 import json
 import re
@@ -137,13 +138,20 @@ _NUMBERED = re.compile(r"^(\d+)([.)])")
 
 def _literal(text: str) -> str:
     """Text in which nothing is markup, on one line."""
-    escaped = _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", " ".join(text.split())))
-    return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+    return _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(_escaped, _one_line(text)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return html.escape(found[0]) if found[0] in "<>&" else f"\\{found[0]}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _span(value: Value) -> str:
     """A code span, whose fence is longer than any within; a bar would end a table's cell."""
-    text = " ".join(FORMS[TEXT](value.raw).split()).replace("|", "\\|")
+    text = _one_line(FORMS[TEXT](value.raw)).replace("|", "\\|")
     fence = "`" * (_longest_run(text) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text or ' '}{pad}{fence}"

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.analysis.report.sources import Source
+from markov_cot.evaluation.evaluate import file_name
+from markov_cot.evaluation.locate import BASE
 from markov_cot.evaluation.run import RESULTS
 
+LONGEST_TOKEN = 200
+"""Characters."""
 Document = Mapping[str, Any]
 COMMANDS = {
     "evaluation": "eval --run {run}",
@@ -31,8 +35,8 @@ def stages(source: Source) -> dict[str, list[dict[str, Any]]]:
     if source.run is None:
         return {name: [] for name in COMMANDS}
     analysis = source.run.folder / "analysis"
-    model = Path(str(source.setting("model.name"))).name
-    beside = source.run.folder.parent / f"base-{model}" / "analysis"
+    model = file_name(Path(str(source.setting("model.name"))).name)
+    beside = source.run.folder.parent / f"{BASE}-{model}" / "analysis"
     return {
         "evaluation": list(_each(source.run.folder / "eval", RESULTS, _evaluation)),
         "probe": list(_each(analysis, "probe-*.json", _probe)),
@@ -53,7 +57,11 @@ def missing(found: Mapping[str, list[Any]], source: Source) -> list[dict[str, st
 
 
 def _each(folder: Path, pattern: str, summed: Callable[[Document], Any]) -> Iterator[Any]:
-    for path in sorted(folder.glob(pattern)):
+    try:
+        paths = sorted(folder.glob(pattern))
+    except OSError:  # a model's name that is too long for a folder's
+        return
+    for path in paths:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -123,7 +131,8 @@ def occlusions(source: Source) -> list[dict[str, Any]]:
 def _occluded(document: Document) -> list[dict[str, Any]]:
     rows = []
     for row in document["occlusion"]:
-        tokens, effects = [str(token) for token in row["tokens"]], [float(each) for each in row["effects"]]
+        tokens = [str(token)[:LONGEST_TOKEN] for token in row["tokens"]]
+        effects = [float(each) for each in row["effects"]]
         if len(tokens) != len(effects) or not all(map(math.isfinite, effects)):
             raise ValueError("each token has an effect")
         rows.append({"item": row["item"], "question": row["question"], "answer": row["answer"]})

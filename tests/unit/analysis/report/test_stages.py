@@ -31,8 +31,8 @@ def test_each_stage_is_found(tmp_path: Path) -> None:
 
 
 def test_teachers_of_the_base_are_looked_for_beside_the_run(tmp_path: Path) -> None:
-    source = healthy(tmp_path / "r", settings={"model.name": "org/nano"})
-    folder = tmp_path / "base-nano" / "analysis"
+    source = healthy(tmp_path / "r", settings={"model.name": "org/na no:1"})
+    folder = tmp_path / "base-na-no-1" / "analysis"
     folder.mkdir(parents=True)
     (folder / "teachers-1.json").write_text(json.dumps(teachers()))
     assert [each["file"] for each in stages.stages(source)["teachers"]] == ["teachers-1.json"]

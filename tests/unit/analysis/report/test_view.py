@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from markov_cot.analysis.report.view import FORMS, LONGEST, MISSING, Value, find
+from markov_cot.utils.text import visible
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_zero_is_a_value(raw: Any, truth: bool) -> None:
     assert bool(Value(raw)) is truth
 
 
-KEYS = st.text(alphabet="ab/~01 ", max_size=4)
+KEYS = st.text(alphabet="ab/~01x; \x00\u202e", max_size=5)
 DOCUMENTS = st.recursive(st.integers(), lambda inner: st.dictionaries(KEYS, inner) | st.lists(inner), max_leaves=12)
 
 
@@ -85,7 +86,7 @@ def places(value: Value) -> list[Value]:
 @given(DOCUMENTS)
 def test_every_place_leads_back_to_its_value(document: Any) -> None:
     for value in places(Value(document)):
-        assert find(document, value.place) is value.raw
+        assert find(document, value.place) is value.raw and visible(value.place) == value.place
 
 
 def test_a_place_that_is_none_is_refused() -> None:

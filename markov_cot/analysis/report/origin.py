@@ -42,7 +42,7 @@ def settings(source: Source, recipe: str | None) -> dict[str, Any] | None:
     own = source.settings
     names = [recipe] if recipe in recipe_names() else recipe_names()
     recipes = {name: _recipe(name) for name in names}
-    nearest = min(recipes, key=lambda name: (len(_changes(own, recipes[name])), name))
+    nearest = min(recipes, key=lambda name: (len(_changed(own, recipes[name])), name))
     return {"recipe": nearest, "is_nearest": nearest != recipe, "changes": _changes(own, recipes[nearest])}
 
 
@@ -52,12 +52,12 @@ def _recipe(name: str) -> dict[str, Any]:
 
 def _changes(own: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By key, values as they are written on a command line; a setting that one side lacks is null."""
-    keys = [key for key in dict.fromkeys([*recipe, *own]) if key not in NOT_OF_A_RECIPE]
-    return {
-        key: {"value": _written(own, key), "recipe": _written(recipe, key)}
-        for key in keys
-        if own.get(key) != recipe.get(key)
-    }
+    return {key: {"value": _written(own, key), "recipe": _written(recipe, key)} for key in _changed(own, recipe)}
+
+
+def _changed(own: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+    keys = dict.fromkeys([*recipe, *own])
+    return [key for key in keys if key not in NOT_OF_A_RECIPE and own.get(key) != recipe.get(key)]
 
 
 def _written(settings: Mapping[str, Any], key: str) -> str | None:

@@ -28,9 +28,12 @@ def report_command(runs: tuple[str, ...], out: str | None, cots: int, runs_dir: 
     from markov_cot.analysis.report.rendering import as_json as rendered_json
     from markov_cot.analysis.report.sources import open_sources
     from markov_cot.cli.reporting import default_path, form_of, write
+    from markov_cot.utils.errors import UserError
     from markov_cot.utils.text import visible
 
-    path = Path(out) if out else None
+    if out is not None and as_json:
+        raise UserError(f"--out {out}: --json writes no file; leave one of them out")
+    path = None if out is None else Path(out)
     form = form_of(path) if path else None
     sources = open_sources(runs, Path(runs_dir))
     document = report(sources, cots)

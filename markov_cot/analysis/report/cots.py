@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import re
+import html
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markov_cot.analysis.report.sources import Source
+from markov_cot.data.problem import Problem
+from markov_cot.grading.kinds import Kind
+from markov_cot.tracking.metrics import states_answer
 
-LONGEST = 2_000
-"""Characters of one text that are shown."""
-LONGEST_QUESTION = 600
+LONGEST, SHORTEST = 2_000, 32
+"""Characters of one CoT that are shown: at most, and where there are so many that a page would grow too large."""
+OF_A_COT = 0.3
+"""Characters of a question or an answer, as a share of a CoT's."""
+PAGE = 8_000_000
+"""Bytes of a page that CoTs to browse may take up, about."""
+MARKUP = 1_200
+"""Bytes around each."""
 EXAMPLES = 2
 """Right ones, and wrong ones, at each key step."""
 Row = Mapping[str, Any]
+Picked = tuple[str, int | None, Row]
+"""What a CoT is of ("final", "validation" or "training"), its step, and its row."""
 
 
 def cut(text: str, longest: int) -> tuple[str, int]:
@@ -21,19 +32,33 @@ def cut(text: str, longest: int) -> tuple[str, int]:
     return text[:longest], max(0, len(text) - longest)
 
 
-def browsed(source: Source, most: int) -> list[dict[str, Any]]:
+def browsed(source: Source, most: int, page: int = PAGE) -> list[dict[str, Any]]:
     """Return up to `most` CoTs: base beside trained at the end first, then of validations, then of training.
 
-    Where not all fit, every k-th of the steps is there, the last one always.
+    Where not all fit, every k-th of the steps is there, the last one always. Texts are cut so short that together they
+    take up no more than `page` bytes.
     """
     if source.run is None:
         return []
     base = {row["problem"]: row for row in source.run.final_answers("base")}
-    shown = [_shown("final", None, row, base.get(row["problem"])) for row in source.run.final_answers("trained")]
-    shown = shown[:most]
-    shown += _of_steps("validation", _validations(source), most - len(shown))
-    shown += _of_steps("training", _rollouts(source), most - len(shown))
-    return shown
+    found: list[Picked] = [("final", None, row) for row in source.run.final_answers("trained")]
+    found = found[:most]
+    found += _of_steps("validation", _validations(source), most - len(found))
+    found += _of_steps("training", _rollouts(source), most - len(found))
+    longest = LONGEST
+    while True:
+        shown = [
+            _shown(kind, step, row, base.get(row["problem"]) if kind == "final" else None, longest)
+            for kind, step, row in found
+        ]
+        if longest <= SHORTEST or sum(map(_size, shown)) <= page:
+            return shown
+        longest //= 2
+
+
+def _size(shown: Mapping[str, Any]) -> int:
+    """Bytes of a CoT on the page, at most: what is not ASCII counts as an escape."""
+    return MARKUP + len(html.escape(json.dumps(shown)))
 
 
 def examples(source: Source, steps: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -51,9 +76,12 @@ def examples(source: Source, steps: Mapping[str, int]) -> list[dict[str, Any]]:
             rows = validations[at]
             wanted = (True, False) if rows and rows[0].get("right") is not None else (None,)
             chosen = [row for right in wanted for row in [r for r in rows if r.get("right") is right][:EXAMPLES]]
-            found += [{"label": label, **_shown("validation", at, row, None)} for row in chosen]
+            kind, step_of = "validation", at
         elif sampled is not None:
-            found += [{"label": label, **_shown("training", sampled, row, None)} for row in samples[sampled][:EXAMPLES]]
+            kind, step_of, chosen = "training", sampled, samples[sampled][:EXAMPLES]
+        else:
+            continue
+        found += [{"label": label, **_shown(kind, step_of, row, None, LONGEST)} for row in chosen]
     return found
 
 
@@ -63,8 +91,8 @@ def texts(source: Source) -> list[dict[str, Any]]:
         return []
     final = {policy: source.run.final_answers(policy) for policy in ("base", "trained")}
     if final["trained"]:
-        return [_measured(policy, None, rows) for policy, rows in final.items()]
-    validations = _validations(source)
+        return [_measured(policy, None, rows) for policy, rows in final.items() if rows]
+    validations = {step: rows for step, rows in _validations(source).items() if rows}
     return [
         _measured("actor", step, validations[step])
         for step in sorted({*list(validations)[:1], *list(validations)[-1:]})
@@ -86,49 +114,65 @@ def _measured(policy: str, step: int | None, rows: Sequence[Row]) -> dict[str, A
 
 
 def _states_answer(row: Row) -> bool:
-    accepted = [str(each) for each in row.get("answers") or [row["answer"]]]
-    return any(re.search(rf"(?<!\w){re.escape(each)}(?!\w)", str(row["cot"]), re.IGNORECASE) for each in accepted)
+    """As the log's cot/answer_in_cot."""
+    first, *others = row.get("answers") or [row["answer"]]
+    kind: Kind = "text" if row.get("answers") else "numeric"
+    return states_answer(str(row["cot"]), Problem("", "", first, kind, alternatives=tuple(others)))
 
 
-def _shown(kind: str, step: int | None, row: Row, base: Row | None) -> dict[str, Any]:
+def _shown(kind: str, step: int | None, row: Row, base: Row | None, longest: int) -> dict[str, Any]:
     """One CoT as the page has it."""
-    question = "\n\n".join(str(row[key]) for key in ("passage", "question") if row.get(key))
-    cot, left_out = cut(str(row["cot"]), LONGEST)
+    brief = int(OF_A_COT * longest)
+    cot, left_out = cut(str(row["cot"]), longest)
     return {
         "kind": kind,
         "step": step,
         "problem": row.get("problem"),
-        "question": cut(question, LONGEST_QUESTION)[0],
-        "choices": [cut(str(choice), LONGEST_QUESTION)[0] for choice in row.get("choices", ())],
-        "answer": cut(str(row["answer"]), LONGEST_QUESTION)[0],
+        "question": _brief("\n\n".join(str(row[key]) for key in ("passage", "question") if row.get(key)), brief),
+        "choices": [_brief(choice, brief) for choice in row.get("choices", ())],
+        "answer": _brief(row["answer"], brief),
         "cot": cot,
         "left_out": left_out,
-        "reader_answer": cut(row["reader_answer"], LONGEST_QUESTION)[0] if row.get("reader_answer") else None,
-        "predicted": cut(row["predicted"], LONGEST_QUESTION)[0] if row.get("predicted") else None,
+        "reader_answer": _brief(row.get("reader_answer"), brief),
+        "predicted": _brief(row.get("predicted"), brief),
         "right": row.get("right"),
         "answer_logprob": row.get("answer_logprob"),
         "reward": row.get("reward"),
         "advantage": row.get("advantage"),
-        "base": None
-        if base is None
-        else {
-            "cot": cut(str(base["cot"]), LONGEST)[0],
-            "predicted": cut(base["predicted"], LONGEST_QUESTION)[0] if base.get("predicted") else None,
-            "right": base.get("right"),
-            "answer_logprob": base.get("answer_logprob"),
-        },
+        "base": None if base is None else _base(base, longest, brief),
     }
 
 
-def _of_steps(kind: str, by_step: Mapping[int, Sequence[Row]], most: int) -> list[dict[str, Any]]:
-    """As many whole steps as fit, evenly spaced; of a single one that does not fit, its beginning."""
+def _base(row: Row, longest: int, brief: int) -> dict[str, Any]:
+    cot, left_out = cut(str(row["cot"]), longest)
+    return {
+        "cot": cot,
+        "left_out": left_out,
+        "predicted": _brief(row.get("predicted"), brief),
+        "right": row.get("right"),
+        "answer_logprob": row.get("answer_logprob"),
+    }
+
+
+def _brief(text: Any, longest: int) -> str | None:
+    """A text's beginning; None for none."""
+    if text is None or text == "":
+        return None
+    beginning, left_out = cut(str(text), longest)
+    return f"{beginning}…" if left_out else beginning
+
+
+def _of_steps(kind: str, by_step: Mapping[int, Sequence[Row]], most: int) -> list[Picked]:
+    """As many whole steps as fit, evenly spaced from the first to the last; of a single one, its beginning."""
     steps = sorted(by_step)
     if most <= 0 or not steps:
         return []
     size = max(len(by_step[step]) for step in steps)
     count = max(1, min(len(steps), most // max(1, size)))
-    chosen = sorted({steps[round((i + 1) * (len(steps) - 1) / count)] for i in range(count)})
-    return [_shown(kind, step, row, None) for step in chosen for row in by_step[step]][:most]
+    last = len(steps) - 1
+    chosen = [steps[i * last // (count - 1)] for i in range(count)] if count > 1 else [steps[last]]
+    rows: list[Picked] = [(kind, step, row) for step in chosen for row in by_step[step]]
+    return rows[:most]
 
 
 def _validations(source: Source) -> dict[int, list[dict[str, Any]]]:

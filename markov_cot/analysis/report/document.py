@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +18,8 @@ LEVEL = 95
 """Percent, of all intervals."""
 MOST_COTS = 2_000
 MOST_ALARMS = 50
+LONGEST_KEY = 300
+"""Characters; a page has each value's place, and what other files hold may be of any size."""
 
 
 def report(sources: Sequence[Source], most_cots: int = MOST_COTS) -> dict[str, Any]:
@@ -24,16 +27,23 @@ def report(sources: Sequence[Source], most_cots: int = MOST_COTS) -> dict[str, A
 
     Raises `UserError` for files that cannot be read.
     """
-    share = most_cots // len(sources)
-    return {
-        "format": FORMAT,
-        "level": LEVEL,
-        "comparison": comparison(sources),
-        "runs": [_run(source, share) for source in sources],
-    }
+    runs = [_run(source, most_cots // len(sources), cots.PAGE // len(sources)) for source in sources]
+    found: dict[str, Any] = _as_json_has_it(
+        {"format": FORMAT, "level": LEVEL, "comparison": comparison(sources), "runs": runs}
+    )
+    return found
 
 
-def _run(source: Source, most_cots: int) -> dict[str, Any]:
+def _as_json_has_it(value: Any) -> Any:
+    """A value with null for what JSON has no number for, and keys that are texts."""
+    if isinstance(value, dict):
+        return {str(key)[:LONGEST_KEY]: _as_json_has_it(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json_has_it(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _run(source: Source, most_cots: int, page: int) -> dict[str, Any]:
     """One run: what was trained, what came of it, and why."""
     about = origin.environment(source)
     settings = origin.settings(source, about.get("recipe"))
@@ -41,6 +51,7 @@ def _run(source: Source, most_cots: int) -> dict[str, Any]:
     found = stages.stages(source)
     judged = verdict(source, result)
     at = curves.key_steps(source, result)
+    alarms = _alarms(source)
     return {
         "name": source.name,
         "kind": "run" if source.run else "log",
@@ -57,7 +68,8 @@ def _run(source: Source, most_cots: int) -> dict[str, Any]:
         "cost": origin.cost(source, about),
         "settings": settings,
         "curves": curves.curves(source),
-        "alarms": _alarms(source),
+        "alarms": alarms[:MOST_ALARMS],
+        "more_alarms": max(0, len(alarms) - MOST_ALARMS),
         "judged": source.alarms.judged,
         "key_steps": at,
         "examples": cots.examples(source, {each["label"]: each["step"] for each in at}),
@@ -68,7 +80,7 @@ def _run(source: Source, most_cots: int) -> dict[str, Any]:
         "advice": advise(source, result, judged, found),
         "missing": stages.missing(found, source),
         "reproduction": origin.reproduction(source, settings, about),
-        "cots": cots.browsed(source, most_cots),
+        "cots": cots.browsed(source, most_cots, page),
     }
 
 
@@ -84,4 +96,4 @@ def _alarms(source: Source) -> list[dict[str, Any]]:
     recorded = source.run.alarms() if source.run else []
     rows = recorded or [asdict(event) for event in source.alarms.events]
     keys = ("alarm", "level", "step", "since", "diagnosis")
-    return [{key: row.get(key) for key in keys} for row in rows][:MOST_ALARMS]
+    return [{key: row.get(key) for key in keys} for row in rows]

@@ -44,20 +44,23 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
-def draw(curve: Mapping[str, Any], alarms: Sequence[int] = ()) -> str:
-    """Return an `<svg>` of a curve's series over the steps, with their bands, and a line at each alarm's step."""
+def draw(curve: Mapping[str, Any], alarms: Sequence[int] = (), place: str = "") -> str:
+    """Return an `<svg>` of a curve's series over the steps, with their bands, and a line at each alarm's step.
+
+    Two equal curves of a page need different places for their ids to differ.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     # What ids within the picture are made of: no two pictures of a page may share one.
-    salt = hashlib.sha256(json.dumps([curve, list(alarms)], sort_keys=True).encode()).hexdigest()[:12]
+    salt = hashlib.sha256(json.dumps([curve, list(alarms), place], sort_keys=True).encode()).hexdigest()[:12]
     with matplotlib.rc_context(_SETTINGS | {"svg.hashsalt": salt}):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         for colour, series in zip(SERIES, curve["series"], strict=False):
             marker = "o" if len(series["steps"]) < 40 else None
-            name = visible(series.get("name", series["key"])).replace("$", r"\$")
+            name = visible(series.get("name", series["key"])).replace("$", r"\$")  # which begins a formula
             axes.plot(
                 series["steps"],
                 series["values"],

@@ -18,8 +18,8 @@ Row = Mapping[str, Any]
 def groups(source: Source) -> dict[str, Any] | None:
     """Return accuracy of base and trained by group, from the answers behind the final score; None without them.
 
-    By subject where problems have one, else by characters of passage, question and choices, in quarters of the
-    problems.
+    By subject where problems have one and enough share it, else by characters of passage, question and choices, in
+    quarters of the problems.
     """
     if source.run is None:
         return None
@@ -27,10 +27,10 @@ def groups(source: Source) -> dict[str, Any] | None:
     base = {row["problem"]: row for row in source.run.final_answers("base")}
     if not trained or trained[0]["right"] is None or any(row["problem"] not in base for row in trained):
         return None
-    by = "subject" if all(row.get("subject") for row in trained) else "length"
-    members = _subjects(trained) if by == "subject" else _quarters(trained)
+    subjects = _subjects(trained) if all(row.get("subject") for row in trained) else []
+    members = subjects or _quarters(trained)
     return {
-        "by": by,
+        "by": "subject" if subjects else "length",
         "groups": [
             {
                 **about,

@@ -7,7 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from markov_cot.analysis.report.sources import Columns, Source
-from markov_cot.evaluation.statistics import PairedComparison, compare_paired
+from markov_cot.evaluation.run import Run
+from markov_cot.evaluation.statistics import compare_paired
+from markov_cot.utils.errors import UserError
+from markov_cot.utils.layout import SUMMARY
 
 ACCURACY, LOGPROB = "accuracy", "answer_logprob"
 FINAL, SO_FAR = "final", "so far"
@@ -29,10 +32,9 @@ def result(source: Source) -> dict[str, Any] | None:
     `difference` is trained less base on the same problems, with a percentile bootstrap 95 % interval, and, of
     accuracies, McNemar's exact p; None where the answers were not kept. None without any validation.
     """
-    summary = source.run.summary() if source.run else None
     if source.run is None:
         return None
-    if summary:
+    if summary := _summary(source.run):
         base, trained = summary["base"], summary["trained"]
         rows = source.run.final_answers("base"), source.run.final_answers("trained")
         about = {"stage": FINAL, "step": summary["step"], "best_step": summary["best_step"]}
@@ -60,6 +62,24 @@ def result(source: Source) -> dict[str, Any] | None:
     }
 
 
+def _summary(run: Run) -> Mapping[str, Any] | None:
+    """The run's final scores. Raises `UserError` for a file that does not hold them."""
+    try:
+        found = run.summary()
+        is_whole = found is None or (
+            {"base", "trained", "step", "best_step"} <= found.keys()
+            and all({"n", ACCURACY, "low", "high", LOGPROB, "f1"} <= found[side].keys() for side in ("base", "trained"))
+        )
+    except (ValueError, AttributeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise UserError(
+            f"{run.folder / SUMMARY}: does not hold the final scores of a run; take it from a backup, or remove it to "
+            "report on the last validation"
+        )
+    return found
+
+
 def _validated(columns: Columns) -> dict[int, dict[str, float | None]]:
     """Scores by the steps of validations, in the form of a run's summary."""
     key = measure_key(columns)
@@ -85,9 +105,8 @@ def _difference(measure: str, base: Sequence[Row], trained: Sequence[Row]) -> di
     before, after = [row[key] for row in base], [row[key] for row in trained]
     if None in before or None in after:
         return None
-    found: PairedComparison = compare_paired(before, after)
-    counts = {}
-    if measure == ACCURACY:
-        pairs = list(zip(before, after, strict=True))
-        counts = {"fixed": pairs.count((False, True)), "broken": pairs.count((True, False))}
-    return {**asdict(found), **counts}
+    found = asdict(compare_paired(before, after))
+    if measure != ACCURACY:  # McNemar's test is of right and wrong, even where all log-probs happen to be 0
+        return found | {"p_value": None}
+    pairs = list(zip(before, after, strict=True))
+    return found | {"fixed": pairs.count((False, True)), "broken": pairs.count((True, False))}

@@ -23,9 +23,13 @@ def environment(source: Source) -> dict[str, Any]:
         return {}
     try:
         found = json.loads((source.run.folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    starts = found.get("starts")
+    is_list = isinstance(starts, list) and all(isinstance(start, dict) for start in starts)
+    return found if is_list else found | {"starts": []}
 
 
 def settings(source: Source, recipe: str | None) -> dict[str, Any] | None:
@@ -38,7 +42,7 @@ def settings(source: Source, recipe: str | None) -> dict[str, Any] | None:
     own = source.settings
     names = [recipe] if recipe in recipe_names() else recipe_names()
     recipes = {name: _recipe(name) for name in names}
-    nearest = min(recipes, key=lambda name: (len(_changes(own, recipes[name])), name))
+    nearest = min(recipes, key=lambda name: (len(_changed(own, recipes[name])), name))
     return {"recipe": nearest, "is_nearest": nearest != recipe, "changes": _changes(own, recipes[nearest])}
 
 
@@ -48,12 +52,12 @@ def _recipe(name: str) -> dict[str, Any]:
 
 def _changes(own: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By key, values as they are written on a command line; a setting that one side lacks is null."""
-    keys = [key for key in dict.fromkeys([*recipe, *own]) if key not in NOT_OF_A_RECIPE]
-    return {
-        key: {"value": _written(own, key), "recipe": _written(recipe, key)}
-        for key in keys
-        if own.get(key) != recipe.get(key)
-    }
+    return {key: {"value": _written(own, key), "recipe": _written(recipe, key)} for key in _changed(own, recipe)}
+
+
+def _changed(own: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+    keys = dict.fromkeys([*recipe, *own])
+    return [key for key in keys if key not in NOT_OF_A_RECIPE and own.get(key) != recipe.get(key)]
 
 
 def _written(settings: Mapping[str, Any], key: str) -> str | None:
@@ -69,7 +73,7 @@ def cost(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
     is_rl = source.setting("method", "rl") == "rl" and None not in per_step
     starts = about.get("starts") or [{}]
     return {
-        "steps": steps,
+        "steps": steps or None,
         "step_seconds": sum(seconds.values()) if seconds else None,
         "median_step_seconds": sorted(seconds.values())[steps // 2] if seconds else None,
         "sampled_tokens": steps * per_step[0] * per_step[1] * per_step[2] if is_rl else None,

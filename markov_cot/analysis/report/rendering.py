@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import itertools
 import json
 import re
@@ -21,7 +22,7 @@ from markupsafe import Markup
 
 from markov_cot.analysis.occlusion import Occlusion
 from markov_cot.analysis.report.figures import draw
-from markov_cot.analysis.report.view import FORMS, MISSING, Value
+from markov_cot.analysis.report.view import FORMS, MISSING, Value, is_number
 from markov_cot.utils.text import visible
 
 TEMPLATES = "templates"
@@ -49,12 +50,13 @@ def as_markdown(document: Mapping[str, Any]) -> str:
     """Return what a pull request shows: the same findings, without figures and without the browser of CoTs."""
     environment = _environment({name: partial(_markdown, name) for name in FORMS})
     environment.filters |= {"fenced": _fenced, "code": _span, "name": lambda value: _literal(visible(value.key))}
-    return environment.get_template("report.md.j2").render(document=Value(document), title=_title(document))
+    return environment.get_template("report.md.j2").render(document=Value(document))
 
 
 def as_json(document: Mapping[str, Any]) -> str:
     """Return the document itself."""
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    # Half of a surrogate pair, which broken text may hold, has no UTF-8; and a terminal shows escapes, and obeys none.
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def _environment(filters: Mapping[str, Callable[..., Any]]) -> Environment:
@@ -90,8 +92,8 @@ def _element(form: str, value: Value, tag: str = "span") -> Markup:
 
 
 def _quoted(value: Value) -> Markup:
-    """A text of a model, as it stands."""
-    return _element(TEXT, value, "pre")
+    """A text of a model, as it stands. A browser drops the first line break of a `<pre>`, so there is one to drop."""
+    return Markup('<pre data-at="{}" data-as="{}">\n{}</pre>').format(value.place, TEXT, FORMS[TEXT](value.raw))
 
 
 def _code(value: Value) -> Markup:
@@ -112,14 +114,14 @@ def _grouped(cots: Value) -> list[list[Value]]:
 def _tokens(example: Value) -> Markup:
     """A CoT whose tokens are coloured by what the answer loses without them."""
     raw = example.raw
-    return Markup(
-        Occlusion(raw["item"], raw["question"], raw["answer"], tuple(raw["tokens"]), tuple(raw["effects"])).as_html()
-    )
+    coloured = Occlusion(raw["item"], raw["question"], raw["answer"], tuple(raw["tokens"]), tuple(raw["effects"]))
+    return Markup(coloured.as_html())
 
 
 def _drawn(curve: Value, alarms: Value | None = None) -> Markup:
-    steps = [alarm["step"] for alarm in alarms.raw if alarm["level"] == "critical"] if alarms else []
-    return Markup(draw(curve.raw, steps))
+    raised = alarms.raw if alarms else []
+    steps = [alarm["step"] for alarm in raised if alarm["level"] == "critical" and is_number(alarm["step"])]
+    return Markup(draw(curve.raw, steps, curve.place))
 
 
 # --- Markdown
@@ -127,22 +129,30 @@ def _drawn(curve: Value, alarms: Value | None = None) -> Markup:
 
 def _markdown(form: str, value: Value) -> str:
     shown = FORMS[form](value.raw)
-    return _literal(shown) if form == TEXT else shown
+    return shown if is_number(value.raw) else _literal(shown)
 
 
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~$@&]|:(?=//)|(?<=\bwww)\.|^[-+=]|(?<=^\d)[.)]")
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~$@&]|:(?=//)|(?<=\bwww)\.|^[-+=]")
 """What Markdown would obey: a colon and a dot only where they make an address, a sign only at a line's beginning."""
+_NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def _literal(text: str) -> str:
     """Text in which nothing is markup, on one line."""
-    escaped = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
-    return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+    return _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(_escaped, _one_line(text)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return html.escape(found[0]) if found[0] in "<>&" else f"\\{found[0]}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _span(value: Value) -> str:
     """A code span, whose fence is longer than any within; a bar would end a table's cell."""
-    text = " ".join(FORMS[TEXT](value.raw).split()).replace("|", "\\|")
+    text = _one_line(FORMS[TEXT](value.raw)).replace("|", "\\|")
     fence = "`" * (_longest_run(text) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text or ' '}{pad}{fence}"

@@ -13,7 +13,6 @@ from markov_cot.alarms.logs.opening import find_log, open_log
 from markov_cot.alarms.replay import AlarmReport, examine
 from markov_cot.config.loading import flatten, read_recipe
 from markov_cot.evaluation.run import Run
-from markov_cot.tracking.run_log import read_rows
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import CONFIG, LOG
 
@@ -36,20 +35,13 @@ class Source:
         return flatten(read_recipe(str(self.run.folder / CONFIG))) if self.run else {}
 
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """Of the log, in order, by this project's keys."""
-        if self.run:
-            return read_rows(self.log)
-        return [{"step": entry.step, **entry.metrics} for entry in open_log(self.log).entries()]
-
-    @cached_property
     def columns(self) -> Columns:
-        """The log's metrics."""
+        """The log's metrics, by this project's keys. Raises `UserError` for a row that is none of a log."""
         found: Columns = {}
-        for row in self.rows:
-            for key, value in row.items():
-                if key != "step" and isinstance(value, int | float) and math.isfinite(value):
-                    found.setdefault(key, {})[int(row["step"])] = value
+        for entry in open_log(self.log).entries():
+            for key, value in entry.metrics.items():
+                if value is not None and math.isfinite(value):
+                    found.setdefault(key, {})[entry.step] = value
         return found
 
     @cached_property
@@ -79,7 +71,7 @@ def open_source(given: str, runs_dir: Path) -> Source:
         if (folder / CONFIG).is_file():
             if not (folder / LOG).is_file():
                 raise UserError(f"run {given}: has no {LOG}; it was stopped before its first step")
-            run = Run(folder)
-            return Source(run.name, folder / LOG, run)
+            named = folder if folder.name not in ("", "..") else folder.resolve()
+            return Source(named.name, named / LOG, Run(named))
     log = find_log(given, runs_dir)
-    return Source(log.parent.name if log.name == LOG else log.name, log, None)
+    return Source(log.resolve().parent.name if log.name == LOG else log.name, log, None)

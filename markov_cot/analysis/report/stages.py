@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from markov_cot.analysis.report.sources import Source
+from markov_cot.evaluation.evaluate import file_name
+from markov_cot.evaluation.locate import BASE
+from markov_cot.evaluation.run import RESULTS
 
+LONGEST_TOKEN = 200
+"""Characters."""
 Document = Mapping[str, Any]
 COMMANDS = {
     "evaluation": "eval --run {run}",
@@ -28,10 +35,10 @@ def stages(source: Source) -> dict[str, list[dict[str, Any]]]:
     if source.run is None:
         return {name: [] for name in COMMANDS}
     analysis = source.run.folder / "analysis"
-    model = Path(str(source.setting("model.name"))).name
-    beside = source.run.folder.parent / f"base-{model}" / "analysis"
+    model = file_name(Path(str(source.setting("model.name"))).name)
+    beside = source.run.folder.parent / f"{BASE}-{model}" / "analysis"
     return {
-        "evaluation": [row for each in source.run.evaluations() for row in _summed(_evaluation, each, "")],
+        "evaluation": list(_each(source.run.folder / "eval", RESULTS, _evaluation)),
         "probe": list(_each(analysis, "probe-*.json", _probe)),
         "transfer": list(_each(analysis, "transfer-*.json", _transfer)),
         "forgetting": list(_each(analysis, "forgetting-*.json", _forgetting)),
@@ -41,7 +48,7 @@ def stages(source: Source) -> dict[str, list[dict[str, Any]]]:
 
 def missing(found: Mapping[str, list[Any]], source: Source) -> list[dict[str, str]]:
     """Return the stages that nothing is known of, each with the command that measures it."""
-    names = {"run": source.name, "model": str(source.setting("model.name"))}
+    names = {"run": shlex.quote(source.name), "model": shlex.quote(str(source.setting("model.name")))}
     return [
         {"stage": name, "command": f"markov-cot {command.format(**names)}"}
         for name, command in COMMANDS.items()
@@ -50,10 +57,14 @@ def missing(found: Mapping[str, list[Any]], source: Source) -> list[dict[str, st
 
 
 def _each(folder: Path, pattern: str, summed: Callable[[Document], Any]) -> Iterator[Any]:
-    for path in sorted(folder.glob(pattern)):
+    try:
+        paths = sorted(folder.glob(pattern))
+    except OSError:  # a model's name that is too long for a folder's
+        return
+    for path in paths:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         yield from _summed(summed, document, path.name)
 
@@ -61,7 +72,7 @@ def _each(folder: Path, pattern: str, summed: Callable[[Document], Any]) -> Iter
 def _summed(summed: Callable[[Document], Any], document: Any, name: str) -> list[Any]:
     try:
         found = summed(document)
-    except (LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError, ValueError):
         return []
     rows = found if isinstance(found, list) else [found]
     return [{"file": name, **row} for row in rows]
@@ -102,7 +113,8 @@ def _probe(document: Document) -> dict[str, Any]:
         "reader": document["reader"],
         "original": document["original"],
         "tests": {
-            name: {key: of["overall"][key] for key in ("effect", "low", "high", "same_answer", "detectable")}
+            name: {key: of["overall"][key] for key in ("effect", "low", "high", "detectable")}
+            | {"same_answer": of["overall"].get("same_answer")}
             for name, of in document["tests"].items()
         },
         "against": document["against"] and (document["against"].get("run") or document["against"].get("checkpoint")),
@@ -117,8 +129,15 @@ def occlusions(source: Source) -> list[dict[str, Any]]:
 
 
 def _occluded(document: Document) -> list[dict[str, Any]]:
-    keys = ("item", "question", "answer", "tokens", "effects")
-    return [{key: row[key] for key in keys} for row in document["occlusion"]]
+    rows = []
+    for row in document["occlusion"]:
+        tokens = [str(token)[:LONGEST_TOKEN] for token in row["tokens"]]
+        effects = [float(each) for each in row["effects"]]
+        if len(tokens) != len(effects) or not all(map(math.isfinite, effects)):
+            raise ValueError("each token has an effect")
+        rows.append({"item": row["item"], "question": row["question"], "answer": row["answer"]})
+        rows[-1] |= {"tokens": tokens, "effects": effects}
+    return rows
 
 
 def _transfer(document: Document) -> dict[str, Any]:

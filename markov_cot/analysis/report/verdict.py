@@ -49,7 +49,7 @@ def verdict(source: Source, result: Mapping[str, Any] | None) -> dict[str, Any]:
         0: (NO_EVIDENCE, "There is no evidence that training changed the held-out score."),
         -1: (WORSE, "The trained actor is worse than its base on unseen problems."),
     }[direction]
-    return {"word": word, "sentence": sentence + stage + alarm, "step": standing[0].since if standing else None}
+    return {"word": word, "sentence": sentence + stage + alarm, "step": None}
 
 
 def _direction(result: Mapping[str, Any] | None) -> int:

@@ -7,6 +7,7 @@ A template never holds a number: it names a place in the document, and what is s
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from markov_cot.utils.text import visible
 
 MISSING = "–"
 """What stands for a value that there is none of."""
+LONGEST = 20_000
+"""Characters of a text that are shown; no command or setting is longer by nature."""
 BEGINNING = 120
 """Characters of a text that stand for it in a list."""
 
@@ -41,7 +44,7 @@ class Value:
         return len(self.raw or ())
 
     def __bool__(self) -> bool:
-        return bool(self.raw) or (isinstance(self.raw, int | float) and not isinstance(self.raw, bool))
+        return bool(self.raw) or is_number(self.raw)
 
     @property
     def key(self) -> str:
@@ -50,23 +53,44 @@ class Value:
 
     @property
     def place(self) -> str:
-        """Its place as text, as in runs/0/result/n; a slash in a key is written as ~1, as in a JSON pointer."""
-        return "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in self.at)
+        """Its place as text, as in runs/0/result/n; a slash in a key is written as ~1, as in a JSON pointer.
+
+        And what a page may not hold, such as U+0000, as ~x0;.
+        """
+        return "/".join(_escaped(str(part)) for part in self.at)
+
+
+def is_number(raw: Any) -> bool:
+    """Return whether a value is a number."""
+    return isinstance(raw, int | float) and not isinstance(raw, bool)
 
 
 def find(document: Any, place: str) -> Any:
     """Return what stands at a place. Raises `LookupError` where there is nothing."""
-    for part in place.split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
+    for key in map(key_of, place.split("/")):
         document = document[int(key)] if isinstance(document, list) else document[key]
     return document
+
+
+def key_of(part: str) -> str:
+    """Return the key that a part of a place stands for."""
+    return _ESCAPE.sub(lambda found: {"0": "~", "1": "/"}.get(found[1]) or chr(int(found[2], 16)), part)
+
+
+def _escaped(key: str) -> str:
+    plain = key.replace("~", "~0").replace("/", "~1")
+    return "".join(c if visible(c) == c else f"~x{ord(c):x};" for c in plain)
+
+
+_ESCAPE = re.compile(r"~(0|1|x([0-9a-f]+);)")
 
 
 def _number(form: Callable[[float], str]) -> Callable[[Any], str]:
     def shown(raw: Any) -> str:
         if raw is None or (isinstance(raw, float) and not math.isfinite(raw)):
             return MISSING
-        return form(raw)
+        # Whatever a file that somebody has edited holds instead of a number is shown as it stands.
+        return form(raw) if is_number(raw) else _plain(raw)
 
     return shown
 
@@ -85,7 +109,10 @@ def _metric(value: float) -> str:
 
 
 def _plain(raw: Any) -> str:
-    return MISSING if raw is None else visible(str(raw))
+    if raw is None:
+        return MISSING
+    text = str(raw)
+    return visible(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
 FORMS: dict[str, Callable[[Any], str]] = {

@@ -14,8 +14,8 @@ from pathlib import Path
 from markov_cot.utils.garbage import collecting_rarely
 
 
-def be_rank(rank: int, port: str, module: str, folder: str, cases: list[str]) -> int:
-    """What a process of the job does; its exit code."""
+def run_rank(rank: int, port: str, module: str, folder: str, cases: list[str]) -> int:
+    """Do one process's part of the job; return its exit code."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     try:
@@ -33,7 +33,7 @@ def main(port: str, module: str, folder: str, *cases: str) -> int:
     children = []
     for rank in range(2):
         if not (child := os.fork()):
-            code = be_rank(rank, port, module, folder, list(cases))
+            code = run_rank(rank, port, module, folder, list(cases))
             sys.stderr.flush()
             os._exit(code)
         children.append(child)

@@ -23,7 +23,8 @@ def __getattr__(name: str) -> Any:
             return "unknown"
     if name in __all__:
         importlib.import_module("markov_cot.utils.quiet").quiet_native_code()
-        return getattr(importlib.import_module("markov_cot.api"), name)
+        with importlib.import_module("markov_cot.utils.garbage").collecting_rarely():
+            return getattr(importlib.import_module("markov_cot.api"), name)
     raise AttributeError(f"module 'markov_cot' has no attribute {name!r}")
 
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
+import gc
 import logging
 import os
+import unittest.mock
 from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import jaxtyping
 import pytest
-from jaxtyping._import_hook import JaxtypingTransformer
+from jaxtyping._import_hook import JaxtypingTransformer, _JaxtypingLoader, _optimized_cache_from_source
 
 from tests.known_warnings import KNOWN
 
+# Waiting for the disk takes a tenth of a short run, and only a power cut shows what it is for. Like fsync, fstat
+# fails for what is no open file. Programs that tests start do wait.
+os.fsync = os.fstat  # type: ignore[assignment]
+# They find the package compiled, after the first of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests run in parallel (-n 2), and their models are too small to gain from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("ours", deadline=None, derandomize=True, database=None)
@@ -46,7 +55,19 @@ def _leaving_out_inner(visit: Callable[[Any, ast.FunctionDef], Any]) -> Callable
     return visited
 
 
+def _code_with_checks(self: Any, name: str) -> Any:
+    """As jaxtyping 0.3 finds a module's compiled code, without looking there for what the module imports, too.
+
+    It does so for as long as the module runs, and the libraries that it is the first to import are compiled again.
+    """
+    tagged = functools.partial(_optimized_cache_from_source, self._typechecker.get_hash())
+    with unittest.mock.patch("importlib._bootstrap_external.cache_from_source", tagged):
+        return SourceFileLoader.get_code(self, name)
+
+
 JaxtypingTransformer.visit_FunctionDef = _leaving_out_inner(JaxtypingTransformer.visit_FunctionDef)
+_JaxtypingLoader.get_code = _code_with_checks
+_JaxtypingLoader.exec_module = SourceFileLoader.exec_module
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 from markov_cot.data import prompts  # noqa: E402 - the hook must come first
@@ -64,6 +85,17 @@ CHAT_TEMPLATE = (
 def pytest_configure(config: pytest.Config) -> None:
     for known in KNOWN:
         config.addinivalue_line("filterwarnings", known.pytest_filter)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What tests import is no garbage: it is not looked through while they do, nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,13 +1,9 @@
-"""Evaluations that tests/integration/test_shared_evaluation.py makes with one process and, as a program, with two.
-
-python -m tests.evaluation_cases WORKPLACE CASE...   with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set
-"""
+"""Evaluations that tests/integration/test_shared_evaluation.py makes with one process and with two (two_ranks.py)."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +108,3 @@ def main(workplace: Path, cases: list[str]) -> None:
         patch.setattr("markov_cot.models.memory.SMALLEST", 1)
         said = {case: run_case(case, "two") for case in cases}
     Path(f"rank{os.environ['RANK']}.json").write_text(json.dumps(said))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])

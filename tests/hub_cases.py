@@ -1,6 +1,7 @@
 """Runs commands one after the other in one process, whose HF_ENDPOINT was set before anything was imported.
 
-python -m tests.hub_cases COMMANDS.json ANSWERS.json   with a list of argument lists; ["heal", REPOSITORY] repairs it
+python -m tests.hub_cases COMMANDS.json ANSWERS.json [LONGEST]   with a list of argument lists; ["heal", REPOSITORY]
+repairs it. Where the libraries would wait before they try again, it is for LONGEST seconds at most.
 """
 
 from __future__ import annotations
@@ -33,5 +34,8 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if sys.argv[3:]:
+        wait = time.sleep
+        time.sleep = lambda seconds: wait(min(seconds, float(sys.argv[3])))
     commands = json.loads(Path(sys.argv[1]).read_text())
     Path(sys.argv[2]).write_text(json.dumps([run(command) for command in commands]))

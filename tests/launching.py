@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +30,21 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run_two(module: str, folder: Path, cases: Iterable[str], *, timeout: float) -> list[dict[str, Any]]:
-    """Run `python -m module folder case...` as two processes of one job. Returns what each wrote to rank<N>.json."""
-    port = free_port()
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, str(folder), *cases],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-                MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            ),
-        )
-        for rank in range(2)
-    ]  # fmt: skip
+    """Call the `main` of a module in two processes of one job. Returns what each wrote to rank<N>.json."""
+    job = subprocess.Popen(
+        [sys.executable, "-m", "tests.two_ranks", free_port(), module, str(folder), *cases],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
     try:
-        errors = [child.communicate(timeout=timeout)[1] for child in children]
+        errors = job.communicate(timeout=timeout)[1]
     finally:
-        for child in children:
-            child.kill()
-    assert [child.returncode for child in children] == [0, 0], "\n".join(errors)
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+    assert job.returncode == 0, errors
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 

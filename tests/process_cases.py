@@ -1,14 +1,10 @@
-"""Short runs that tests/integration/test_processes.py makes with one process and, as a program, with each of several.
-
-python -m tests.process_cases FOLDER CASE...   with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set
-"""
+"""Short runs that tests/integration/test_processes.py makes with one process and, by tests/two_ranks.py, with two."""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
@@ -29,6 +26,7 @@ from tests import small_runs
 PPO = {"loss": "ppo", "inner_epochs": 2, "minibatches": 3}
 DYNAMIC = {"resample_dead": 2, "sigma_floor": 0.5}
 ACTOR = {"reward": {"reader": "actor"}, "algorithm": {"actor_reward_weight": 1.0}}
+OWN_TO_A_MACHINE = ("perf/",)
 CASES: dict[str, dict[str, Any]] = {
     "group": {"steps": 6, "validation": {"every": 0}, "checkpoint": {"every": 6}},
     "ppo": {"steps": 3, "algorithm": PPO},
@@ -168,5 +166,25 @@ def main(folder: Path, cases: list[str]) -> None:
     (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(said))
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+def adapter(folder: Path, case: str) -> dict[str, torch.Tensor]:
+    path = folder / case.replace(" ", "-") / "checkpoints" / "r" / "latest" / "adapter_model.safetensors"
+    return load_file(path)
+
+
+def rows(folder: Path, case: str, name: str = "log.jsonl") -> list[dict[str, Any]]:
+    lines = (folder / case.replace(" ", "-") / "runs" / "r" / name).read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith(OWN_TO_A_MACHINE)} for line in lines]
+
+
+def assert_same(found: Path, expected: Path, case: str, *, within: float = 1e-8, metrics: float = 1e-6) -> None:
+    """Parameters within `within`, and every metric but those of speed within `metrics`."""
+    ours, theirs = adapter(found, case), adapter(expected, case)
+    assert ours.keys() == theirs.keys()
+    assert all(t.dtype == torch.float64 for t in theirs.values())
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=within)
+    assert any(tensor.any() for name, tensor in theirs.items() if "lora_B" in name)
+    logged, expected_log = rows(found, case), rows(expected, case)
+    assert len(logged) == len(expected_log)
+    for row, one in zip(logged, expected_log, strict=True):
+        assert row == pytest.approx(one, rel=metrics, abs=metrics)

@@ -12,6 +12,7 @@ from markov_cot.cli.launched import is_first, say_interrupted, speaks_for_machin
 from markov_cot.cli.quiet import hide_library_warnings
 from markov_cot.cli.streams import prepare_streams
 from markov_cot.utils.errors import PeerLostError, UserError
+from markov_cot.utils.garbage import collecting_rarely
 from markov_cot.utils.text import visible
 
 COMMANDS = {
@@ -79,7 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
     prepare_streams()
     hide_library_warnings()
     try:
-        sys.exit(cli.main(arguments, prog_name="markov-cot", standalone_mode=False) or 0)
+        with collecting_rarely():
+            code = cli.main(arguments, prog_name="markov-cot", standalone_mode=False)
+        sys.exit(code or 0)
     except UserError as error:
         _fail(str(error), after_loss=isinstance(error, PeerLostError))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -326,11 +327,34 @@ def test_a_missing_gpu_is_said_and_ends_with_code_2(
     assert not (tmp_path / "new").exists()
 
 
-def test_what_is_for_a_gpu_is_rehearsed(scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_for_a_gpu_is_rehearsed(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = tmp_path / "report.json"
+    start = subprocess.run
+
+    def starting_fewer(command: list[str], cwd: Path | None = None, **options: Any) -> Any:
+        """Starts Python for pytest and for one script; another script and a training run are called."""
+        if command[1] == str(scripts.runner.OURS):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "argv", command[1:])
+                capsys.readouterr()
+                scripts.bench_step.main()
+            return SimpleNamespace(returncode=0, stdout=capsys.readouterr().out, stderr="")
+        if command[1:3] == ["-m", "markov_cot"]:
+            with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+                patch.chdir(cwd or ".")
+                main(command[3:])
+            return SimpleNamespace(returncode=stopped.value.code, stderr="")
+        started.append(command[1:3])
+        return start(command, cwd=cwd, **options)
+
+    started: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", starting_fewer)
     options = ["--scratch", str(tmp_path / "s"), "--device", "cpu", "--tiny", "--json", str(report)]
     monkeypatch.setattr(sys, "argv", ["bench_gpu.py", *options])
     scripts.bench_gpu.main()
+    assert [command[0] for command in started] == ["-m", str(scripts.runner.PATHS)]
     found = json.loads(report.read_text())
     assert (found["device"], list(found["parts"])) == ("CPU", list(scripts.bench_gpu.PARTS))
     tests, paths, step, gain = found["parts"].values()

@@ -84,10 +84,10 @@ def hub() -> Iterator[Hub]:
         yield served
 
 
-def run_all(folder: Path, endpoint: str, commands: list[list[str]], **more: str) -> list[dict[str, Any]]:
-    """What the commands say, run in `folder` against a hub."""
+def run_all(folder: Path, endpoint: str, commands: list[list[str]], *options: str, **more: str) -> list[dict[str, Any]]:
+    """What the commands say, run in `folder` against a hub by a process with these options and more environment."""
     (folder / "commands.json").write_text(json.dumps(commands))
-    command = [sys.executable, "-m", "tests.hub_cases", "commands.json", "answers.json"]
+    command = [sys.executable, "-m", "tests.hub_cases", "commands.json", "answers.json", *options]
     own = environment(HF_ENDPOINT=endpoint, HF_HOME=str(folder / "hf"), COLUMNS="200", **more)
     for name in ("MARKOV_COT_DATA", "HF_TOKEN"):
         own.pop(name, None)
@@ -137,7 +137,8 @@ def at_the_hub(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         "absent data": train("r", "--dataset", "aqua", "--model", "nano"),
     }
     folder = tmp_path_factory.mktemp("hub")
-    answers = run_all(folder, hub.url, list(commands.values()))
+    # This hub is as it is at every try.
+    answers = run_all(folder, hub.url, list(commands.values()), "0.1")
     return folder, dict(zip(commands, answers, strict=True))
 
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file
 
 from markov_cot.distributed.process_group import ALONE, Processes, join
 from markov_cot.utils.errors import UserError
 from tests import small_runs
-from tests.launching import ROOT, environment, free_port, process_of, run_two, wait_until
-from tests.process_cases import CASES, config_of, in_float64
+from tests.launching import run_two
+from tests.process_cases import CASES, assert_same, config_of, in_float64, rows
 
 SAME_AS_ONE = [
     "group",
@@ -39,7 +32,6 @@ SAME_AS_ONE = [
     "shard-rest",
 ]
 ENDED_BY_AN_ALARM = ("rollback", "own alarm")
-OWN_TO_A_MACHINE = ("perf/",)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,30 +45,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
     """All cases, run by two processes, and what each of these says."""
     folder = tmp_path_factory.mktemp("two")
     return folder, run_two("tests.process_cases", folder, CASES, timeout=120)
-
-
-def adapter(folder: Path, case: str) -> dict[str, torch.Tensor]:
-    path = folder / case.replace(" ", "-") / "checkpoints" / "r" / "latest" / "adapter_model.safetensors"
-    return load_file(path)
-
-
-def rows(folder: Path, case: str, name: str = "log.jsonl") -> list[dict[str, Any]]:
-    lines = (folder / case.replace(" ", "-") / "runs" / "r" / name).read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith(OWN_TO_A_MACHINE)} for line in lines]
-
-
-def assert_same(found: Path, expected: Path, case: str, *, within: float = 1e-8, metrics: float = 1e-6) -> None:
-    """Parameters within `within`, and every metric but those of speed within `metrics`."""
-    ours, theirs = adapter(found, case), adapter(expected, case)
-    assert ours.keys() == theirs.keys()
-    assert all(t.dtype == torch.float64 for t in theirs.values())
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=within)
-    assert any(tensor.any() for name, tensor in theirs.items() if "lora_B" in name)
-    logged, expected_log = rows(found, case), rows(expected, case)
-    assert len(logged) == len(expected_log)
-    for row, one in zip(logged, expected_log, strict=True):
-        assert row == pytest.approx(one, rel=metrics, abs=metrics)
 
 
 @pytest.mark.parametrize("case", SAME_AS_ONE)
@@ -174,53 +142,3 @@ def test_processes_without_a_launcher_are_told_to_use_one(monkeypatch: pytest.Mo
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(UserError, match=r"2 processes were started and cannot meet .*; start them with torchrun"):
         join(cpu=True)
-
-
-def test_accelerate_launch_starts_a_run_of_several_processes(tmp_path: Path) -> None:
-    """A sharded run, which one process refuses, and in which each forward needs both."""
-    config, alone = (config_of(tmp_path / each, "shard", validation={"every": 0}) for each in ("two", "one"))
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", free_port()]
-    command = [sys.executable, "-m", *launcher, "-m", "markov_cot", "train", str(recipe), "--run", "r"]
-    own = environment(HF_HOME=str(tmp_path))  # where `accelerate config` keeps a user's answers
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=own, timeout=60)
-    assert done.returncode == 0, done.stderr
-    whole = alone.model.model_copy(update={"shard": False})
-    small_runs.run(alone.model_copy(update={"model": whole}))
-    # The launched processes' norms compute in float32, and AdamW makes the rounding of small gradients large: a tenth
-    # of a step's size.
-    assert_same(tmp_path / "two", tmp_path / "one", "shard", within=1e-3, metrics=1e-4)
-
-
-def test_a_killed_process_ends_the_job_with_one_line_and_it_resumes(tmp_path: Path) -> None:
-    options = [f"--set={key}={value}" for key, value in {
-        "checkpoint.runs_dir": tmp_path / "runs", "checkpoint.checkpoints_dir": tmp_path / "checkpoints",
-        "checkpoint.every": 1, "model.device": "cpu", "rollout.problems": 2, "rollout.samples": 4, "rollout.length": 8,
-        "validation.every": 0, "validation.final_problems": 2,
-    }.items()]  # fmt: skip
-    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(), "-m", "--"]
-    command = [sys.executable, "-m", *launcher, "markov_cot", "train", "--run", "r", "--steps", "1000", *options]
-    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment())
-    try:
-        latest = tmp_path / "checkpoints" / "r" / "latest"
-        wait_until(lambda: latest.exists() and int(latest.readlink().name.rpartition("_")[2]) >= 2)
-        second = process_of(job.pid, rank=1)
-        os.kill(second, signal.SIGKILL)
-        killed = time.monotonic()
-        _, err = job.communicate(timeout=60)
-    finally:
-        job.kill()
-    assert time.monotonic() - killed < 60 and job.returncode == 1
-    lines = [line for line in err.splitlines() if line.startswith("markov-cot: ")]
-    assert lines == [
-        "markov-cot: train: another process of this run has ended or does not answer; see what it says, then continue "
-        "from the newest checkpoint with --resume"
-    ]
-    assert "markov_cot/" not in err, "no traceback of ours"
-    last = int(latest.readlink().name.rpartition("_")[2])
-    again = [sys.executable, "-m", "markov_cot", "train", "--run", "r", "--resume", "--steps", str(last + 1), *options]
-    done = subprocess.run(again, cwd=ROOT, capture_output=True, text=True, env=environment(), timeout=60)
-    assert done.returncode == 0, done.stderr
-    steps = [json.loads(line)["step"] for line in (tmp_path / "runs" / "r" / "log.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, last + 2))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ import pytest
 
 from tests.command_fixtures import write_choices
 from tests.evaluation_cases import CASES, COMPARED, run_case
-from tests.launching import environment, free_port, process_of, run_two, wait_until
+from tests.launching import run_two
 from tests.process_cases import in_float64
 
 WITHIN = 2e-6
@@ -132,54 +128,3 @@ def test_what_one_refuses_all_refuse_in_its_words(two: list[dict[str, Any]], cas
     first, second = (said[case] for said in two)
     assert first == second and expected in first
     assert not list(Path("two", case).glob("results_*"))
-
-
-# --- from the command line
-
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
-EVAL = ["markov_cot", "eval", "--run", "r", "--set", "model.device=cpu"]
-
-
-def test_torchrun_prints_one_document(place: Path) -> None:
-    options = ["--limit", "4", "--batch", "2", "--json"]
-    command = [*LAUNCH, free_port(), "-m", "--", *EVAL, *options, "--out", "launched"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("best is ") == 1
-    command = [sys.executable, "-m", *EVAL, *options, "--out", "alone"]
-    alone = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
-    assert json.loads(done.stdout)["results"] == json.loads(alone.stdout)["results"]
-    assert Path("launched/samples_arithmetic.jsonl").read_bytes() == Path("alone/samples_arithmetic.jsonl").read_bytes()
-
-
-def test_a_killed_process_ends_the_evaluation_and_one_process_completes_it(place: Path) -> None:
-    options = ["--limit", "40", "--batch", "1", "--against", "none", "--json", "--out", "killed"]
-    command = [*LAUNCH, free_port(), "-m", "--", *EVAL, *options]
-    job = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
-    try:
-        wait_until(lambda: any(len(path.read_bytes().splitlines()) > 6 for path in Path("killed/cache").glob("*")))
-        second = process_of(job.pid, rank=1)
-        os.kill(second, signal.SIGKILL)
-        out, err = job.communicate(timeout=60)
-    finally:
-        job.kill()
-    assert job.returncode == 1 and not out
-    lines = [line for line in err.splitlines() if line.startswith("markov-cot: ")]
-    # The launcher's signal may be faster than the exchange that fails.
-    assert lines in (
-        [
-            "markov-cot: eval: another process of this run has ended or does not answer; see what it says, then give "
-            "the same command again, which continues from what is kept"
-        ],
-        ["markov-cot: interrupted"],
-    )
-    assert "markov_cot/" not in err, "no traceback of ours"
-    cache = next(Path("killed/cache").glob("*"))
-    kept = cache.read_bytes().splitlines(keepends=True)
-    kept = kept if kept[-1].endswith(b"\n") else kept[:-1]
-    assert 6 < len(kept) < 41
-    done = subprocess.run([sys.executable, "-m", *EVAL, *options], capture_output=True, env=environment(), timeout=120)
-    assert done.returncode == 0, done.stderr
-    rows = cache.read_bytes().splitlines(keepends=True)
-    assert rows[: len(kept)] == kept and len(rows) == 41
-    assert len({json.loads(row)["index"] for row in rows[1:]}) == 40

@@ -23,7 +23,7 @@ CROWDED = "crowded"
 WILD = {"algorithm.kl_weight": 0.0, "optim.lr": 1e-2, "alarms.action": "continue"}
 RUNS: dict[str, dict[str, Any]] = {
     "unreadable": {"steps": 5, "prompt.answer": "{cot} x", "prompt.answer_prefix": "y"},
-    "cold": {"steps": 8, "rollout.temperature": 0.01},
+    "cold": {"steps": 8, "rollout.temperature": 1e-3},
     "wild": {"steps": 60, **WILD},
     "hot": {"steps": 60, "rollout.temperature": 2.0, "algorithm.kl_weight": 0.0, "optim.lr": 2e-3},
     "short": {"steps": 25},
@@ -33,7 +33,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "stated": {"steps": 40, "rollout.length": 6, "data.terms": [2, 2], "data.high": 9, "alarms.action": "continue"},
     "clipped": {
         "recipe": "quickstart-ppo",
-        "steps": 12,
+        "steps": 9,
         "algorithm.inner_epochs": 8,
         "algorithm.inner_kl_stop": 0.0,
         "optim.lr": 1e-2,

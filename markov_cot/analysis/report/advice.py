@@ -1,7 +1,7 @@
 """What to do next: rules from metrics to advice. docs/report.md has the table.
 
-A rule looks at the end of a run, the mean of the last quarter of its steps, and at its start, the mean of the first
-quarter but at least `FEWEST` steps. Shares are between 0 and 1, log-probs, KL and entropy in nats.
+A rule looks at the end of a run, the mean of the last quarter of its steps but at least `FEWEST`, and at
+its start, the mean of the first `FEWEST`. Shares are between 0 and 1, log-probs, KL and entropy in nats.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Facts:
     stages: Mapping[str, Sequence[Any]]
 
     def start(self, key: str) -> float | None:
-        """Return the metric's mean over the first quarter of its steps."""
-        return self._mean(key, slice(None, self._quarter(key)))
+        """Return the metric's mean over its first `FEWEST` steps."""
+        return self._mean(key, slice(None, FEWEST))
 
     def end(self, key: str) -> float | None:
         """Return the metric's mean over the last quarter of its steps."""

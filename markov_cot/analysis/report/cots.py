@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markov_cot.analysis.report.sources import Source
+from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
 from markov_cot.grading.kinds import Kind
 from markov_cot.tracking.metrics import states_answer
@@ -109,15 +110,17 @@ def _measured(policy: str, step: int | None, rows: Sequence[Row]) -> dict[str, A
         "characters": sum(len(str(row["cot"])) for row in rows) / n,
         "words": sum(map(len, words)) / n,
         "repeated": sum(1 - len(set(each)) / len(each) for each in words if each) / n,
-        "states_answer": sum(_states_answer(row) for row in rows) / n,
+        "states_answer": sum(states_answer(str(row["cot"]), _problem(row)) for row in rows) / n,
+        "copied": sum(copied(str(row["cot"]), _problem(row)) for row in rows) / n,
     }
 
 
-def _states_answer(row: Row) -> bool:
-    """As the log's cot/answer_in_cot."""
+def _problem(row: Row) -> Problem:
+    """What was asked, as far as the measures of a CoT's text need it."""
     first, *others = row.get("answers") or [row["answer"]]
     kind: Kind = "text" if row.get("answers") else "numeric"
-    return states_answer(str(row["cot"]), Problem("", "", first, kind, alternatives=tuple(others)))
+    question, passage = (str(row.get(key, "")) for key in ("question", "passage"))
+    return Problem("", question, first, kind, passage=passage, alternatives=tuple(others))
 
 
 def _shown(kind: str, step: int | None, row: Row, base: Row | None, longest: int) -> dict[str, Any]:
@@ -128,7 +131,8 @@ def _shown(kind: str, step: int | None, row: Row, base: Row | None, longest: int
         "kind": kind,
         "step": step,
         "problem": row.get("problem"),
-        "question": _brief("\n\n".join(str(row[key]) for key in ("passage", "question") if row.get(key)), brief),
+        "passage": _brief(row.get("passage"), brief),
+        "question": _brief(row.get("question"), brief),
         "choices": [_brief(choice, brief) for choice in row.get("choices", ())],
         "answer": _brief(row["answer"], brief),
         "cot": cot,

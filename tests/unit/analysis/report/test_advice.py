@@ -154,10 +154,10 @@ def test_a_best_validation_that_is_not_long_past_is_none() -> None:
     assert rule.judge(facts(case, late)) is None
 
 
-def test_start_and_end_are_means_of_quarters() -> None:
+def test_the_start_is_three_steps_and_the_end_a_quarter() -> None:
     found = facts(Case({}, {}), {"policy/kl": [float(i) for i in range(1, 17)]})
-    # Quarters of 16 steps: 1 to 4, and 13 to 16.
-    assert (found.start("policy/kl"), found.end("policy/kl")) == (2.5, 14.5)
+    # The first three of 16 steps, and the last quarter: 13 to 16.
+    assert (found.start("policy/kl"), found.end("policy/kl")) == (2.0, 14.5)
     short = facts(Case({}, {}), {"policy/kl": [1.0, 2.0, 3.0, 4.0]})
     assert (short.start("policy/kl"), short.end("policy/kl")) == (2.0, 3.0), "three at least"
     assert not short.has_risen("policy/kl"), "its quarters overlap"

@@ -76,7 +76,7 @@ def test_a_long_cot_is_cut_and_says_by_how_much(tmp_path: Path) -> None:
     before, after = answers([True]), answers([True], cot="x" * 5000, question="q" * 5000, passage="p")
     [shown] = browsed(write_run(tmp_path / "r", healthy_rows(), final=(before, after)), 10)
     assert (shown["cot"], shown["left_out"]) == ("x" * 2000, 3000)
-    assert shown["question"] == "p\n\n" + "q" * 597 + "…"
+    assert shown["question"] == "q" * 600 + "…" and shown["passage"] == "p"
     assert shown["base"]["left_out"] == 0
 
 
@@ -128,6 +128,7 @@ def test_how_long_cots_are_and_how_much_they_repeat(tmp_path: Path) -> None:
         "words": 3.0,
         "repeated": 0.25,
         "states_answer": 0.5,
+        "copied": 0.0,
     }
     assert (found[0]["words"], found[0]["repeated"]) == (0.0, 0.0)
 
@@ -135,6 +136,14 @@ def test_how_long_cots_are_and_how_much_they_repeat(tmp_path: Path) -> None:
 def test_texts_of_the_first_and_the_last_validation_where_the_run_has_not_ended(tmp_path: Path) -> None:
     source = write_run(tmp_path / "r", healthy_rows(), validations={0: answers([True]), 3: [], 6: answers([True] * 2)})
     assert [(each["policy"], each["step"], each["n"]) for each in texts(source)] == [("actor", 0, 1), ("actor", 6, 2)]
+
+
+def test_how_much_is_copied_from_passage_or_question(tmp_path: Path) -> None:
+    rows = answers(
+        [True] * 2, cot=lambda i: ("the old tower was built", "a b c d")[i], passage="The old tower was new."
+    )
+    [_, found] = texts(write_run(tmp_path / "r", healthy_rows(), final=(rows, rows)))
+    assert found["copied"] == 0.25  # one of the first's two 4-grams, none of the second's
 
 
 def test_a_text_is_stated_in_any_case_and_a_letter_is_no_article(tmp_path: Path) -> None:

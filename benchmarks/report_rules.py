@@ -17,9 +17,8 @@ from markov_cot.analysis.report.advice import RULES
 from markov_cot.analysis.report.document import report
 from markov_cot.analysis.report.sources import open_source
 from markov_cot.api import train
-from markov_cot.utils.layout import SUMMARY
+from markov_cot.utils.layout import CONFIG
 
-CROWDED = "crowded"
 WILD = {"algorithm.kl_weight": 0.0, "optim.lr": 1e-2, "alarms.action": "continue"}
 RUNS: dict[str, dict[str, Any]] = {
     "unreadable": {"steps": 5, "prompt.answer": "{cot} x", "prompt.answer_prefix": "y"},
@@ -30,7 +29,6 @@ RUNS: dict[str, dict[str, Any]] = {
     "still": {"steps": 20, "optim.lr": 1e-6},
     "risen": {"steps": 40, "validation.every": 20},
     "overdone": {"steps": 100, "optim.lr": 2e-3, "algorithm.kl_weight": 0.0, "alarms.action": "continue"},
-    "stated": {"steps": 40, "rollout.length": 6, "data.terms": [2, 2], "data.high": 9, "alarms.action": "continue"},
     "clipped": {
         "recipe": "quickstart-ppo",
         "steps": 9,
@@ -41,30 +39,29 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "rough": {"steps": 8, "model.dtype": "bfloat16", "optim.lr": 1e-2, "alarms.action": "continue"},
     "overflown": {"steps": 5, "optim.lr": 1e30, "alarms.action": "continue"},
-    "crowded": {"steps": 12, "data.dataset": "crowded.jsonl"},
+    "crowded": {"steps": 12},
 }
 """Settings by the run's name."""
+OWN: dict[str, list[dict[str, Any]]] = {
+    "crowded": [
+        {"question": f"What is {i}+{i + 1}?" + " Add." * 900 * (i % 4 == 0), "answer": 2 * i + 1} for i in range(80)
+    ],
+}
+"""Data of one's own: every fourth question longer than the model's context."""
 
 
 def trained(name: str, settings: Mapping[str, Any], folder: Path) -> Path:
     """The run's folder, once it is trained."""
     runs = folder / "runs"
-    if not (runs / name / SUMMARY).is_file():
+    if not (runs / name / CONFIG).is_file():
         changes = {key: value for key, value in settings.items() if key != "recipe"}
         changes |= {"checkpoint.runs_dir": str(runs), "checkpoint.checkpoints_dir": str(folder / "checkpoints")}
-        if name == CROWDED:
-            changes["data.dataset"] = str(_write_crowded(folder / settings["data.dataset"]))
+        if name in OWN:
+            path = folder / f"{name}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in OWN[name]), encoding="utf-8")
+            changes["data.dataset"] = str(path)
         train(settings.get("recipe", "quickstart"), run=name, settings={"validation.final_problems": 100} | changes)
     return runs / name
-
-
-def _write_crowded(path: Path) -> Path:
-    """Sums of one's own, of which every fourth question is longer than the model's context."""
-    rows = [
-        {"question": f"What is {i}+{i + 1}?" + " Add." * 900 * (i % 4 == 0), "answer": 2 * i + 1} for i in range(80)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def main() -> None:

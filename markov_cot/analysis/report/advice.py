@@ -126,6 +126,13 @@ def _repeats_itself(facts: Facts) -> Values | None:
     return {"cot/repetition at the start": start, "cot/repetition at the end": end}
 
 
+def _copies(facts: Facts) -> Values | None:
+    start, end = facts.start("cot/copied"), facts.end("cot/copied")
+    if start is None or end is None or end <= 0.3 or end - start < 0.2:
+        return None
+    return {"cot/copied at the start": start, "cot/copied at the end": end}
+
+
 def _reward_alone(facts: Facts) -> Values | None:
     if facts.result is None or facts.verdict["word"] != "no evidence" or not facts.has_risen("reward/answer_logprob"):
         return None
@@ -258,6 +265,12 @@ RULES = (
         _repeats_itself,
         "CoTs have come to repeat themselves.",
         "Shorten rollout.length to what the problems need, or raise algorithm.kl_weight.",
+    ),
+    Rule(
+        "copies",
+        _copies,
+        "CoTs have come to copy the passage or the question.",
+        "What is gained may be copying: make it dear (reward.copy_penalty), or CoTs shorter than what there is to copy.",
     ),
     Rule(
         "reward_alone",

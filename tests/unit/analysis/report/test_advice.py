@@ -57,6 +57,7 @@ CASES = {
     "far_from_base": Case({"policy/kl": ramp(0, 1.01)}, {"policy/kl": ramp(5, 1.0)}),
     "entropy_gone": Case({"policy/entropy": ramp(2.0, 0.59)}, {"policy/entropy": ramp(2.0, 0.61)}),
     "repeats_itself": Case({"cot/repetition": ramp(0.3, 0.51)}, {"cot/repetition": ramp(0.35, 0.51)}),
+    "copies": Case({"cot/copied": ramp(0.05, 0.31)}, {"cot/copied": ramp(0.15, 0.31)}),
     "reward_alone": Case({"reward/answer_logprob": ramp(-2, -1)}, {"reward/answer_logprob": ramp(-1, -1)}),
     "reward_flat": Case({"policy/kl": 0.009, "optim/lr": 1e-5}, {"policy/kl": 0.01, "optim/lr": 1e-5}),
     # Of 1,000 problems 0.6 has the interval 0.569 to 0.630. The best is at step 4 of 12, or of 8: 0.5, not under 0.7.

@@ -270,7 +270,7 @@ RULES = (
         "copies",
         _copies,
         "CoTs have come to copy the passage or the question.",
-        "What is gained may be copying: make it dear (reward.copy_penalty), or CoTs shorter than what there is to copy.",
+        "The gain may be copying: make it dear (reward.copy_penalty), or CoTs shorter than what there is to copy.",
     ),
     Rule(
         "reward_alone",

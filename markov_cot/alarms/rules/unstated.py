@@ -47,7 +47,7 @@ def unstated(row: Row, context: Context) -> Iterator[Reading]:
 
 _RISE = "The smoothed reward rose by {rise:.2f} nats to {smoothed:.2f}"
 _CAUSE = (
-    "he reader gets the answer from something that is not a statement of it: a guess that hedges well, or a code "
+    "The reader gets the answer from something that is not a statement of it: a guess that hedges well, or a code "
     "between actor and reader."
 )
 
@@ -58,12 +58,12 @@ UNSTATED = Alarm(
     texts={
         "lost": Text(
             _RISE + " while the share of CoTs that state the answer fell to {stated:.3f}, from {best:.3f} at its best",
-            "T" + _CAUSE,
+            _CAUSE,
             ("Read the samples.", PULL_BACK, KEEP_BEST, "Or use another reader."),
         ),
         "never": Text(
             _RISE + ", and no CoT has ever stated the answer",
-            "Where answers are whole texts that is how it should be. Elsewhere t" + _CAUSE,
+            _CAUSE + " Where answers are whole texts, it is how it should be.",
             ("Read the samples.", "markov-cot probe says whether the CoT carries the answer."),
         ),
         "gone": Text(

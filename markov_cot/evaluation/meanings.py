@@ -32,7 +32,7 @@ METRICS: dict[str, str] = {
     "baseline_logprob,none": "the same after the base's own greedy CoT",
     "informativeness,none": "answer_logprob - baseline_logprob",
     "answer_in_cot,none": "share of CoTs that state an accepted answer",
-    "copied,none": "share of a CoT's 4-grams of words that stand in passage or question",
+    "copied,none": "share of a CoT's 4-grams found in passage or question",
     "repetition,none": "share of a CoT's 4-grams that it had before",
     "logprob_per_token,none": "log-prob of a token of the true text, nats",
     "perplexity,none": "exp of minus that, over all tokens",

@@ -17,7 +17,7 @@ from markov_cot.config.schema import Config, Lora
 from markov_cot.data.prompts import AnswerContext
 from markov_cot.evaluation.answering import answer_greedily
 from markov_cot.evaluation.run import Run
-from markov_cot.evaluation.validation import Score, mark
+from markov_cot.evaluation.validation import Mark, Score, mark
 from markov_cot.models.roles import CRITIC
 from markov_cot.tracking.multi import MultiTracker
 from markov_cot.training.supervised import FAILURE, LOSS, Supervised
@@ -27,6 +27,7 @@ from tests.command_fixtures import Cli
 from tests.small_runs import config_of, differences, outcome, run, start, warm
 
 SFT: dict[str, Any] = {"steps": 4, "batch": 3, "limit": 12, "every": 2, "lr": 1e-2, "warmup_ratio": 0.0}
+MARK = Mark(False, -1.0, None, "", "", None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -191,7 +192,7 @@ def test_of_equal_scores_the_one_of_less_loss_is_best(tmp_path: Path, monkeypatc
     losses = iter([3.0, 2.0, 1.0, 1.5])
     monkeypatch.setattr(Supervised, "_losses", lambda self, targets, role: [next(losses)] * len(targets))
     score = Score(2, 0.5, 0.0, 1.0, -1.0)
-    monkeypatch.setattr(Trainer, "score", lambda *_: score)
+    monkeypatch.setattr(Trainer, "score", lambda _, __, problems: (score, [MARK] * len(problems)))
     made = start(config(tmp_path, sft={"every": 1, "steps": 3}))
     made.run(lambda *_: None)
     assert (made.state.progress.best, made.state.progress.best_step) == (0.5, 2)

@@ -155,13 +155,13 @@ def test_the_table_says_what_each_row_is_and_which_one_counts(
     table = lines[: lines.index("")]
     assert code == 0
     assert max(map(len, table)) <= 80 and "…" not in out
-    rows = {line.split("  ")[0]: line for line in table[-11:-1]}
+    rows = {line.split("  ")[0]: line for line in table[-12:-1]}
     assert rows["anchor *"].endswith("what follows the last answer label, else the last number")
     assert rows["strict-match"].endswith("only what follows ####, as in lm-evaluation-harness: none here")
     assert rows["boxed"].endswith("only what stands in \\boxed{...}: none here")
     assert not rows["flexible-extract"].endswith("none here")
     assert table[-1] == "* is the one that counts; the others read the same answers by other rules"
-    assert len(rows) == 10, "every row of the table has its line"
+    assert len(rows) == 11, "every row of the table has its line"
 
 
 def test_every_extractor_and_metric_has_a_meaning(workplace: Path, cli: Cli) -> None:

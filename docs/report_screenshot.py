@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 WIDTH, HEIGHT = 1280, 1250
-COLOURS = 64
+COLOURS = 160
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",

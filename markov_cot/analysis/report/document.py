@@ -12,6 +12,7 @@ from markov_cot.analysis.report.advice import advise
 from markov_cot.analysis.report.comparison import comparison
 from markov_cot.analysis.report.sources import Source
 from markov_cot.analysis.report.verdict import verdict
+from markov_cot.evaluation.runs import read_run
 
 FORMAT = 1
 LEVEL = 95
@@ -61,6 +62,7 @@ def _run(source: Source, most_cots: int, page: int) -> dict[str, Any]:
         "markovian": source.setting("prompt.markovian"),
         "length": source.setting("rollout.length"),
         "planned_steps": source.setting("steps"),
+        "state": read_run(source.run.folder).state if source.run else None,
         "last_step": source.alarms.last_step,
         "verdict": judged,
         "result": result,

@@ -40,7 +40,8 @@ def verdict(source: Source, result: Mapping[str, Any] | None) -> dict[str, Any]:
         if source.run is None:
             sentence = "By what its log holds nothing went wrong; whether it became better is not in it."
             return {"word": HEALTHY, "sentence": sentence, "step": None}
-        sentence = "There was no validation, so nothing is known of problems that it was not trained on."
+        when = "after the base's own" if measure_key(source.columns) else "at all"
+        sentence = f"There was no validation {when}, so nothing is known of problems that it was not trained on."
         return {"word": UNMEASURED, "sentence": sentence, "step": None}
     stage = " So far, that is: the run has not ended." if result["stage"] == SO_FAR else ""
     alarm = f" But the {standing[0].alarm} alarm is critical." if standing else ""

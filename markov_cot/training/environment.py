@@ -28,7 +28,8 @@ def record_start(folders: Folders, about: dict[str, Any], device: torch.device, 
     before = _read(path) if resume else {}
     about = about | {"recipe": before.get("recipe", about["recipe"])}
     start = {"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", **_machine(device)}
-    document = {**about, "starts": [*before.get("starts", []), start]}
+    earlier = before.get("starts")
+    document = {**about, "starts": [*(earlier if isinstance(earlier, list) else []), start]}
     with writing(folders):
         replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
 
@@ -49,6 +50,6 @@ def _read(path: Path) -> dict[str, Any]:
     """What an earlier start wrote; nothing for a run of before there was such a file, or where it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -33,7 +33,7 @@ from markov_cot.config.loading import apply, build_config, flatten, read_assignm
 ON_TEXT = ("unstated", "compression", "refusal", "symbols")
 """The alarms whose worth is in question."""
 RESTATES = "divergence"
-"""An alarm that looks at the accuracy by which an onset is told."""
+"""An alarm on the accuracy that also defines the onset."""
 REWARD = ("reward", "non_finite")
 """What judged published logs before their CoTs were read."""
 BEFORE = tuple(name for name in ALARMS if name not in ON_TEXT)
@@ -53,7 +53,7 @@ GRACE = 25
 
 
 ENDS = 10
-"""Rows at either end by whose reward a run is told to have held."""
+"""Rows at either end; a healthy run's reward has not fallen from the first to the last of them."""
 
 
 class Judged(NamedTuple):

@@ -93,10 +93,7 @@ def train(
     """
     _check_code(reward, observers, trackers)
     values = _by_key(settings) | _given({"model.name": model, "steps": steps, "seed": seed})
-    if isinstance(dataset, (str, Path)):
-        values["data.dataset"] = str(dataset)
-    if reward is not None:
-        values["reward.function"] = _name_of(reward)
+    values |= _named(dataset, reward)
     recipe = None if recipe is None else str(recipe)
     saved = _saved_config(run, values) if resume else None
     if named := [each for each in trackers if isinstance(each, str)]:
@@ -114,12 +111,23 @@ def train(
         trainer = Trainer(session, method, [each for each in trackers if not isinstance(each, str)])
         if resume:
             trainer.state.resume()
+        return trainer.run(_telling(observers), stack.enter_context(stop_after_the_step()))
 
-        def watch(step: int, metrics: dict[str, float], events: Sequence[Event]) -> None:
-            for observe in observers:
-                observe(step, metrics, events)
 
-        return trainer.run(watch, stack.enter_context(stop_after_the_step()))
+def _named(dataset: str | Path | Rows | None, reward: RewardFunction | None) -> dict[str, Any]:
+    """Settings that name the data, unless they are rows, and the caller's own reward."""
+    named = {"data.dataset": str(dataset)} if isinstance(dataset, (str, Path)) else {}
+    return named | ({} if reward is None else {"reward.function": _name_of(reward)})
+
+
+def _telling(observers: Sequence[Observer]) -> Observer:
+    """One observer that passes on to all."""
+
+    def watch(step: int, metrics: dict[str, float], events: Sequence[Event]) -> None:
+        for observe in observers:
+            observe(step, metrics, events)
+
+    return watch
 
 
 def _method_with(reward: RewardFunction | None, config: Config) -> MakeMethod | None:

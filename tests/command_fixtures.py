@@ -35,16 +35,20 @@ SMALL = [
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs/r and checkpoints/r/adapter_0, _2, _4: four steps on sums of two or three terms."""
+    return train_small(tmp_path_factory.mktemp("trained"), lr=3e-2)
+
+
+def train_small(folder: Path, lr: float) -> Path:
+    """Train runs/r in a folder, four steps on sums, and return the folder."""
     from markov_cot.config.loading import build_config
     from markov_cot.training.setup import open_session
     from markov_cot.training.trainer import Trainer
 
-    folder = tmp_path_factory.mktemp("trained")
     values: dict[str, Any] = {
         "steps": 4,
         "data": {"dataset": "arithmetic", "terms": [2, 3]},
         "rollout": {"problems": 2, "samples": 4, "length": LENGTH},
-        "optim": {"lr": 3e-2},
+        "optim": {"lr": lr},
         "validation": {"every": 2, "problems": 4, "final_problems": 4},
         "checkpoint": {"every": 2, "runs_dir": str(folder / "runs"), "checkpoints_dir": str(folder / "checkpoints")},
     }

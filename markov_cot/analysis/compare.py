@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from markov_cot.analysis.compare_curves import Curve, curves_of
 from markov_cot.analysis.compare_items import Pair, Unpaired, pairs_of
 from markov_cot.analysis.compare_run import ComparedRun, read_compared
 from markov_cot.analysis.compare_settings import Setting, by_setting, data_of, differing
+from markov_cot.utils.json_values import finite_or_null
 
 FORMAT = 1
 
@@ -53,7 +53,7 @@ class RunComparison:
             "curves": [asdict(each) for each in self.curves],
             "notes": list(self.notes),
         }
-        plain: dict[str, Any] = _without_nan(document)
+        plain: dict[str, Any] = finite_or_null(document)
         return plain
 
     def _run(self, run: ComparedRun) -> dict[str, Any]:
@@ -158,14 +158,6 @@ def _pair(pair: Pair) -> dict[str, Any]:
         **{_KEYS.get(key, key): value for key, value in change.items()},
         "p_holm": pair.p_holm,
     }
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _KEYS = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from markov_cot.analysis.compare_run import Columns, ComparedRun
 
@@ -39,10 +39,17 @@ def cost_of(run: ComparedRun) -> Cost:
 
 
 def _sampled(run: ComparedRun, steps: int) -> int | None:
-    """P G L a step, and G L for each group that was sampled again."""
-    problems, samples, length = (int(run.settings[f"rollout.{each}"]) for each in ("problems", "samples", "length"))
-    groups = steps * problems + math.fsum(_finite(run.log, RESAMPLED))
-    return int(groups) * samples * length if steps else None
+    return sampled_tokens(run.settings, steps, math.fsum(_finite(run.log, RESAMPLED))) if steps else None
+
+
+def sampled_tokens(settings: Mapping[str, Any], steps: int, resampled: float) -> int:
+    """Return the CoT tokens that a run has sampled: P G L a step, and G L for each group that was sampled again.
+
+    >>> sampled_tokens({"rollout.problems": 2, "rollout.samples": 3, "rollout.length": 5}, 4, 1.0)  # 9 groups
+    135
+    """
+    problems, samples, length = (int(settings[f"rollout.{each}"]) for each in ("problems", "samples", "length"))
+    return int(steps * problems + resampled) * samples * length
 
 
 def _finite(log: Columns, key: str) -> Sequence[float]:

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markov_cot.analysis.compare_results import held_out_key
 from markov_cot.analysis.compare_run import ComparedRun
 from markov_cot.analysis.compare_settings import Setting, data_of
+from markov_cot.evaluation.runs import held_out_key
 
 KEYS = (
     "reward/value", "reward/normalized", "policy/kl", "policy/entropy", "cot/repetition", "cot/answer_in_cot",

@@ -70,12 +70,11 @@ def common_items(first: ItemScores, second: ItemScores) -> list[tuple[str, str]]
 
 
 def _on_tasks(first: ComparedRun, second: ComparedRun) -> Iterator[Pair | Unpaired]:
-    shared = [task for task in first.records if task in second.records]
-    if not shared:
-        has = " and ".join(f"{run.name} has {', '.join(run.records)}" for run in (first, second))
-        yield Unpaired(first.name, second.name, f"no task in common: {has}; evaluate both on the same dataset")
-    for task in shared:
-        yield _paired(first, second, task)
+    for task in dict.fromkeys([*first.records, *second.records]):
+        if lacking := [run.name for run in (first, second) if task not in run.records]:
+            yield Unpaired(first.name, second.name, f"{task}: {lacking[0]} has no records of it")
+        else:
+            yield _paired(first, second, task)
 
 
 def _paired(first: ComparedRun, second: ComparedRun, task: str) -> Pair | Unpaired:

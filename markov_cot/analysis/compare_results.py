@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markov_cot.evaluation.runs import MEASURES
+from markov_cot.evaluation.runs import MEASURES, held_out_key
 from markov_cot.utils.errors import UserError
 
 ACCURACY, LOGPROB = MEASURES
-HELD_OUT = "eval/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,6 @@ def _held(score: Mapping[str, Any], step: int | None) -> Held:
     if score[ACCURACY] is None:
         return Held(LOGPROB, float(score[LOGPROB]), None, None, n, f1, step)
     return Held(ACCURACY, float(score[ACCURACY]), float(score["low"]), float(score["high"]), n, f1, step)
-
-
-def held_out_key(log: Mapping[str, object]) -> str | None:
-    """Return the key of a log's held-out results, as in eval/gsm8k/accuracy; None where it has none."""
-    return next(
-        (key for each in MEASURES for key in log if key.startswith(HELD_OUT) and key.endswith(f"/{each}")), None
-    )
 
 
 def best_validation(log: Mapping[str, Sequence[float]]) -> Held | None:

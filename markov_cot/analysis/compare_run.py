@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from markov_cot.analysis.compare_records import Records, read_records
 from markov_cot.analysis.compare_results import Ending, Held, best_validation, read_ending
+from markov_cot.analysis.run_command import run_command
 from markov_cot.analysis.sweep_rows import sha256_of
 from markov_cot.config.loading import flatten
-from markov_cot.config.schema import Checkpoint
 from markov_cot.evaluation.run import Run
 from markov_cot.evaluation.runs import INTERRUPTED, TRAINING, read_run
 from markov_cot.utils.errors import UserError
@@ -61,11 +60,7 @@ class ComparedRun:
 
     def command(self, *words: str) -> str:
         """Return the command line that does something with this run, where its folders are."""
-        here, usual = self.folder.parent, Checkpoint()
-        given = {"runs_dir": str(here), "checkpoints_dir": str(self.settings["checkpoint.checkpoints_dir"])}
-        moved = {key: value for key, value in given.items() if value != getattr(usual, key)}
-        sets = [word for key, value in moved.items() for word in ("--set", f"checkpoint.{key}={value}")]
-        return shlex.join(["markov-cot", words[0], "--run", self.folder.name, *words[1:], *sets])
+        return run_command([words[0], "--run", self.folder.name, *words[1:]], self.folder, self.settings)
 
 
 def read_compared(names: Sequence[str], runs_dir: Path) -> tuple[ComparedRun, ...]:

@@ -22,7 +22,9 @@ MEASURES = ("accuracy", "answer_logprob")
 """What a held-out result is, the first of those that the log has."""
 EVENTS = "TensorBoard's file"
 _EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{1,10})\.")
-_HELD_OUT = b'"eval/'
+HELD_OUT = "eval/"
+"""How keys of held-out results begin."""
+_IN_A_ROW = f'"{HELD_OUT}'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,16 @@ def _first_start(path: Path) -> datetime | None:
         return None
 
 
+def held_out_key(keys: Iterable[str]) -> str | None:
+    """Return which of a log's keys is the held-out result, as eval/gsm8k/accuracy; None where there is none."""
+    held_out = [key for key in keys if key.startswith(HELD_OUT)]
+    return next((key for measure in MEASURES for key in held_out if key.endswith(f"/{measure}")), None)
+
+
 def _held_out(row: Mapping[str, Any]) -> tuple[float, str] | None:
     """A row's held-out result, and what it is."""
-    for measure in MEASURES:
-        for key, value in row.items():
-            if key.startswith("eval/") and key.endswith(f"/{measure}") and isinstance(value, int | float):
-                return float(value), measure
-    return None
+    key = held_out_key(key for key, value in row.items() if isinstance(value, int | float))
+    return (float(row[key]), key.rpartition("/")[2]) if key else None
 
 
 def _state(folder: Path, config: Config, step: int) -> str:
@@ -148,7 +153,7 @@ def _state(folder: Path, config: Config, step: int) -> str:
 def _progress(log: Path) -> Iterator[dict[str, Any]]:
     """The rows of a log that hold a held-out result, and its last. Only these are parsed: logs are long."""
     content = log.read_bytes() if log.is_file() else b""
-    yield from _rows(_lines_with(_HELD_OUT, content))
+    yield from _rows(_lines_with(_IN_A_ROW, content))
     if last := next(_rows(_lines_backwards(content)), None):
         yield last
 

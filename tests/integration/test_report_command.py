@@ -11,10 +11,7 @@ from typing import Any
 import pytest
 
 from markov_cot.cli import reporting
-from markov_cot.config.loading import build_config
-from markov_cot.training.setup import open_session
-from markov_cot.training.trainer import Trainer
-from tests.command_fixtures import LENGTH, SMALL
+from tests.command_fixtures import SMALL, train_small
 from tests.report_pages import mistaken_numbers, parse
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -24,17 +21,7 @@ RUN = Path("runs", "r")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As everybody's, but so slow a learner that no alarm stops it: its end has scores."""
-    folder = tmp_path_factory.mktemp("trained")
-    values: dict[str, Any] = {
-        "steps": 4,
-        "data": {"dataset": "arithmetic", "terms": [2, 3]},
-        "rollout": {"problems": 2, "samples": 4, "length": LENGTH},
-        "optim": {"lr": 1e-4},
-        "validation": {"every": 2, "problems": 4, "final_problems": 4},
-        "checkpoint": {"every": 2, "runs_dir": str(folder / "runs"), "checkpoints_dir": str(folder / "checkpoints")},
-    }
-    Trainer(open_session(build_config(values, "test"), "r", "test", resume=False)).run(lambda *_: None)
-    return folder
+    return train_small(tmp_path_factory.mktemp("trained"), lr=1e-4)
 
 
 def document_of(cli: Cli, *arguments: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import LOG, newest_run, run_names
 
 HEAD = 1 << 16
-"""Bytes by which a file's format is told."""
+"""Bytes of a file that show its format."""
 NAMED = 5
 """Folders that an error names."""
 ACCEPTED = f"{LOG}, {NAME}, {FOLDER} or TensorBoard event files"
@@ -93,6 +93,6 @@ def _log_in(folder: Path) -> Path | None:
 
 
 def _number(state: Path) -> int:
-    """Return the step in the name of a checkpoint's folder, by which the newest is told."""
+    """Return the step in the name of a checkpoint's folder; the highest is the newest."""
     digits = state.parent.name.rpartition("-")[2]
     return int(digits) if digits.isdecimal() else -1

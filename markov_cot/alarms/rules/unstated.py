@@ -14,7 +14,7 @@ from markov_cot.config.alarms import UnstatedLevels
 
 KEY = "cot/answer_in_cot"
 FAST_DECAY = 0.7
-"""CoTs that no longer state the answer at all are seen sooner than a small share is told from none."""
+"""Faster than the reward's: that no CoT at all states the answer shows sooner than a change of a small share does."""
 
 
 def unstated(row: Row, context: Context) -> Iterator[Reading]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from markov_cot.analysis.report.held_out import ACCURACY
 from markov_cot.analysis.report.sources import Columns, Source
+from markov_cot.evaluation.runs import held_out_key
 from markov_cot.evaluation.statistics import detectable_effect, mean_and_stderr
 
 FEWEST = 3
@@ -178,9 +179,20 @@ def _too_few(facts: Facts) -> Values | None:
     found = facts.result
     if not found or found["measure"] != ACCURACY or not found["n"] or facts.verdict["word"] != "no evidence":
         return None
-    share = (found["base"][ACCURACY] + found["trained"][ACCURACY]) / 2
-    detectable = detectable_effect(math.sqrt(2 * max(share * (1 - share), 1 / found["n"]) / found["n"]))
-    return {"problems": found["n"], "smallest difference that could be seen": detectable} if detectable > 0.05 else None
+    detectable = detectable_effect(_stderr(found))
+    return (
+        {"problems": found["n"], "difference that is found in 80 % of cases": detectable} if detectable > 0.05 else None
+    )
+
+
+def _stderr(result: Mapping[str, Any]) -> float:
+    """Standard error of trained less base: of the same problems where the answers were kept, else as if of others."""
+    n: int = result["n"]
+    if paired := result["difference"]:
+        fixed, broken = int(paired["fixed"]), int(paired["broken"])
+        return math.sqrt(max(fixed + broken - (fixed - broken) ** 2 / n, 1)) / n
+    share = float(result["base"][ACCURACY] + result["trained"][ACCURACY]) / 2
+    return math.sqrt(2 * max(share * (1 - share), 1 / n) / n)
 
 
 def _clipped(facts: Facts) -> Values | None:
@@ -218,7 +230,8 @@ def _scores(facts: Facts) -> dict[int, float]:
 
 
 def _score_key(facts: Facts) -> str | None:
-    return next((key for key in facts.columns if key.startswith("eval/") and key.endswith(f"/{ACCURACY}")), None)
+    key = held_out_key(facts.columns)
+    return key if key and key.endswith(f"/{ACCURACY}") else None
 
 
 def _low(facts: Facts, step: int, otherwise: float) -> float:
@@ -257,7 +270,7 @@ RULES = (
     Rule(
         "entropy_gone",
         _entropy_gone,
-        "The policy has become all but deterministic, so its samples no longer differ.",
+        "Entropy has fallen to a small part of its start, so that samples differ less and less.",
         "Lower optim.lr, raise algorithm.kl_weight, or set algorithm.entropy_weight.",
     ),
     Rule(
@@ -275,7 +288,7 @@ RULES = (
     Rule(
         "reward_alone",
         _reward_alone,
-        "The reward rose, and the held-out score did not.",
+        "The log-prob of the answer rose while training; the held-out score did not change significantly.",
         "See which tokens of the answer gained: its form may have become more probable, and not the answer. Or too few "
         "problems were asked.",
     ),
@@ -288,13 +301,13 @@ RULES = (
     Rule(
         "past_its_best",
         _past_its_best,
-        "The held-out score was significantly better long before the end.",
+        "The last held-out score is under the interval of the best one, which was long before the end.",
         "Use the checkpoint best, and stop earlier next time (validation.patience).",
     ),
     Rule(
         "still_rising",
         _still_rising,
-        "The last validation is the best, and significantly better than the one before.",
+        "The last validation is the best, and above the interval of the one before.",
         "Train for more steps.",
     ),
     Rule(
@@ -307,7 +320,7 @@ RULES = (
     Rule(
         "too_few_problems",
         _too_few,
-        "So few held-out problems could not have shown a smaller difference.",
+        "With so few held-out problems even a difference of this size is often missed.",
         "Raise validation.final_problems, or evaluate on the whole test split (markov-cot eval).",
     ),
     Rule(

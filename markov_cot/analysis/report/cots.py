@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from markov_cot.analysis.report.sources import Source
@@ -12,6 +13,7 @@ from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
 from markov_cot.grading.kinds import Kind
 from markov_cot.tracking.metrics import states_answer
+from markov_cot.tracking.step_files import kept_steps, read_step, rollouts_folder, validation_folder
 
 LONGEST, SHORTEST = 2_000, 32
 """Characters of one CoT that are shown: at most, and where there are so many that a page would grow too large."""
@@ -44,8 +46,8 @@ def browsed(source: Source, most: int, page: int = PAGE) -> list[dict[str, Any]]
     base = {row["problem"]: row for row in source.run.final_answers("base")}
     found: list[Picked] = [("final", None, row) for row in source.run.final_answers("trained")]
     found = found[:most]
-    found += _of_steps("validation", _validations(source), most - len(found))
-    found += _of_steps("training", _rollouts(source), most - len(found))
+    for kind, folder in (("validation", validation_folder), ("training", rollouts_folder)):
+        found += _of_steps(kind, folder(source.run.folder), most - len(found))
     longest = LONGEST
     while True:
         shown = [
@@ -110,7 +112,9 @@ def _measured(policy: str, step: int | None, rows: Sequence[Row]) -> dict[str, A
         "characters": sum(len(str(row["cot"])) for row in rows) / n,
         "words": sum(map(len, words)) / n,
         "repeated": sum(1 - len(set(each)) / len(each) for each in words if each) / n,
-        "states_answer": sum(states_answer(str(row["cot"]), _problem(row)) for row in rows) / n,
+        "states_answer": None
+        if rows[0].get("right") is None
+        else sum(states_answer(str(row["cot"]), _problem(row)) for row in rows) / n,
         "copied": sum(copied(str(row["cot"]), _problem(row)) for row in rows) / n,
     }
 
@@ -166,29 +170,24 @@ def _brief(text: Any, longest: int) -> str | None:
     return f"{beginning}…" if left_out else beginning
 
 
-def _of_steps(kind: str, by_step: Mapping[int, Sequence[Row]], most: int) -> list[Picked]:
-    """As many whole steps as fit, evenly spaced from the first to the last; of a single one, its beginning."""
-    steps = sorted(by_step)
+def _of_steps(kind: str, folder: Path, most: int) -> list[Picked]:
+    """As many whole steps as fit, evenly spaced from the first to the last; of a single one, its beginning.
+
+    Only these are read: all of a run's rollouts would not fit into memory.
+    """
+    steps = kept_steps(folder)
     if most <= 0 or not steps:
         return []
-    size = max(len(by_step[step]) for step in steps)
-    count = max(1, min(len(steps), most // max(1, size)))
     last = len(steps) - 1
+    size = len(read_step(folder, steps[last]))
+    count = max(1, min(len(steps), most // max(1, size)))
     chosen = [steps[i * last // (count - 1)] for i in range(count)] if count > 1 else [steps[last]]
-    rows: list[Picked] = [(kind, step, row) for step in chosen for row in by_step[step]]
+    rows: list[Picked] = [(kind, step, row) for step in chosen for row in read_step(folder, step)]
     return rows[:most]
 
 
 def _validations(source: Source) -> dict[int, list[dict[str, Any]]]:
     return source.run.validations() if source.run else {}
-
-
-def _rollouts(source: Source) -> dict[int, list[dict[str, Any]]]:
-    assert source.run
-    found: dict[int, list[dict[str, Any]]] = {}
-    for row in source.run.rollouts():
-        found.setdefault(row["step"], []).append(row)
-    return found
 
 
 def _samples(source: Source) -> dict[int, list[dict[str, Any]]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markov_cot.alarms.monitor import Event
-from markov_cot.analysis.report.held_out import measure_key
 from markov_cot.analysis.report.sources import Columns, Source
+from markov_cot.evaluation.runs import held_out_key
 
 CURVES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Reward", ("reward/answer_logprob", "reward/baseline_logprob"), "nats per answer token"),
@@ -43,7 +43,7 @@ POINTS = 500
 
 def curves(source: Source) -> list[dict[str, Any]]:
     """Return what is drawn: for each curve its title, unit, and series of steps and values, with a band or none."""
-    columns, key = source.columns, measure_key(source.columns)
+    columns, key = source.columns, held_out_key(source.columns)
     drawn = []
     if key:
         unit = "share right" if key.endswith("/accuracy") else "nats"
@@ -87,10 +87,10 @@ def key_steps(source: Source, result: Mapping[str, Any] | None) -> list[dict[str
     wanted: dict[str, int | None] = {
         "start": trained[0],
         "best": result["best_step"] if result else None,
-        "first alarm": _first_raised(source.alarms.events),
+        "first alarm": _first_raised(source.events),
         "end": trained[-1],
     }
-    key = measure_key(columns)
+    key = held_out_key(columns)
     names = [*([key] if key else []), *AT_KEY_STEPS]
     return [
         {

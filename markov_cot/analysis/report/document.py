@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from markov_cot.analysis.report import cots, curves, groups, held_out, origin, stages
@@ -13,6 +11,7 @@ from markov_cot.analysis.report.comparison import comparison
 from markov_cot.analysis.report.sources import Source
 from markov_cot.analysis.report.verdict import verdict
 from markov_cot.evaluation.runs import read_run
+from markov_cot.utils.json_values import finite_or_null
 
 FORMAT = 1
 LEVEL = 95
@@ -29,19 +28,15 @@ def report(sources: Sequence[Source], most_cots: int = MOST_COTS) -> dict[str, A
     Raises `UserError` for files that cannot be read.
     """
     runs = [_run(source, most_cots // len(sources), cots.PAGE // len(sources)) for source in sources]
-    found: dict[str, Any] = _as_json_has_it(
-        {"format": FORMAT, "level": LEVEL, "comparison": comparison(sources), "runs": runs}
-    )
+    document = {"format": FORMAT, "level": LEVEL, "comparison": comparison(sources), "runs": runs}
+    found: dict[str, Any] = _with_short_keys(finite_or_null(document))
     return found
 
 
-def _as_json_has_it(value: Any) -> Any:
-    """A value with null for what JSON has no number for, and keys that are texts."""
+def _with_short_keys(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key)[:LONGEST_KEY]: _as_json_has_it(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json_has_it(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {key[:LONGEST_KEY]: _with_short_keys(each) for key, each in value.items()}
+    return [_with_short_keys(each) for each in value] if isinstance(value, list) else value
 
 
 def _run(source: Source, most_cots: int, page: int) -> dict[str, Any]:
@@ -94,8 +89,5 @@ def _reader(source: Source) -> dict[str, float] | None:
 
 
 def _alarms(source: Source) -> list[dict[str, Any]]:
-    """The alarms that were raised: as the run recorded them, else as its log gives them when it is replayed."""
-    recorded = source.run.alarms() if source.run else []
-    rows = recorded or [asdict(event) for event in source.alarms.events]
     keys = ("alarm", "level", "step", "since", "diagnosis")
-    return [{key: row.get(key) for key in keys} for row in rows]
+    return [{key: getattr(event, key) for key in keys} for event in source.events]

@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 4.4, 2.6
 INK, FAINT, ALARM = "#010101", "#020202", "#030303"
 SERIES = ("#040401", "#040402", "#040403", "#040404", "#040405", "#040406", "#040407", "#040408")
 """Stand for the colours of the page, which are other ones in the dark and may be changed by its style sheet."""
+DASHES = ("solid", "dashed", "dotted", "dashdot")
+"""Of the first as many series as there are colours, of the next as many, and so on."""
 _COLOURS = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
@@ -58,13 +60,15 @@ def draw(curve: Mapping[str, Any], alarms: Sequence[int] = (), place: str = "") 
     with matplotlib.rc_context(_SETTINGS | {"svg.hashsalt": salt}):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        for colour, series in zip(SERIES, curve["series"], strict=False):
+        for i, series in enumerate(curve["series"]):
+            colour, dashes = SERIES[i % len(SERIES)], DASHES[i // len(SERIES) % len(DASHES)]
             marker = "o" if len(series["steps"]) < 40 else None
             name = visible(series.get("name", series["key"])).replace("$", r"\$")  # which begins a formula
             axes.plot(
                 series["steps"],
                 series["values"],
                 color=colour,
+                linestyle=dashes,
                 marker=marker,
                 markersize=2.5,
                 linewidth=1.2,

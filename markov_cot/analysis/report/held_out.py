@@ -8,29 +8,24 @@ from typing import Any
 
 from markov_cot.analysis.report.sources import Columns, Source
 from markov_cot.evaluation.run import Run
+from markov_cot.evaluation.runs import MEASURES, held_out_key
 from markov_cot.evaluation.statistics import compare_paired
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.layout import SUMMARY
 
-ACCURACY, LOGPROB = "accuracy", "answer_logprob"
+ACCURACY, LOGPROB = MEASURES
 FINAL, SO_FAR = "final", "so far"
+BASE, START = "base", "start"
+"""What the trained actor is held against: before the end of a run that started from an adapter, that start."""
 Row = Mapping[str, Any]
-
-
-def measure_key(columns: Columns) -> str | None:
-    """Return the logged key of the held-out score; None where there was no validation."""
-    keys = [key for key in columns if key.startswith("eval/")]
-    for measure in (ACCURACY, LOGPROB):
-        if found := [key for key in keys if key.endswith(f"/{measure}")]:
-            return found[0]
-    return None
 
 
 def result(source: Source) -> dict[str, Any] | None:
     """Return base against trained on held-out problems: the final score, else that of the last validation.
 
     `difference` is trained less base on the same problems, with a percentile bootstrap 95 % interval, and, of
-    accuracies, McNemar's exact p; None where the answers were not kept. None without any validation.
+    accuracies, McNemar's exact p; None where the answers were not kept. None without a validation before training and
+    one after.
     """
     if source.run is None:
         return None
@@ -41,11 +36,11 @@ def result(source: Source) -> dict[str, Any] | None:
     else:
         validations = source.run.validations()
         scores = _validated(source.columns)
-        if len(scores) < 2:
+        last = max(scores, default=0)
+        if 0 not in scores or last == 0:
             return None
-        first, last = min(scores), max(scores)
-        base, trained = scores[first], scores[last]
-        rows = validations.get(first, []), validations.get(last, [])
+        base, trained = scores[0], scores[last]
+        rows = validations.get(0, []), validations.get(last, [])
         best = max(scores, key=lambda step: (_main(scores[step]), -step))
         about = {"stage": SO_FAR, "step": last, "best_step": best}
         n = len(rows[1]) or None
@@ -53,6 +48,7 @@ def result(source: Source) -> dict[str, Any] | None:
     measure = LOGPROB if base[ACCURACY] is None else ACCURACY
     return {
         **about,
+        "against": START if about["stage"] == SO_FAR and _starts_elsewhere(source) else BASE,
         "measure": measure,
         "n": base["n"],
         "base": base,
@@ -60,6 +56,11 @@ def result(source: Source) -> dict[str, Any] | None:
         "difference": _difference(measure, *rows),
         "logprob_difference": _difference(LOGPROB, *rows),
     }
+
+
+def _starts_elsewhere(source: Source) -> bool:
+    """Whether the actor before training was not what the final score calls the base."""
+    return source.setting("lora.init") is not None and source.setting("lora.critic") == BASE
 
 
 def _summary(run: Run) -> Mapping[str, Any] | None:
@@ -82,7 +83,7 @@ def _summary(run: Run) -> Mapping[str, Any] | None:
 
 def _validated(columns: Columns) -> dict[int, dict[str, float | None]]:
     """Scores by the steps of validations, in the form of a run's summary."""
-    key = measure_key(columns)
+    key = held_out_key(columns)
     if key is None:
         return {}
     stem = key.rpartition("/")[0]

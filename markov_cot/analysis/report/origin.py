@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from markov_cot.analysis.compare_costs import RESAMPLED, sampled_tokens
 from markov_cot.analysis.report.sources import Source
 from markov_cot.checkpoints.manifest import checksum
 from markov_cot.config.loading import build_config, flatten, read_recipe, recipe_names
@@ -14,6 +17,8 @@ from markov_cot.config.yaml_files import write_value
 from markov_cot.utils.layout import ALARMS, CONFIG, ENVIRONMENT, LOG, SAMPLES, SUMMARY
 
 NOT_OF_A_RECIPE = ("checkpoint.runs_dir", "checkpoint.checkpoints_dir")
+SAMPLED = ("rollout.problems", "rollout.samples", "rollout.length")
+"""What the tokens of a step depend on."""
 FILES = (CONFIG, ENVIRONMENT, LOG, ALARMS, SAMPLES, SUMMARY)
 
 
@@ -69,14 +74,15 @@ def cost(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
     columns = source.columns
     seconds = columns.get("perf/step_seconds", {})
     steps = len(seconds)
-    per_step = [source.setting(f"rollout.{key}") for key in ("problems", "samples", "length")]
-    is_rl = source.setting("method", "rl") == "rl" and None not in per_step
+    # A config of another version may lack them.
+    is_rl = source.setting("method", "rl") == "rl" and all(key in source.settings for key in SAMPLED)
+    resampled = math.fsum(columns.get(RESAMPLED, {}).values())
     starts = about.get("starts") or [{}]
     return {
         "steps": steps or None,
         "step_seconds": sum(seconds.values()) if seconds else None,
-        "median_step_seconds": sorted(seconds.values())[steps // 2] if seconds else None,
-        "sampled_tokens": steps * per_step[0] * per_step[1] * per_step[2] if is_rl else None,
+        "median_step_seconds": statistics.median(seconds.values()) if seconds else None,
+        "sampled_tokens": sampled_tokens(source.settings, steps, resampled) if is_rl else None,
         "peak_memory_bytes": max(columns.get("perf/peak_memory_bytes", {0: 0.0}).values()) or None,
         "device": starts[-1].get("device"),
         "device_name": starts[-1].get("device_name"),

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.alarms.logs.opening import find_log, open_log
+from markov_cot.alarms.monitor import Event
 from markov_cot.alarms.replay import AlarmReport, examine
 from markov_cot.config.loading import flatten, read_recipe
 from markov_cot.evaluation.run import Run
 from markov_cot.utils.errors import UserError
-from markov_cot.utils.layout import CONFIG, LOG
+from markov_cot.utils.layout import ALARMS, CONFIG, LOG
 
 Columns = dict[str, dict[int, float]]
 """By metric, its finite values by step."""
@@ -48,6 +49,17 @@ class Source:
     def alarms(self) -> AlarmReport:
         """The log replayed through the alarms."""
         return examine(self.log)
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """The alarms that changed: as the run recorded them, its own ones too, else as the replay gives them."""
+        if self.run is None or not (self.run.folder / ALARMS).is_file():
+            return self.alarms.events
+        return [
+            Event(str(row["alarm"]), str(row.get("level")), row["step"], row["since"], {}, str(row.get("diagnosis")))
+            for row in self.run.alarms()
+            if "alarm" in row and isinstance(row.get("step"), int) and isinstance(row.get("since"), int)
+        ]
 
     def setting(self, key: str, otherwise: Any = None) -> Any:
         """Return one setting."""

@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.analysis.report.sources import Source
+from markov_cot.analysis.run_command import run_command
 from markov_cot.evaluation.evaluate import file_name
 from markov_cot.evaluation.locate import BASE
-from markov_cot.evaluation.run import RESULTS
+from markov_cot.evaluation.run import RESULTS, Run
 
 LONGEST_TOKEN = 200
 """Characters."""
 Document = Mapping[str, Any]
 COMMANDS = {
-    "evaluation": "eval --run {run}",
-    "probe": "probe --run {run}",
-    "transfer": "transfer {run} --reader MODEL",
-    "forgetting": "forgetting --run {run}",
-    "teachers": "teachers FILE... --student {model}",
+    "evaluation": ("eval", "--run", "{run}"),
+    "probe": ("probe", "--run", "{run}"),
+    "transfer": ("transfer", "{run}", "--reader", "MODEL"),
+    "forgetting": ("forgetting", "--run", "{run}"),
+    "teachers": ("teachers", "FILE", "--student", "{model}"),
 }
 """By stage, what measures it."""
+OF_NO_RUN = ("teachers",)
+"""Stages before there is a run."""
 
 
 def stages(source: Source) -> dict[str, list[dict[str, Any]]]:
@@ -48,12 +51,17 @@ def stages(source: Source) -> dict[str, list[dict[str, Any]]]:
 
 def missing(found: Mapping[str, list[Any]], source: Source) -> list[dict[str, str]]:
     """Return the stages that nothing is known of, each with the command that measures it."""
-    names = {"run": shlex.quote(source.name), "model": shlex.quote(str(source.setting("model.name")))}
-    return [
-        {"stage": name, "command": f"markov-cot {command.format(**names)}"}
-        for name, command in COMMANDS.items()
-        if not found[name] and source.run
-    ]
+    if source.run is None:
+        return []
+    return [{"stage": name, "command": _command(name, source, source.run)} for name in COMMANDS if not found[name]]
+
+
+def _command(stage: str, source: Source, run: Run) -> str:
+    names = {"run": run.name, "model": str(source.setting("model.name"))}
+    words = [word.format(**names) for word in COMMANDS[stage]]
+    if stage in OF_NO_RUN:
+        return shlex.join(["markov-cot", *words])
+    return run_command(words, run.folder, source.settings)
 
 
 def _each(folder: Path, pattern: str, summed: Callable[[Document], Any]) -> Iterator[Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from markov_cot.alarms.diagnosis import CAUSE
 from markov_cot.alarms.monitor import Event
-from markov_cot.analysis.report.held_out import ACCURACY, SO_FAR, measure_key
+from markov_cot.analysis.report.held_out import ACCURACY, BASE, SO_FAR
 from markov_cot.analysis.report.sources import Source
+from markov_cot.evaluation.runs import held_out_key
 
 IMPROVED, NO_EVIDENCE, WORSE, COLLAPSED, UNMEASURED, HEALTHY = (
     "improved",
@@ -33,22 +34,23 @@ def verdict(source: Source, result: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     direction = _direction(result)
     fall = _fall(source)
-    standing = _standing(source.alarms.events) if source.run else source.alarms.critical
+    standing = _standing(source) if source.run else source.alarms.critical
     if fall or (standing and direction <= 0):
         return _collapse(fall, standing)
     if result is None:
         if source.run is None:
             sentence = "By what its log holds nothing went wrong; whether it became better is not in it."
             return {"word": HEALTHY, "sentence": sentence, "step": None}
-        when = "after the base's own" if measure_key(source.columns) else "at all"
+        when = "both before training and after" if held_out_key(source.columns) else "at all"
         sentence = f"There was no validation {when}, so nothing is known of problems that it was not trained on."
         return {"word": UNMEASURED, "sentence": sentence, "step": None}
     stage = " So far, that is: the run has not ended." if result["stage"] == SO_FAR else ""
     alarm = f" But the {standing[0].alarm} alarm is critical." if standing else ""
+    other = "its base" if result["against"] == BASE else "the adapter that it started from"
     word, sentence = {
-        1: (IMPROVED, "The trained actor is better than its base on unseen problems."),
+        1: (IMPROVED, f"The trained actor is better than {other} on unseen problems."),
         0: (NO_EVIDENCE, "There is no evidence that training changed the held-out score."),
-        -1: (WORSE, "The trained actor is worse than its base on unseen problems."),
+        -1: (WORSE, f"The trained actor is worse than {other} on unseen problems."),
     }[direction]
     return {"word": word, "sentence": sentence + stage + alarm, "step": None}
 
@@ -72,7 +74,7 @@ def _direction(result: Mapping[str, Any] | None) -> int:
 
 def _fall(source: Source) -> dict[str, Any] | None:
     """The first validation after the peak at which the accuracy is under half of it and stays so to the end."""
-    key = measure_key(source.columns)
+    key = held_out_key(source.columns)
     if key is None or not key.endswith(f"/{ACCURACY}"):
         return None
     accuracy = source.columns[key]
@@ -93,10 +95,16 @@ def _fall(source: Source) -> dict[str, Any] | None:
     return {"step": since, "peak_step": peak, "key": key}
 
 
-def _standing(events: list[Event]) -> list[Event]:
-    """Alarms that are critical at the end, in the order in which they became so."""
+def _standing(source: Source) -> list[Event]:
+    """Alarms that are critical at a run's end, in the order in which they became so.
+
+    What a rollback undid, which is all but what stopped the run at its last step, is over.
+    """
+    rolls_back = source.setting("alarms.action") == "rollback"
     last: dict[str, Event] = {}
-    for event in events:
+    for event in source.events:
+        if rolls_back and event.step < source.alarms.last_step:
+            continue
         if not (event.is_critical and event.alarm in last and last[event.alarm].is_critical):
             last.pop(event.alarm, None)
             last[event.alarm] = event

@@ -92,6 +92,7 @@ def facts(case: Case, logged: Logged, **changes: Any) -> Facts:
     found = {
         "measure": "accuracy",
         "n": case.n,
+        "difference": None,
         "best_step": best,
         "base": {"accuracy": 0.5},
         "trained": {"accuracy": 0.5},
@@ -122,7 +123,13 @@ def test_a_run_that_calls_for_it(rule: Any) -> None:
 
 BESIDE = {
     "too_few_problems": {
-        "result": {"measure": "accuracy", "n": 1575, "base": {"accuracy": 0.5}, "trained": {"accuracy": 0.5}}
+        "result": {
+            "measure": "accuracy",
+            "n": 1575,
+            "difference": None,
+            "base": {"accuracy": 0.5},
+            "trained": {"accuracy": 0.5},
+        }
     },
     "not_probed": {"stages": {"probe": [{"n": 3}]}},
 }
@@ -153,6 +160,16 @@ def test_a_best_validation_that_is_not_long_past_is_none() -> None:
     assert rule.judge(facts(case, scores(400, 500, 600, 500))) is not None, "8 of 12 is under 0.7"
     late = {key: {0: of[0], 9: of[4], 12: of[8]} for key, of in scores(400, 600, 500).items()}
     assert rule.judge(facts(case, late)) is None
+
+
+@pytest.mark.parametrize(("broken", "detectable"), [(9, 0.05942), (6, None)])
+def test_answers_to_the_same_problems_tell_more(broken: int, detectable: float | None) -> None:
+    """2.8016 sqrt(fixed + broken - (fixed - broken)^2 / n) / n: of 9 and 9 in 200 0.0594, of 6 and 6 0.0485."""
+    result = {"measure": "accuracy", "n": 200, "difference": {"fixed": broken, "broken": broken}}
+    found = {rule.name: rule.judge(facts(Case({}, {}), {}, result=result)) for rule in RULES}["too_few_problems"]
+    assert (found and found["difference that is found in 80 % of cases"]) == (
+        None if detectable is None else pytest.approx(detectable, abs=1e-4)
+    )
 
 
 def test_the_start_is_three_steps_and_the_end_a_quarter() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from markov_cot.analysis.report import cots
 from markov_cot.analysis.report.cots import _of_steps, browsed, cut, examples, texts
+from markov_cot.tracking.step_files import StepFiles
+from markov_cot.utils.errors import UserError
 from tests.report_runs import answers, healthy, healthy_rows, unvalidated, write_run
 
 
@@ -27,8 +30,11 @@ STEPS = st.dictionaries(st.integers(0, 50), st.integers(1, 7), max_size=12)
 
 @given(STEPS, st.integers(-3, 60))
 def test_the_budget_is_kept_and_the_last_step_is_there(sizes: dict[int, int], most: int) -> None:
-    by_step = {step: [{"cot": f"{step} {i}"} for i in range(size)] for step, size in sizes.items()}
-    picked = _of_steps("validation", by_step, most)
+    with tempfile.TemporaryDirectory() as folder:
+        files = StepFiles(Path(folder), -1)
+        for step, size in sizes.items():
+            files.write(step, [{"cot": f"{step} {i}"} for i in range(size)])
+        picked = _of_steps("validation", Path(folder), most)
     assert len(picked) <= max(0, most)
     steps = list(dict.fromkeys(step for _, step, _ in picked))
     assert steps == sorted(set(steps), key=lambda step: step or 0)
@@ -39,11 +45,21 @@ def test_the_budget_is_kept_and_the_last_step_is_there(sizes: dict[int, int], mo
         assert len(picked) == sum(sizes.values())
 
 
-def test_steps_that_do_not_all_fit_are_evenly_spaced() -> None:
-    by_step = {step: [{"cot": ""}] * 2 for step in range(0, 11)}
-    assert [step for _, step, _ in _of_steps("training", by_step, 6)][::2] == [0, 5, 10]
-    assert [step for _, step, _ in _of_steps("training", by_step, 3)] == [10, 10]
-    assert [step for _, step, _ in _of_steps("training", by_step, 1)] == [10]
+def test_steps_that_do_not_all_fit_are_evenly_spaced(tmp_path: Path) -> None:
+    files = StepFiles(tmp_path, -1)
+    for step in range(11):
+        files.write(step, [{"cot": ""}] * 2)
+    assert [step for _, step, _ in _of_steps("training", tmp_path, 6)][::2] == [0, 5, 10]
+    assert [step for _, step, _ in _of_steps("training", tmp_path, 3)] == [10, 10]
+    assert [step for _, step, _ in _of_steps("training", tmp_path, 1)] == [10]
+
+
+def test_rollouts_that_are_not_shown_are_not_read(tmp_path: Path) -> None:
+    source = healthy(tmp_path / "r", rollouts={step: [] for step in (3, 6)})
+    (tmp_path / "r" / "rollouts" / "step_000003.jsonl.gz").write_bytes(b"damaged")
+    assert browsed(source, 0) == []
+    with pytest.raises(UserError, match="step_000003"):
+        browsed(source, 10_000)
 
 
 def kinds(found: list[dict[str, Any]]) -> list[tuple[str, int | None]]:
@@ -136,6 +152,11 @@ def test_how_long_cots_are_and_how_much_they_repeat(tmp_path: Path) -> None:
 def test_texts_of_the_first_and_the_last_validation_where_the_run_has_not_ended(tmp_path: Path) -> None:
     source = write_run(tmp_path / "r", healthy_rows(), validations={0: answers([True]), 3: [], 6: answers([True] * 2)})
     assert [(each["policy"], each["step"], each["n"]) for each in texts(source)] == [("actor", 0, 1), ("actor", 6, 2)]
+
+
+def test_no_continuation_states_an_answer(tmp_path: Path) -> None:
+    rows = answers([None] * 2)
+    assert texts(write_run(tmp_path / "r", healthy_rows(), final=(rows, rows)))[1]["states_answer"] is None
 
 
 def test_how_much_is_copied_from_passage_or_question(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from markov_cot.analysis.report.held_out import FINAL, SO_FAR, measure_key, result
+from markov_cot.analysis.report.held_out import FINAL, SO_FAR, result
+from markov_cot.analysis.report.verdict import verdict
+from markov_cot.evaluation.runs import held_out_key
 from markov_cot.utils.errors import UserError
 from tests.report_runs import answers, healthy, healthy_rows, interrupted, unvalidated, validated, write_run
 
@@ -74,10 +76,29 @@ def test_answers_that_do_not_pair_give_no_difference(tmp_path: Path, change: dic
 
 
 def test_accuracy_is_the_measure_where_there_are_both() -> None:
-    keys = {"loss/total": {}, "eval/x/answer_logprob": {}, "eval/x/accuracy_low": {}, "eval/x/accuracy": {}}
-    assert measure_key(keys) == "eval/x/accuracy"
-    assert measure_key({"eval/x/answer_logprob": {}}) == "eval/x/answer_logprob"
-    assert measure_key({"loss/total": {}}) is None
+    keys = ["loss/total", "eval/x/answer_logprob", "eval/x/accuracy_low", "eval/x/accuracy"]
+    assert held_out_key(keys) == "eval/x/accuracy"
+    assert held_out_key(["eval/x/answer_logprob"]) == "eval/x/answer_logprob"
+    assert held_out_key(["loss/total"]) is None
+
+
+@pytest.mark.parametrize(
+    ("init", "critic", "against"), [(None, "base", "base"), ("x", "base", "start"), ("x", "init", "base")]
+)
+def test_before_its_end_a_warm_started_run_is_held_against_its_start(
+    tmp_path: Path, init: str | None, critic: str, against: str
+) -> None:
+    rows = [validated(0, 50), validated(4, 90)]
+    kept = {0: answers([False] * 8), 4: answers([True] * 8)}
+    source = write_run(tmp_path / "r", rows, validations=kept, settings={"lora.init": init, "lora.critic": critic})
+    assert found(source)["against"] == against
+    said = {"base": "its base", "start": "the adapter that it started from"}[against]
+    assert f"is better than {said} on unseen" in verdict(source, result(source))["sentence"]
+
+
+def test_without_a_validation_before_training_nothing_is_held_against_it(tmp_path: Path) -> None:
+    source = write_run(tmp_path / "r", [validated(2, 50), validated(4, 90)])
+    assert result(source) is None and verdict(source, None)["word"] == "not measured"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"base": {}}', '{"base": 1, "trained": 2, "step": 1, "best_step": 1}'])

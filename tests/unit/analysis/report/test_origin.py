@@ -114,12 +114,13 @@ def test_what_it_cost(tmp_path: Path) -> None:
     source = of_recipe(
         tmp_path / "r", "quickstart", {"rollout.problems": 2, "rollout.samples": 3, "rollout.length": 10}
     )
+    source.columns["reward/resampled_groups"] = {3: 1.0, 4: 2.0}
     found = origin.cost(source, origin.environment(source))
     assert found == {
         "steps": 12,
         "step_seconds": 18.0,
         "median_step_seconds": 1.5,
-        "sampled_tokens": 12 * 2 * 3 * 10,
+        "sampled_tokens": (12 * 2 + 3) * 3 * 10,
         "peak_memory_bytes": 2**30,
         "device": "cuda",
         "device_name": None,

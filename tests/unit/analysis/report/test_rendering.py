@@ -18,6 +18,7 @@ import pytest
 
 from markov_cot.analysis.report import figures
 from markov_cot.analysis.report.document import report
+from markov_cot.analysis.report.figures import draw
 from markov_cot.analysis.report.rendering import as_html, as_json, as_markdown
 from tests.report_cases import everything
 from tests.report_pages import body, parse, text_of
@@ -184,3 +185,11 @@ def test_a_name_with_signs_of_a_formula_is_drawn_as_it_stands() -> None:
 def test_the_alarms_step_is_drawn(document: dict[str, Any]) -> None:
     curve = document["runs"][1]["curves"][1]
     assert "var(--alarm)" in figures.draw(curve, [8]) and "var(--alarm)" not in figures.draw(curve, [])
+
+
+def test_every_series_is_drawn_however_many_there_are() -> None:
+    series = [
+        {"key": "k", "name": f"run{i}", "steps": [0, 1], "values": [i, i], "low": None, "high": None} for i in range(9)
+    ]
+    picture = draw({"title": "t", "unit": "u", "series": series})
+    assert all(f">run{i}<" in picture for i in range(9))

@@ -79,7 +79,9 @@ def test_what_is_not_measured_is_said_with_its_command(tmp_path: Path) -> None:
     found = stages.missing(stages.stages(source), source)
     assert [each["stage"] for each in found] == list(stages.COMMANDS)
     commands = [shlex.split(each["command"]) for each in found]
-    assert commands[0] == ["markov-cot", "eval", "--run", "a run; rm"]
+    where = ["--set", f"checkpoint.runs_dir={tmp_path}"]
+    assert commands[0] == ["markov-cot", "eval", "--run", "a run; rm", *where]
+    assert commands[2] == ["markov-cot", "transfer", "a run; rm", "--reader", "MODEL", *where]
     assert commands[-1][-2:] == ["--student", "my models/x"]
 
 

@@ -129,6 +129,25 @@ def test_an_alarm_that_stands_beside_an_improvement_is_said(tmp_path: Path) -> N
     assert found["sentence"].endswith("But the repetition alarm is critical.")
 
 
+OWN = {"alarm": "mine", "level": "critical", "step": 12, "since": 9, "diagnosis": "It is odd. Likely cause: ?"}
+
+
+def test_the_alarms_are_those_that_the_run_recorded(tmp_path: Path) -> None:
+    """Its own alarms count; one that did not watch it does not, though its log would have raised it."""
+    rows, final = log_rows(12, reward__normalized=0.1), (answers([False] * 9), answers([False] * 9))
+    own = judged(write_run(tmp_path / "own", rows, final=final, lines={"alarms.jsonl": [OWN]}))
+    assert own == {"word": "collapsed", "sentence": "It is odd.", "step": 9}
+    unwatched = write_run(tmp_path / "unwatched", repeating(clears=False), final=final, lines={"alarms.jsonl": []})
+    assert judged(unwatched)["word"] == "no evidence" and not unwatched.alarms.is_healthy
+
+
+@pytest.mark.parametrize(("last", "word"), [(20, "no evidence"), (12, "collapsed")])
+def test_what_a_rollback_undid_is_over(tmp_path: Path, last: int, word: str) -> None:
+    rows, final = log_rows(last, reward__normalized=0.1), (answers([False] * 9), answers([False] * 9))
+    settings, lines = {"alarms.action": "rollback"}, {"alarms.jsonl": [OWN]}
+    assert judged(write_run(tmp_path / "r", rows, final=final, settings=settings, lines=lines))["word"] == word
+
+
 def test_the_earliest_sign_gives_the_step(tmp_path: Path) -> None:
     rows = repeating(clears=False)
     for step, right in ((3, 80), (4, 10), (30, 10)):
@@ -164,7 +183,9 @@ def test_base_and_trained_swapped_mirror_the_verdict(pairs: list[tuple[bool, boo
         difference = held_out._difference("accuracy", answers(before), answers(after))
         quiet = Source("r", Path(), None)
         quiet.__dict__.update(columns={}, alarms=type("Quiet", (), {"events": [], "critical": []})())
-        found: str = verdict(quiet, {"stage": "final", "measure": "accuracy", "difference": difference})["word"]
+        found: str = verdict(
+            quiet, {"stage": "final", "against": "base", "measure": "accuracy", "difference": difference}
+        )["word"]
         return found
 
     before, after = ([pair[side] for pair in pairs] for side in (0, 1))

@@ -149,7 +149,7 @@ def _against(rows: Sequence[Mapping[str, Any]], trained: Mapping[str, float]) ->
     credits = [row["f1"] for row in rows if row["f1"] is not None]
     return {
         "n": n,
-        "accuracy": sum(row["right"] for row in rows) / n,
+        "accuracy": sum(row["right"] for row in rows) / n if credits else None,
         "f1": sum(credits) / n if credits else None,
         "logprob": sum(row["logprob"] for row in rows) / n,
         "copied": sum(row["copied"] for row in rows) / n,
@@ -206,7 +206,8 @@ def controls(seeds: Mapping[str, Mapping[str, Any]]) -> str:
         for name, piece in of[REWARD]["pieces"].items():
             less = piece["trained_less"]
             interval = f"{less['difference']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
-            cells = f"{piece['accuracy']:.3f} | {piece['logprob']:.3f} | {piece['copied']:.3f} | {interval}"
+            right = "-" if piece["accuracy"] is None else f"{piece['accuracy']:.3f}"
+            cells = f"{right} | {piece['logprob']:.3f} | {piece['copied']:.3f} | {interval}"
             lines.append(f"| the passage's {name} | {seed} | {cells} |")
         probe = of[REWARD].get("probe")
         for test, about in (("swap", "of another question"), ("empty", "none")):

@@ -7,10 +7,11 @@
 * step: seconds and memory on the shape of Llama 3.1 8B (random bfloat16 weights, P 1, G 12, prompt 150, L 100; a little
   under 17 GB in FOLDER), by phase, beside TRL's; decode tokens a second as a share of what the memory's measured
   bandwidth allows when each token's forward reads every weight once.
-* gain: a training run of the real model of 135 million parameters whose folder is given with `--real`, base and trained
-  actor on the same held-out problems.
+* gain: a run of the recipe squad with the real model of 135 million parameters whose folder is given with `--real`
+  (MARKOV_COT_DATA says where the data are), base and trained actor on the same held-out problems.
 
-What fails is said on stderr and stands in the report, and the rest goes on. `--only` picks parts. Without a CUDA
+Each part's figures are printed, and written to the report, when it is done. What fails is said on stderr and stands in
+the report, and the rest goes on. `--only` picks parts. Without a CUDA
 device: one line that says so, and exit code 2. `--device cpu --tiny` rehearses all of it anywhere.
 """
 
@@ -57,15 +58,16 @@ class Scale:
     """Tokens that each decoder writes."""
     timed: int
     """Steps."""
+    recipe: str
+    """Of the training run..."""
     gain: dict[str, Any]
-    """Settings of the training run."""
+    """...and what is set otherwise."""
 
 
-FULL = Scale("8b", "smollm2", 12, 100, 150, 64, 3, {
-    "steps": 120, "data.terms": "[2, 2]", "rollout.problems": 8, "rollout.samples": 8, "rollout.length": 32,
-    "optim.lr": 0.0002, "validation.every": 0, "validation.final_problems": 200, "model.dtype": "bfloat16",
+FULL = Scale("8b", "smollm2", 12, 100, 150, 16, 3, "squad", {
+    "steps": 80, "rollout.problems": 16, "rollout.samples": 8, "validation.every": 20,
 })  # fmt: skip
-TINY = Scale("tiny", "tiny", 2, 4, 40, 4, 1, {
+TINY = Scale("tiny", "tiny", 2, 4, 40, 4, 1, "quickstart", {
     "steps": 2, "rollout.problems": 1, "rollout.samples": 4, "rollout.length": 8, "validation.every": 0,
     "validation.final_problems": 4,
 })  # fmt: skip
@@ -132,7 +134,10 @@ class Bench:
         options = [f"--set={key}={value}" for key, value in settings.items()]
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            done = self._run([sys.executable, "-m", "markov_cot", "train", "--run", "gain", *options], Path(folder))
+            done = self._run(
+                [sys.executable, "-m", "markov_cot", "train", self.scale.recipe, "--run", "gain", *options],
+                Path(folder),
+            )
             if done.returncode:
                 fail(f"gain: training ended with code {done.returncode}\n{done.stderr[-500:]}")
             summary = json.loads(Path(folder, "runs", "gain", "summary.json").read_text(encoding="utf-8"))
@@ -196,18 +201,9 @@ def bandwidth_share(report: dict[str, Any], model: roofline.Model, bandwidth: fl
     return rate, rate / (sequences * bandwidth / read)
 
 
-def describe(report: dict[str, Any]) -> str:
-    """The figures, a few lines a part."""
-    lines = [f"{report['device']}, torch {report['torch']}, {report['seconds']:.0f} s in all."]
-    for name in PARTS:
-        found = report["parts"].get(name)
-        if found is None:
-            continue
-        if "failed" in found:
-            lines.append(f"{name}: failed, see above.")
-        else:
-            lines += DESCRIBED[name](found)
-    return "\n".join(lines)
+def describe(name: str, found: dict[str, Any]) -> str:
+    """A part's figures, in a few lines."""
+    return "\n".join([f"{name}: failed, see above."] if "failed" in found else DESCRIBED[name](found))
 
 
 def _tests(found: dict[str, Any]) -> list[str]:
@@ -268,18 +264,21 @@ def main() -> None:
     args.scratch = args.scratch.resolve()
     args.scratch.mkdir(parents=True, exist_ok=True)
     bench = Bench(args)
-    chosen = [part for part in PARTS if not args.only or part in args.only]
-    parts = {part: attempt(getattr(bench, part)) for part in chosen}
-    report = {
+    report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "CPU",
         "torch": torch.__version__,
         "tiny": args.tiny,
-        "seconds": round(time.perf_counter() - started, 1),
-        "parts": parts,
+        "parts": {},
     }
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(describe(report))
+    for part in PARTS:
+        if args.only and part not in args.only:
+            continue
+        report["parts"][part] = found = attempt(getattr(bench, part))
+        report["seconds"] = round(time.perf_counter() - started, 1)
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(describe(part, found), flush=True)
+    print(f"{report['device']}, torch {report['torch']}, {report['seconds']:.0f} s in all.")
 
 
 if __name__ == "__main__":

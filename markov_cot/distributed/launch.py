@@ -5,9 +5,8 @@ torchrun and `accelerate launch` set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_S
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markov_cot.utils.errors import UserError
@@ -21,7 +20,6 @@ _COUNTS = {
     "MV2_COMM_WORLD_SIZE": "mpirun",
 }
 """What starters that are no launchers of torch's say of the number of processes."""
-_PREFIXES = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "OMPI_COMM_", "PMI_", "MV2_COMM_", "CCL_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +87,6 @@ def _check_alone(environment: Mapping[str, str], ranks: Mapping[str, int | None]
             f"SLURM_PROCID={task} says that srun started several processes, which would each do the same; "
             "start one for each machine, and torchrun in it (docs/scaling.md)"
         )
-
-
-@contextlib.contextmanager
-def hidden() -> Iterator[None]:
-    """Within it the environment says nothing of other processes, to libraries that would look for them."""
-    names = [name for name in os.environ if name.startswith(_PREFIXES)]
-    values = {name: os.environ.pop(name) for name in names}
-    try:
-        yield
-    finally:
-        os.environ.update(values)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int | None:

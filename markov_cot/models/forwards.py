@@ -89,6 +89,10 @@ class Forwards:
         self._folding = MergedAdapter(model, self.plain_layers.joined if self.plain_layers else ())
         self.adapter = AdapterSwitch(model, self._folding)
         model.eval()
+        if self.device.type == "cuda":
+            # On Hopper with torch 2.11 or later, its gradients are NaN where the keys are 64 more than a multiple of
+            # 128 and a row sees none of them, as padding does (github.com/pytorch/pytorch/issues/196678).
+            torch.backends.cuda.enable_cudnn_sdp(False)
 
     # --- who is acting
 

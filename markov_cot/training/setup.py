@@ -43,7 +43,6 @@ from markov_cot.data.prompts import Prompts
 from markov_cot.data.registry import load
 from markov_cot.data.sampler import Shuffle, sample
 from markov_cot.data.splits import Splits
-from markov_cot.distributed.launch import hidden
 from markov_cot.distributed.process_group import Processes, join
 from markov_cot.distributed.sharding import Sharding, mesh_of
 from markov_cot.evaluation.locate import locate
@@ -280,8 +279,9 @@ def _find_worked(
 def _load_policy(
     config: Config, tokenizer: PreTrainedTokenizerFast, processes: Processes, init: InitialAdapter | None
 ) -> tuple[Policy, dict[str, str], Sharding | None]:
-    # Accelerate would look for other processes on any one of a launcher's variables.
-    with hidden() if processes.count == 1 else contextlib.nullcontext():
+    if processes.count == 1:
+        device = models.available_device(config.model.device, "model.device")
+    else:
         device = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no").device
     mesh = mesh_of(processes, device) if config.model.shard else None
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from markov_cot.models.agreement import usual_ids
+from markov_cot.models.batching import pad_left
 from markov_cot.models.linear import wide_product
 from markov_cot.models.paths import DECODERS, STATIC, WHOLE
 from markov_cot.rollouts.decode import REGISTRY, _is_right, decoder_in_use, release
@@ -29,6 +31,16 @@ def _warm() -> Iterator[None]:
 
 def rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "runs" / "r" / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("width", [64, 65, 192])
+def test_gradients_are_numbers_whatever_prompts_are_padded_to(make_policy: Any, width: int) -> None:
+    policy = make_policy(device=CUDA, dtype=torch.bfloat16)
+    contexts = [usual_ids(policy.vocabulary, range(n)) for n in (width, 5)]
+    with policy.acting_as("actor"):
+        policy.hidden(pad_left(contexts, policy.pad_id, policy.device))[:, -1].float().square().sum().backward()
+    gradients = [parameter.grad for parameter in policy.trainable().values()]
+    assert any(gradient.any() for gradient in gradients) and all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState, PartialState
 
 from markov_cot.cli.launched import is_first, speaks_for_machine
 from markov_cot.cli.main import main
-from markov_cot.distributed.launch import Launch, hidden, read_launch
+from markov_cot.distributed.launch import Launch, read_launch
 from markov_cot.utils.errors import UserError
 
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -178,11 +178,3 @@ def test_who_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_first() and not speaks_for_machine() and speaks_for_machine(after_loss=True)
     monkeypatch.delenv("WORLD_SIZE")
     assert is_first() and speaks_for_machine(), "one that cannot tell says what is wrong"
-
-
-def test_hidden_variables_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
-    with hidden():
-        assert "RANK" not in os.environ and "OMPI_COMM_WORLD_SIZE" not in os.environ and "PATH" in os.environ
-    assert os.environ["RANK"] == "0" and os.environ["OMPI_COMM_WORLD_SIZE"] == "1"

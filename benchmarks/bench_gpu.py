@@ -11,8 +11,8 @@
   (MARKOV_COT_DATA says where the data are), base and trained actor on the same held-out problems.
 
 Each part's figures are printed, and written to the report, when it is done. What fails is said on stderr and stands in
-the report, and the rest goes on. `--only` picks parts. Without a CUDA
-device: one line that says so, and exit code 2. `--device cpu --tiny` rehearses all of it anywhere.
+the report, and the rest goes on. `--only` picks parts. Without a CUDA device: one line that says so, and exit code 2.
+`--device cpu --tiny` rehearses all of it anywhere.
 """
 
 from __future__ import annotations

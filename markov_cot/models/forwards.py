@@ -90,8 +90,8 @@ class Forwards:
         self.adapter = AdapterSwitch(model, self._folding)
         model.eval()
         if self.device.type == "cuda":
-            # On Hopper with torch 2.11 or later, its gradients are NaN where the keys are 64 more than a multiple of
-            # 128 and a row sees none of them, as padding does (github.com/pytorch/pytorch/issues/196678).
+            # On Hopper with torch 2.11 or later, its gradients are reported to be NaN where there are 64 more keys than
+            # a multiple of 128 and a row sees none, as padding does (github.com/pytorch/pytorch/issues/196678).
             torch.backends.cuda.enable_cudnn_sdp(False)
 
     # --- who is acting

@@ -280,6 +280,8 @@ def _load_policy(
     config: Config, tokenizer: PreTrainedTokenizerFast, processes: Processes, init: InitialAdapter | None
 ) -> tuple[Policy, dict[str, str], Sharding | None]:
     if processes.count == 1:
+        # Accelerate would look for other processes on any one of a launcher's variables, and give every run of this
+        # process the device of its first.
         device = models.available_device(config.model.device, "model.device")
     else:
         device = Accelerator(cpu=config.model.device == "cpu", mixed_precision="no").device

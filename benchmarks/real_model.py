@@ -3,12 +3,13 @@
     MARKOV_COT_DATA=... python benchmarks/real_model.py --model SMOLLM2 --claim gain --seeds 0 1 2 --out FOLDER
     MARKOV_COT_DATA=... python benchmarks/real_model.py --model SMOLLM2 --claim continuation --seeds 0 1 2 --out FOLDER
 
-`gain` is reading comprehension with free-text answers (recipe squad), `continuation` Wikipedia (recipe wiki, made
-smaller). For each seed a run by reward; beside it, for `gain`, one whose rewards are shuffled within the step, and one
-that is taught the true answers as CoTs. Each is evaluated on the same unseen items as its base, at the checkpoint that
-was best on others. Then the reader is given, on these items, the trained CoTs of other questions and no CoT (`probe`),
-and CoTs that copy a piece of the passage (copying_controls.py). FOLDER/CLAIM.json has all of it, and the tables are
-printed as Markdown. What is in FOLDER already is not made again. `--set` changes settings of all runs.
+`gain` is reading comprehension with free-text answers (recipe squad, with shorter CoTs), `continuation` Wikipedia
+(recipe wiki, made smaller). For each seed a run by reward; beside it, for `gain`, one whose rewards are shuffled
+within the step, and one that is taught the true answers as CoTs. Each is evaluated on the same unseen items as its
+base, at the checkpoint that was best on others. Then the reader is given, on these items, the trained CoTs of other
+questions and no CoT (`probe`), and CoTs that copy a piece of the passage (copying_controls.py). FOLDER/CLAIM.json has
+all of it, and the tables are printed as Markdown. What is in FOLDER already is not made again. `--set` changes
+settings of all runs.
 """
 
 from __future__ import annotations
@@ -38,8 +39,28 @@ REWARD, SHUFFLED, GOLD = "reward", "shuffled", "gold"
 ARMS = {GAIN: (REWARD, SHUFFLED, GOLD), CONTINUATION: (REWARD,)}
 ABOUT = {REWARD: "by reward", SHUFFLED: "rewards shuffled", GOLD: "taught the answers"}
 RECIPES = {GAIN: "squad", CONTINUATION: "wiki"}
-SMALLER: dict[str, dict[str, Any]] = {
-    GAIN: {},
+# Cut-off texts that begin with an answer, as a CoT of a few tokens is.
+READER_EXAMPLES = [
+    {"cot": ": 1889, when the tower in Paris was", "answer": "1889"},
+    {"cot": ': "the farmers"\n\nThis is', "answer": "the farmers"},
+    {"cot": ": Marie Curie\nThe prize of", "answer": "Marie Curie"},
+    {"cot": ": by about 40 percent (20", "answer": "40 percent"},
+    {"cot": ' "in the north of Italy", as', "answer": "the north of Italy"},
+    {"cot": ": to pay for the new bridge. It", "answer": "pay for the new bridge"},
+]
+CHANGED: dict[str, dict[str, Any]] = {
+    GAIN: {
+        "prompt.cot_prefix": "The answer is:",
+        "prompt.examples": READER_EXAMPLES,
+        "rollout.problems": 8,
+        "rollout.samples": 8,
+        "rollout.length": 10,
+        "optim.lr": 4e-4,
+        "algorithm.kl_weight": 0.05,
+        "alarms.action": "continue",
+        "steps": 48,
+        "validation.every": 16,
+    },
     CONTINUATION: {
         "model.dtype": "bfloat16",
         "data.context_tokens": 100,
@@ -68,7 +89,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.claim, self.n, self.folder = args.claim, args.n, args.out.resolve()
         steps = {} if args.steps is None else {"steps": args.steps}
-        asked = SMALLER[self.claim] | {"model.name": args.model} | steps
+        asked = CHANGED[self.claim] | {"model.name": args.model} | steps
         self.settings = asked | read_assignments(args.settings)
         self.folder.mkdir(parents=True, exist_ok=True)
 

@@ -52,6 +52,19 @@ class _Dumper(yaml.SafeDumper):
     """Puts text in quotes that the loader would read as a number."""
 
 
+class _LineDumper(_Dumper):
+    """Keeps text that has several lines on one."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """The text; in double quotes, which write line breaks as escapes, where it has any."""
+        style = '"' if len(f"{text}.".splitlines()) > 1 else None
+        node: yaml.ScalarNode = self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        return node
+
+
+_LineDumper.add_representer(str, _LineDumper.represent_text)
+
+
 for _yaml in (_Loader, _QuickLoader, _Dumper):
     _yaml.add_implicit_resolver(
         "tag:yaml.org,2002:float",
@@ -100,12 +113,10 @@ def packaged_folder(package: str, in_checkout: str) -> Traversable:
 def write_value(value: Any) -> str:
     """`value` as YAML on one line, as after `key: `.
 
-    >>> write_value([4, 4]), write_value("3e-5"), write_value(None), write_value("two\\nlines")
-    ('[4, 4]', "'3e-5'", 'null', '"two\\\\nlines"')
+    >>> write_value([4, 4]), write_value("3e-5"), write_value(None), write_value(["two\\nlines"])
+    ('[4, 4]', "'3e-5'", 'null', '["two\\\\nlines"]')
     """
-    # Other quotes let a text run on over lines.
-    style = '"' if isinstance(value, str) and "\n" in value else None
-    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, default_style=style, width=float("inf"))
+    text: str = yaml.dump(value, Dumper=_LineDumper, default_flow_style=True, width=float("inf"))
     return text.splitlines()[0]
 
 

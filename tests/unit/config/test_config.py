@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from markov_cot.config.loading import (
@@ -21,7 +21,7 @@ from markov_cot.config.loading import (
     recipe_names,
 )
 from markov_cot.config.schema import Config
-from markov_cot.config.yaml_files import _Loader, read_yaml, write_yaml
+from markov_cot.config.yaml_files import _Loader, read_yaml, write_value, write_yaml
 from markov_cot.evaluation.suites import read_suite
 from markov_cot.utils.errors import UserError
 
@@ -363,6 +363,15 @@ YAML_VALUES = st.recursive(
 def test_libyaml_reads_what_the_careful_loader_reads(value: object) -> None:
     text = write_yaml(value)
     assert repr(read_yaml(text, "here")) == repr(yaml.load(text, _Loader)) == repr(value)  # noqa: S506
+
+
+@given(YAML_VALUES)
+@example([{"cot": "two\n\nlines"}])
+@example({"form\x0cfeed": "next\x85line"})
+def test_a_value_on_one_line_reads_back(value: object) -> None:
+    text = write_value(value)
+    assert len(text.splitlines()) <= 1
+    assert read_yaml(text, "here") == value
 
 
 def test_every_recipe_is_read_by_libyaml_as_by_the_careful_loader(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
-from collapses import HEALTHY, NAMES, WEAK, onset, save_weak_base, train
+from collapses import HEALTHY, NAMES, WEAK, onset, save_weak_base, train_recipe
 
 from markov_cot.alarms.logs.opening import open_log
 from markov_cot.alarms.monitor import Monitor
@@ -147,7 +147,7 @@ def main() -> None:
         if WEAK in args.recipes and not (args.out / WEAK).exists():
             save_weak_base(args.out / WEAK)
         for name, seed in work:
-            train(args.out, name, seed, {})
+            train_recipe(args.out, name, seed, {})
     alarms = build_config(apply({}, read_assignments(args.set)), "--set").alarms
     folders = [args.out / "runs" / f"{name}-{seed}" for name, seed in work]
     report([judge(folder, alarms) for folder in folders if (folder / "ended").exists()])

@@ -17,32 +17,23 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from published_ppo import PublishedMistake, train
 
 from markov_cot.alarms.logs.entry import Entry
 from markov_cot.alarms.logs.opening import open_log
 from markov_cot.alarms.monitor import Event, Monitor
 from markov_cot.alarms.smoothing import smooth
-from markov_cot.algorithms.losses import Counts, LossTerms, Weights
-from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.config.alarms import Alarms
 from markov_cot.config.loading import build_config, flatten, read_recipe
 from markov_cot.config.schema import Config
 from markov_cot.config.yaml_files import read_yaml
 from markov_cot.models.loading import load_base, load_tokenizer
-from markov_cot.models.logprobs import score_cots
-from markov_cot.tracking.metrics import policy_metrics, sampler_metrics
-from markov_cot.training.collector import Experience
-from markov_cot.training.reinforcement import Reinforcement
-from markov_cot.training.setup import open_session
-from markov_cot.training.trainer import Trainer
-from markov_cot.training.updater import OldLogps, Updater
+from markov_cot.training.updater import Updater
 
 RECIPES = Path(__file__).with_suffix("")
 HEALTHY_RECIPES = RECIPES.with_name("healthy")
@@ -56,7 +47,6 @@ NOISE, SHARPNESS = 0.28, 3.0
 """Of the weak critic."""
 FORERUNNERS = ("ratio", "kl", "entropy", "repetition")
 """Alarms that do not restate the definition of onset."""
-ACCURACY = "eval/arithmetic/accuracy"
 FALL = 1.0
 """Nats."""
 RESCUE = {
@@ -66,45 +56,6 @@ RESCUE = {
     "alarms": {"action": "rollback"},
 }
 """Over the learning-rate recipe."""
-
-
-def published_loss(logp_BL: Tensor, reference_logp_BL: Tensor, advantage_B: Tensor, clip: float) -> Tensor:
-    """PPO's loss [B] as the published code has it, which is WRONG and kept here to see what it does.
-
-    One ratio per CoT, of mean log-probs, taken against the frozen base instead of the policy that sampled.
-    """
-    ratio_B = (logp_BL.mean(1) - reference_logp_BL.mean(1)).exp()
-    return -torch.minimum(ratio_B * advantage_B, ratio_B.clamp(1 - clip, 1 + clip) * advantage_B)
-
-
-class PublishedMistake(Updater):
-    """Follows `published_loss`, with the actor reward but without the KL term."""
-
-    def _terms(
-        self,
-        data: Experience,
-        index_B: Tensor,
-        leaves: list[Tensor],
-        weights: Weights,
-        counts: Counts,
-        old: OldLogps,
-    ) -> tuple[LossTerms, dict[str, Tensor]]:
-        algorithm, (hidden_BLd, answers_BAd) = self.config.algorithm, leaves
-        reward_B = self._actor_reward(data, index_B, answers_BAd)
-        reference_BLd, cot_BL = data.reference_BLd[index_B - data.first], data.rollouts.cot_BL[index_B]
-        scores = score_cots(self.policy, hidden_BLd, reference_BLd, cot_BL, algorithm.kl)
-        advantage_B, sigma_B = data.advantages.advantage_B[index_B], data.advantages.sigma_B[index_B]
-        loss_B = published_loss(scores.logp_BL, scores.reference_logp_BL, advantage_B, algorithm.clip)
-        zero = loss_B.new_zeros(())
-        terms = LossTerms(
-            policy=loss_B.sum() / counts.total,
-            kl=zero,
-            actor_reward=-(reward_B / sigma_B).sum() / counts.total,
-            entropy=zero,
-        )
-        old_logp_BL, sampler_logp_BL = old.of(index_B, scores.logp_BL), data.rollouts.behaviour_logp_BL[index_B]
-        metrics = policy_metrics(scores, old_logp_BL, algorithm.clip)
-        return terms, metrics | sampler_metrics(old_logp_BL, sampler_logp_BL, None, 0.0)
 
 
 def save_weak_base(folder: Path) -> None:
@@ -128,13 +79,12 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return {**base, **changes, **deeper}
 
 
-def train(folder: Path, name: str, seed: int, changes: Mapping[str, Any]) -> Path:
+def train_recipe(folder: Path, name: str, seed: int, changes: Mapping[str, Any]) -> Path:
     """Runs a recipe once, unless that was done before; returns the run's folder."""
     run = folder / "runs" / f"{name}-{seed}"
     if (run / "ended").exists():
         return run
     torch.set_num_threads(1)
-    quiet_libraries()
     values: dict[str, Any] = {"seed": seed}
     for part in ("base", name):
         folder_of = HEALTHY_RECIPES if part in HEALTHY else RECIPES
@@ -143,9 +93,8 @@ def train(folder: Path, name: str, seed: int, changes: Mapping[str, Any]) -> Pat
     values["checkpoint"] |= {"runs_dir": str(run.parent), "checkpoints_dir": str(folder / "checkpoints")}
     if name == WEAK:
         values["model"] = {"name": str(folder / WEAK)}
-    session = open_session(build_config(values, name), run.name, name, resume=False)
-    trainer = Trainer(session, partial(Reinforcement, updater=PublishedMistake if name == PUBLISHED else Updater))
-    outcome = trainer.run(lambda *_: None)
+    updater = PublishedMistake if name == PUBLISHED else Updater
+    outcome = train(build_config(values, name), run.name, name, updater)
     (run / "ended").write_text(json.dumps({"alarms": [e.alarm for e in outcome.alarms]}), encoding="utf-8")
     return run
 
@@ -172,17 +121,18 @@ class Verdict(NamedTuple):
         return f"| {' | '.join(map(str, [*cells, '-' if late is None else f'{late:+d}']))} |"
 
 
-def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
+def onset(rows: Iterable[Entry], dataset: str = "arithmetic") -> tuple[int | None, str]:
     """Step of the onset, and by what."""
+    key = f"eval/{dataset}/accuracy"
     memory: dict[str, float] = {}
     peak, low, best = 0.0, 0.0, float("-inf")
     for step, row in ((r.step, r.metrics) for r in rows):
-        accuracy, high, reward = row.get(ACCURACY), row.get(ACCURACY + "_high"), row.get("reward/answer_logprob")
+        accuracy, high, reward = row.get(key), row.get(key + "_high"), row.get("reward/answer_logprob")
         if accuracy is not None and high is not None:
             if accuracy < peak / 2 and high < low:
                 return step, "accuracy"
             if accuracy > peak:
-                peak, low = accuracy, row[ACCURACY + "_low"] or 0.0
+                peak, low = accuracy, row[key + "_low"] or 0.0
         if reward is not None:
             smoothed = smooth(memory, "reward", reward, 0.9)
             best = max(best, smoothed)
@@ -191,15 +141,15 @@ def onset(rows: Iterable[Entry]) -> tuple[int | None, str]:
     return None, ""
 
 
-def judge(run: Path) -> Verdict:
+def judge(run: Path, dataset: str = "arithmetic") -> Verdict:
     """Replays a run's log."""
     rows = list(open_log(run / "log.jsonl").entries())
     monitor = Monitor(Alarms(), flatten(read_recipe(str(run / "config.yaml"))))
     events = [e for r in rows for e in monitor.update(r.step, r.metrics) if e.is_critical]
     forerunners = [e for e in events if e.alarm in FORERUNNERS]
-    accuracies = [a for r in rows if (a := r.metrics.get(ACCURACY)) is not None]
+    accuracies = [a for r in rows if (a := r.metrics.get(f"eval/{dataset}/accuracy")) is not None]
     return Verdict(
-        max(accuracies), accuracies[-1], *onset(rows), next(iter(events), None), next(iter(forerunners), None)
+        max(accuracies), accuracies[-1], *onset(rows, dataset), next(iter(events), None), next(iter(forerunners), None)
     )
 
 
@@ -216,7 +166,7 @@ def main() -> None:
         save_weak_base(args.out / WEAK)
     work = list(product(names, args.seeds))
     with ProcessPoolExecutor(args.jobs) as pool:
-        tasks = [pool.submit(train, args.out, *w, RESCUE if args.rescue else {}) for w in work]
+        tasks = [pool.submit(train_recipe, args.out, *w, RESCUE if args.rescue else {}) for w in work]
         runs = [task.result() for task in tasks]
     if args.rescue:
         report_rescue(runs)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,24 +16,25 @@ from markov_cot.alarms.logs.entry import Entry
 from markov_cot.config.loading import build_config
 from markov_cot.config.yaml_files import read_yaml
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "collapses.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def collapses() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("collapses", BENCHMARK)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def alarm_quality() -> Iterator[ModuleType]:
-    """The benchmark beside it, which imports from it."""
+def scripts() -> Iterator[Callable[[str], ModuleType]]:
+    """The benchmark and those beside it, which import from one another."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARK.parent))
-        yield importlib.import_module("alarm_quality")
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def collapses(scripts: Callable[[str], ModuleType]) -> ModuleType:
+    return scripts("collapses")
+
+
+@pytest.fixture(scope="module")
+def alarm_quality(scripts: Callable[[str], ModuleType]) -> ModuleType:
+    return scripts("alarm_quality")
 
 
 def entries(rewards: Iterable[float], accuracies: dict[int, float]) -> list[Entry]:
@@ -68,9 +68,9 @@ def test_every_recipe_is_a_valid_config(collapses: ModuleType) -> None:
         assert rescued.alarms.action == "rollback" and rescued.rollout.length == 48
 
 
-def test_the_published_mistake_is_one(collapses: ModuleType) -> None:
+def test_the_published_mistake_is_one(scripts: Callable[[str], ModuleType]) -> None:
     """Its ratio is against the base, so the clip holds the policy to the base and not to the one that sampled."""
-    mistake = collapses.published_loss
+    mistake = scripts("published_ppo").published_loss
     logp_BL, reference_BL = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.5, -1.7]])
     advantage_B = torch.tensor([1.0])
     # exp(-1 + 1.6) = 1.82 is clipped to 1.2, although the CoT was only just sampled
@@ -84,7 +84,7 @@ def test_the_recipes_with_parts_of_their_own_train_a_step(collapses: ModuleType,
         collapses.save_weak_base(tmp_path / name)
     few = {"problems": 2, "final_problems": 2}
     changes = {"steps": 1, "rollout": {"samples": 2, "length": 4}, "validation": few}
-    run = collapses.train(tmp_path, name, 10, changes)
+    run = collapses.train_recipe(tmp_path, name, 10, changes)
     row = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     assert row["step"] == 1 and math.isfinite(row["loss/total"]) and row["optim/grad_norm"] > 0
 

@@ -1,0 +1,67 @@
+"""Does the published PPO collapse a real model, when do the alarms say so, and what helps?
+
+The published loss with the published reader (the actor) and no KL term; the same with `alarms.action: rollback`; and
+the same settings with the right ratio, as `algorithm.loss: ppo` has it. Onset is as in collapses.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from collapses import judge
+from real_gain import READING, Seeds
+from real_runs import Arm, Bench
+
+PUBLISHED = Arm("published", "published PPO", by="published")
+RESCUED = Arm("rescued", "published PPO, rollback", by="published", settings={"alarms.action": "rollback"})
+RIGHT = Arm("right", "right ratio", settings={"algorithm.loss": "ppo"})
+ARMS = (PUBLISHED, RESCUED, RIGHT)
+SETTINGS: dict[str, Any] = READING | {
+    "reward.reader": "actor",
+    "algorithm.actor_reward_weight": 1.0,
+    "algorithm.kl_weight": 0.0,
+    "rollout.problems": 2,
+    "steps": 80,
+    "validation.every": 10,
+    "checkpoint.every": 5,
+}
+DATASET = "squad"
+
+
+def measure(bench: Bench, seed: int) -> dict[str, Any]:
+    """What became of each kind of run."""
+    found: dict[str, Any] = {}
+    for arm in ARMS:
+        started = time.perf_counter()
+        run = bench.folder / "runs" / bench.train(arm, seed)
+        rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+        held_out = [row[key] for row in rows if (key := f"eval/{DATASET}/answer_logprob") in row]
+        verdict = judge(run, DATASET)
+        rollbacks = sum("rollback" in line for line in (run / "alarms.jsonl").read_text("utf-8").splitlines())
+        found[arm.name] = {
+            "steps": rows[-1]["step"],
+            "held_out": held_out,
+            "onset": verdict.onset,
+            "by": verdict.by,
+            "critical": verdict.critical and [verdict.critical.step, verdict.critical.alarm],
+            "rollbacks": rollbacks,
+        }
+        print(f"seed {seed}, {arm.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def tables(seeds: Seeds) -> list[str]:
+    """Markdown: a row for each kind of run and seed."""
+    lines = ["| trained | seed | held-out log-prob: first, best, last | onset | first critical alarm | rollbacks |"]
+    lines.append("|---" * 6 + "|")
+    for arm in ARMS:
+        for seed, of in seeds.items():
+            run = of[arm.name]
+            scores = ", ".join(f"{x:.2f}" for x in (run["held_out"][0], max(run["held_out"]), run["held_out"][-1]))
+            onset = f"{run['onset']} ({run['by']})" if run["onset"] else "-"
+            critical = "{} ({})".format(*run["critical"]) if run["critical"] else "-"
+            lines.append(f"| {arm.about} | {seed} | {scores} | {onset} | {critical} | {run['rollbacks']} |")
+    return ["\n".join(lines)]

@@ -1,0 +1,183 @@
+"""What training by reward gains on unseen items, what does not, and what the reader makes of other CoTs of the items.
+
+For each seed a run by reward; beside it, where answers are written, one whose rewards are shuffled within the step, and
+one that is taught the true answers as CoTs. Each is evaluated on the same items as its base, at the checkpoint that was
+best on others. Then the reader is given, on these items, the trained CoTs of other questions and no CoT (`probe`), and
+CoTs that copy a piece of the passage (copying_controls.py).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from copying_controls import CONTROLS, read_controls
+from real_runs import Arm, Bench
+
+from markov_cot.evaluation.statistics import compare_paired
+
+REWARD = Arm("reward", "by reward")
+SHUFFLED = Arm("shuffled", "rewards shuffled", settings={"reward.function": "shuffled_reward:shuffled"})
+GOLD = Arm("gold", "taught the answers", by="gold")
+READING_ARMS, CONTINUATION_ARMS = (REWARD, SHUFFLED, GOLD), (REWARD,)
+# Cut-off texts that begin with an answer, as a CoT of a few tokens is.
+READER_EXAMPLES = [
+    {"cot": ": 1889, when the tower in Paris was", "answer": "1889"},
+    {"cot": ': "the farmers"\n\nThis is', "answer": "the farmers"},
+    {"cot": ": Marie Curie\nThe prize of", "answer": "Marie Curie"},
+    {"cot": ": by about 40 percent (20", "answer": "40 percent"},
+    {"cot": ' "in the north of Italy", as', "answer": "the north of Italy"},
+    {"cot": ": to pay for the new bridge. It", "answer": "pay for the new bridge"},
+]
+READING: dict[str, Any] = {
+    "prompt.cot_prefix": "The answer is:",
+    "prompt.examples": READER_EXAMPLES,
+    "rollout.problems": 8,
+    "rollout.samples": 8,
+    "rollout.length": 10,
+    "optim.lr": 4e-4,
+    "algorithm.kl_weight": 0.05,
+    "alarms.action": "continue",
+    "steps": 48,
+    "validation.every": 16,
+}
+"""Changes to the recipe squad."""
+CONTINUATION: dict[str, Any] = {
+    "model.dtype": "bfloat16",
+    "data.context_tokens": 100,
+    "data.target_tokens": 50,
+    "rollout.problems": 4,
+    "rollout.samples": 8,
+    "rollout.length": 50,
+    "optim.lr": 5e-4,
+    "validation.every": 20,
+    "validation.problems": 50,
+    "validation.final_problems": 50,
+}
+"""Changes to the recipe wiki."""
+ANSWERS = {
+    "exact_match,line": "EM",
+    "f1,line": "F1",
+    "answer_logprob,none": "log-prob",
+    "answer_in_cot,none": "holds the answer",
+}
+PASSAGES = {"logprob_per_token,none": "log-prob", "informativeness,none": "informativeness"}
+COPIED = "copied,none"
+Seeds = Mapping[str, Mapping[str, Any]]
+
+
+def measure_reading(bench: Bench, seed: int) -> dict[str, Any]:
+    """All arms of one seed, with the controls."""
+    found = _measure(bench, seed, READING_ARMS, tuple(CONTROLS))
+    reward = found[REWARD.name]
+    reward["probe"] = bench.probe(reward["run"], "--test", "swap", "--test", "empty")
+    return found
+
+
+def measure_continuation(bench: Bench, seed: int) -> dict[str, Any]:
+    """One seed, with the copying controls. A passage has no sentence that holds the answer."""
+    return _measure(bench, seed, CONTINUATION_ARMS, ("last", "first", "window"))
+
+
+def _measure(bench: Bench, seed: int, arms: Sequence[Arm], pieces: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for arm in arms:
+        started = time.perf_counter()
+        run = bench.train(arm, seed)
+        first = bench.first_row(run)
+        reader = {key: value for key, value in first.items() if key.startswith("reader/")}
+        found[arm.name] = {"run": run, "evaluation": bench.evaluate(run), "reader": reader}
+        if arm is REWARD:
+            found[arm.name]["pieces"] = _pieces(bench, run, pieces)
+        print(f"seed {seed}, {arm.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def _pieces(bench: Bench, run: str, names: Sequence[str]) -> dict[str, Any]:
+    """Each copying control, and the trained CoTs' log-prob less its, on the same items."""
+    path = bench.folder / "runs" / run / "analysis" / "copying.json"
+    trained = bench.answers(run)
+    if not path.is_file():
+        rows = read_controls(bench.folder / "runs" / run, list(trained), names)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: _against(rows, trained) for name, rows in found.items()}
+
+
+def _against(rows: Sequence[Mapping[str, Any]], trained: Mapping[str, float]) -> dict[str, Any]:
+    n = len(rows)
+    paired = compare_paired([row["logprob"] for row in rows], [trained[row["problem"]] for row in rows])
+    credits = [row["f1"] for row in rows if row["f1"] is not None]
+    return {
+        "n": n,
+        "accuracy": sum(row["right"] for row in rows) / n if credits else None,
+        "f1": sum(credits) / n if credits else None,
+        "logprob": sum(row["logprob"] for row in rows) / n,
+        "copied": sum(row["copied"] for row in rows) / n,
+        "trained_less": {"difference": paired.difference, "low": paired.low, "high": paired.high},
+    }
+
+
+def reading_tables(seeds: Seeds) -> list[str]:
+    """Markdown of all arms, and of the controls."""
+    return [_readers(seeds), _gains(seeds, "squad", READING_ARMS, ANSWERS), _controls(seeds)]
+
+
+def continuation_tables(seeds: Seeds) -> list[str]:
+    """Markdown of the gain, and of the controls."""
+    return [_gains(seeds, "wiki", CONTINUATION_ARMS, PASSAGES), _controls(seeds)]
+
+
+def _readers(seeds: Seeds) -> str:
+    """The reader's ceiling and floor, which no training changes; runs of one reader have the same."""
+    reader = next(iter(seeds.values()))[REWARD.name]["reader"]
+    return (
+        f"The reader is right after a CoT that states the answer in {reader['reader/ceiling']:.3f} of cases "
+        f"(log-prob {reader['reader/ceiling_logprob']:.2f}), after none in {reader['reader/floor']:.3f} "
+        f"({reader['reader/floor_logprob']:.2f})."
+    )
+
+
+def _gains(seeds: Seeds, task: str, arms: Sequence[Arm], metrics: Mapping[str, str]) -> str:
+    """A row for each arm and seed."""
+    names = [*metrics.values(), "copied"]
+    lines = [f"| trained | seed | {' | '.join(names)} | difference of {names[0]}, p |", "|---" * (len(names) + 3) + "|"]
+    for arm in arms:
+        for seed, of in seeds.items():
+            own = of[arm.name]["evaluation"]["markov_cot"][task]
+            keys = [*metrics, COPIED]
+            base, trained = own["against"]["metrics"], own["metrics"]
+            cells = [f"{base[key]['mean']:.3f} → {trained[key]['mean']:.3f}" if key in base else "-" for key in keys]
+            change = own["against"]["paired"][keys[0]]
+            p = "" if change["p_value"] is None else f", p = {change['p_value']:.2g}"
+            cells.append(f"{change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]{p}")
+            lines.append(f"| {arm.about} | {seed} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _controls(seeds: Seeds) -> str:
+    """What the reader makes of other CoTs on the same items."""
+    lines = [
+        "| CoT | seed | right | log-prob | copied | trained less it, log-prob |",
+        "|---|---|---|---|---|---|",
+    ]
+    for seed, of in seeds.items():
+        for name, piece in of[REWARD.name]["pieces"].items():
+            less = piece["trained_less"]
+            interval = f"{less['difference']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
+            right = "-" if piece["accuracy"] is None else f"{piece['accuracy']:.3f}"
+            cells = f"{right} | {piece['logprob']:.3f} | {piece['copied']:.3f} | {interval}"
+            lines.append(f"| the passage's {name} | {seed} | {cells} |")
+        probe = of[REWARD.name].get("probe")
+        for test, about in (("swap", "of another question"), ("empty", "none")):
+            if probe and probe["tests"].get(test):
+                overall = probe["tests"][test]["overall"]
+                right = probe["original"]["accuracy"] - overall["accuracy_drop"]
+                effect = f"{overall['effect']:+.3f} [{overall['low']:+.3f}, {overall['high']:+.3f}]"
+                logprob = probe["original"]["logprob"] - overall["effect"]
+                lines.append(f"| {about} | {seed} | {right:.3f} | {logprob:.3f} | - | {effect} |")
+    return "\n".join(lines)

@@ -3,8 +3,7 @@
     python benchmarks/coarse_copy.py MODEL OUT [--bits 4]
 
 Each row of a matrix has one scale, so that its largest entry is the largest level (symmetric, round to nearest);
-embeddings, norms and biases stay. The copy has the base's dtype, so it is slower than nothing and smaller than nothing:
-it only differs.
+embeddings, norms and biases stay. The copy has the base's dtype: it is no smaller and no faster, it only differs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from pathlib import Path
 import torch
 from measure import positive
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from markov_cot.config.schema import Model
+from markov_cot.models.loading import load_base, load_tokenizer
 
 
 def rounded(matrix: Tensor, bits: int) -> Tensor:
@@ -30,14 +31,15 @@ def save_coarse_copy(model: str, folder: Path, bits: int = 4) -> None:
     """Save the copy as a plain transformers folder, unless it is there."""
     if (folder / "config.json").is_file():
         return
-    copy = AutoModelForCausalLM.from_pretrained(model, dtype="auto", local_files_only=True)
+    settings = Model(name=model)
+    copy = load_base(settings, torch.device("cpu"))
     kept = {id(copy.get_input_embeddings().weight), id(copy.get_output_embeddings().weight)}
     with torch.no_grad():
         for parameter in copy.parameters():
             if parameter.ndim == 2 and id(parameter) not in kept:
                 parameter.copy_(rounded(parameter, bits))
     copy.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(model, local_files_only=True).save_pretrained(folder)
+    load_tokenizer(settings).save_pretrained(folder)
 
 
 def main() -> None:

@@ -4,8 +4,9 @@
 
 For a run that `markov-cot eval` has evaluated against its base. A reward is a mean over an answer's tokens, the newline
 that ends it among them; where it rises and accuracy does not, this shows which tokens it rose by: the first,
-which decides, those after it, or the newline, which is known once the answer is. Printed as Markdown, nats, with the
-standard error over the items.
+which decides, those after it, or the newline, which is known once the answer is. Beside them, the trained CoTs of other
+questions with other answers: what they gain, too, is about no question. Printed as Markdown, nats, with the standard
+error over the items.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from run_reader import RunReader, open_reader
 
+from markov_cot.data.problem import Problem
 from markov_cot.evaluation.item_log import read_settings
 from markov_cot.evaluation.statistics import mean_and_stderr
 
@@ -25,6 +27,8 @@ BASE = "base"
 Cots = Mapping[int, list[int]]
 """By the item's place in the test split, as token ids."""
 PLACES = ("first", "later", "newline", "all")
+Items = list[dict[str, float]]
+"""By place within the answer, nats; an answer of one token has no later ones."""
 
 
 def stored_cots(run: Path) -> tuple[Cots, Cots]:
@@ -43,9 +47,30 @@ def stored_cots(run: Path) -> tuple[Cots, Cots]:
     return {i: found[BASE][i] for i in both}, {i: own[i] for i in both}
 
 
-def tokens(reader: RunReader, cots: Cots) -> list[dict[str, float]]:
+def swapped(cots: Cots, problems: Sequence[Problem]) -> Cots:
+    """Each item with the CoT of the next one whose answer is another."""
+    items = list(cots)
+    found = {}
+    for place, item in enumerate(items):
+        others = (
+            each for each in (*items[place + 1 :], *items[:place]) if problems[each].answer != problems[item].answer
+        )
+        found[item] = cots[next(others, item)]
+    return found
+
+
+def measure(run: Path) -> dict[str, Items]:
+    """What the reader makes of the answers' tokens, by whose CoTs it reads: base, swapped and trained."""
+    base, trained = stored_cots(run)
+    reader = open_reader(run)
+    sides = {BASE: base, "swapped": swapped(trained, reader.test), "trained": trained}
+    return {name: tokens(reader, cots) for name, cots in sides.items()}
+
+
+def tokens(reader: RunReader, cots: Cots) -> Items:
     """Of each item, the log-prob of its answer's first token, the mean of those after it, the newline's, and of all."""
-    items, found = list(cots), []
+    items = list(cots)
+    found: Items = []
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
         reading = reader.readers.read([reader.test[i] for i in part], [cots[i] for i in part])
@@ -64,26 +89,31 @@ def _places(logps: Sequence[float]) -> dict[str, float]:
     }
 
 
-def table(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> str:
+def table(sides: Mapping[str, Items]) -> str:
     """Markdown: a row a place within the answer."""
-    lines = ["| token of the answer | items | base | trained | gain |", "|---|---|---|---|---|"]
+    lines = ["| token of the answer | items | base | trained, swapped | trained | gain | gain, swapped |"]
+    lines.append("|---" * 7 + "|")
     for place in PLACES:
-        pairs = [(a[place], b[place]) for a, b in zip(before, after, strict=True) if place in a]
-        if len(pairs) < 2:
+        base, other, trained = ([item[place] for item in of if place in item] for of in sides.values())
+        n = len(base)
+        if n < 2:
             continue
-        gain, error = mean_and_stderr([b - a for a, b in pairs])
-        old, new = (sum(side) / len(pairs) for side in zip(*pairs, strict=True))
-        lines.append(f"| {place} | {len(pairs)} | {old:.3f} | {new:.3f} | {gain:+.3f} ± {error:.3f} |")
+        means = " | ".join(f"{sum(of) / n:.3f}" for of in (base, other, trained))
+        gains = " | ".join(_gain(base, of) for of in (trained, other))
+        lines.append(f"| {place} | {n} | {means} | {gains} |")
     return "\n".join(lines)
+
+
+def _gain(before: Sequence[float], after: Sequence[float]) -> str:
+    gain, error = mean_and_stderr([b - a for a, b in zip(before, after, strict=True)])
+    return f"{gain:+.3f} ± {error:.3f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     args = parser.parse_args()
-    base, trained = stored_cots(args.run)
-    reader = open_reader(args.run)
-    print(table(tokens(reader, base), tokens(reader, trained)))
+    print(table(measure(args.run)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """What training by reward gains on unseen items, what does not, and what the reader makes of other CoTs of the items.
 
-For each seed a run by reward; beside it, where answers are written, one whose rewards are shuffled within the step, and
-one that is taught the true answers as CoTs. Each is evaluated on the same items as its base, at the checkpoint that was
-best on others. Then the reader is given, on these items, the trained CoTs of other questions and no CoT (`probe`), and
-CoTs that copy a piece of the passage (copying_controls.py).
+For each seed a run by reward. Beside it, where answers are written, one whose rewards are shuffled within the step, and
+one that is taught the true answers as CoTs; where passages are continued, one for which copying is dear. Each is
+evaluated on the same items as its base, at the checkpoint that was best on others. Then the reader is given, on these
+items, the trained CoTs of other questions and no CoT (`probe`), and CoTs that copy a piece of the passage
+(copying_controls.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from markov_cot.evaluation.statistics import compare_paired
 REWARD = Arm("reward", "by reward")
 SHUFFLED = Arm("shuffled", "rewards shuffled", settings={"reward.function": "shuffled_reward:shuffled"})
 GOLD = Arm("gold", "taught the answers", by="gold")
-READING_ARMS, CONTINUATION_ARMS = (REWARD, SHUFFLED, GOLD), (REWARD,)
+DEAR = Arm("dear", "copying dear", settings={"reward.copy_penalty": 1.0})
+READING_ARMS, CONTINUATION_ARMS = (REWARD, SHUFFLED, GOLD), (REWARD, DEAR)
 # Cut-off texts that begin with an answer, as a CoT of a few tokens is.
 READER_EXAMPLES = [
     {"cot": ": 1889, when the tower in Paris was", "answer": "1889"},
@@ -53,6 +55,8 @@ CONTINUATION: dict[str, Any] = {
     "rollout.samples": 8,
     "rollout.length": 50,
     "optim.lr": 5e-4,
+    "alarms.action": "continue",
+    "steps": 60,
     "validation.every": 20,
     "validation.problems": 50,
     "validation.final_problems": 50,
@@ -124,12 +128,12 @@ def _against(rows: Sequence[Mapping[str, Any]], trained: Mapping[str, float]) ->
 
 def reading_tables(seeds: Seeds) -> list[str]:
     """Markdown of all arms, and of the controls."""
-    return [_readers(seeds), _gains(seeds, "squad", READING_ARMS, ANSWERS), _controls(seeds)]
+    return [_readers(seeds), gains(seeds, "squad", READING_ARMS, ANSWERS), _controls(seeds)]
 
 
 def continuation_tables(seeds: Seeds) -> list[str]:
     """Markdown of the gain, and of the controls."""
-    return [_gains(seeds, "wiki", CONTINUATION_ARMS, PASSAGES), _controls(seeds)]
+    return [gains(seeds, "wiki", CONTINUATION_ARMS, PASSAGES), _controls(seeds)]
 
 
 def _readers(seeds: Seeds) -> str:
@@ -142,7 +146,7 @@ def _readers(seeds: Seeds) -> str:
     )
 
 
-def _gains(seeds: Seeds, task: str, arms: Sequence[Arm], metrics: Mapping[str, str]) -> str:
+def gains(seeds: Seeds, task: str, arms: Sequence[Arm], metrics: Mapping[str, str]) -> str:
     """A row for each arm and seed."""
     names = [*metrics.values(), "copied"]
     lines = [f"| trained | seed | {' | '.join(names)} | difference of {names[0]}, p |", "|---" * (len(names) + 3) + "|"]

@@ -5,10 +5,11 @@
 gain            reading comprehension with free-text answers (recipe squad, with shorter CoTs), and its controls
 continuation    Wikipedia (recipe wiki, made smaller): informativeness, and copies of the passage beside it
 fragility       Markovian against Non-Markovian runs of the gain, and what other readers make of the CoTs
+accuracy        word problems (SVAMP), where the reward rises and accuracy does not: by which tokens
 collapse        the published PPO, the same with rollback, and with the right ratio
 
-real_gain.py, real_fragility.py and real_collapse.py say what each measures. FOLDER/CLAIM.json has all of it, and tables
-are printed as Markdown. What is in FOLDER already is not made again. `--set` changes settings of all runs.
+The files real_*.py say what each measures. FOLDER/CLAIM.json has all of it, and tables are printed as Markdown. What is
+in FOLDER already is not made again. `--set` changes settings of all runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import real_accuracy
 import real_collapse
 import real_fragility
 from measure import positive
@@ -54,6 +56,7 @@ CLAIMS = {
     "gain": Claim("gain", "squad", READING, measure_reading, reading_tables),
     "continuation": Claim("continuation", "wiki", CONTINUATION, measure_continuation, continuation_tables),
     "fragility": Claim("gain", "squad", READING, real_fragility.measure, real_fragility.tables),
+    "accuracy": Claim("accuracy", "svamp", real_accuracy.SETTINGS, real_accuracy.measure, real_accuracy.tables),
     "collapse": Claim("collapse", "squad", real_collapse.SETTINGS, real_collapse.measure, real_collapse.tables),
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 from copying_controls import CONTROLS, read_controls
 from real_runs import Arm, Bench
 
+from markov_cot.config.yaml_files import write_value
 from markov_cot.evaluation.statistics import compare_paired
 
 REWARD = Arm("reward", "by reward")
@@ -47,6 +48,14 @@ READING: dict[str, Any] = {
     "validation.every": 16,
 }
 """Changes to the recipe squad."""
+SHORT = "{problem}\n\nAnswer with a few words of the text."
+BASE_PROMPTS: dict[str, dict[str, str]] = {
+    "as trained": {},
+    "bare question": {"prompt.cot_prefix": ""},
+    "asked for few words": {"prompt.question": SHORT, "prompt.cot_prefix": ""},
+    "asked for few words, answer begun": {"prompt.question": SHORT},
+}
+"""What the base is asked, as changes to what the trained actor is."""
 CONTINUATION: dict[str, Any] = {
     "model.dtype": "bfloat16",
     "data.context_tokens": 100,
@@ -78,6 +87,7 @@ def measure_reading(bench: Bench, seed: int) -> dict[str, Any]:
     found = _measure(bench, seed, READING_ARMS, tuple(CONTROLS))
     reward = found[REWARD.name]
     reward["probe"] = bench.probe(reward["run"], "--test", "swap", "--test", "empty")
+    reward["best_base"] = _best_base(bench, reward["run"])
     return found
 
 
@@ -98,6 +108,27 @@ def _measure(bench: Bench, seed: int, arms: Sequence[Arm], pieces: Sequence[str]
             found[arm.name]["pieces"] = _pieces(bench, run, pieces)
         print(f"seed {seed}, {arm.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return found
+
+
+def _best_base(bench: Bench, run: str) -> dict[str, Any]:
+    """The untrained base under the prompt that is best for it on the validation split (F1), on the unseen items."""
+    path = bench.folder / "best_base.json"
+    if not path.is_file():
+        f1 = {name: _base(bench, run, name, "--split", "validation")["f1,line"]["mean"] for name in BASE_PROMPTS}
+        best = max(f1, key=lambda name: f1[name])
+        found = {"f1": f1, "best": best, "metrics": _base(bench, run, best, "--limit", str(bench.n))}
+        path.write_text(json.dumps(found), encoding="utf-8")
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def _base(bench: Bench, run: str, prompt: str, *words: str) -> dict[str, Any]:
+    """Metrics of the base, asked by a prompt of `BASE_PROMPTS`."""
+    sets = [word for key, text in BASE_PROMPTS[prompt].items() for word in ("--set", f"{key}={write_value(text)}")]
+    printed = bench.command("eval", "--run", run, "--checkpoint", "base", *words, *sets, "--json")
+    [task] = json.loads(printed)["markov_cot"].values()
+    metrics: dict[str, Any] = task["metrics"]
+    return metrics
 
 
 def _pieces(bench: Bench, run: str, names: Sequence[str]) -> dict[str, Any]:
@@ -137,12 +168,17 @@ def continuation_tables(seeds: Seeds) -> list[str]:
 
 
 def _readers(seeds: Seeds) -> str:
-    """The reader's ceiling and floor, which no training changes; runs of one reader have the same."""
-    reader = next(iter(seeds.values()))[REWARD.name]["reader"]
+    """The reader's ceiling and floor, and the base under its best prompt, which no training changes."""
+    of = next(iter(seeds.values()))[REWARD.name]
+    reader, base = of["reader"], of["best_base"]
+    tried = ", ".join(f"{name} {f1:.3f}" for name, f1 in base["f1"].items())
+    own = base["metrics"]
     return (
         f"The reader is right after a CoT that states the answer in {reader['reader/ceiling']:.3f} of cases "
         f"(log-prob {reader['reader/ceiling_logprob']:.2f}), after none in {reader['reader/floor']:.3f} "
-        f"({reader['reader/floor_logprob']:.2f})."
+        f"({reader['reader/floor_logprob']:.2f}). The base's best prompt is {base['best']} (validation F1: "
+        f"{tried}), with EM {own['exact_match,line']['mean']:.3f}, F1 {own['f1,line']['mean']:.3f} and log-prob "
+        f"{own['answer_logprob,none']['mean']:.3f} on the unseen items."
     )
 
 

@@ -19,6 +19,7 @@ from markov_cot.analysis.paraphrase import Paraphraser
 from markov_cot.analysis.readings import READINGS, ItemReadings, Reading, finite
 from markov_cot.analysis.units import CHARACTERS, Characters, Tokens, Units
 from markov_cot.config.schema import Config
+from markov_cot.data.copying import copied
 from markov_cot.data.problem import Problem
 from markov_cot.evaluation.answering import answer_from_cots
 from markov_cot.evaluation.evaluate import (
@@ -77,6 +78,8 @@ class Probed:
     """Graded."""
     blank: int
     """CoTs of white space alone."""
+    copied: float
+    """Mean share of a CoT's 4-grams of words that stand in the passage or the question."""
     lost_characters: float | None
     """Mean number of a CoT that does not come through to a reader of another tokenizer; None without such a reader."""
     texts: Mapping[int, tuple[str, ...]]
@@ -186,6 +189,7 @@ class _Probe:
             settings=self._settings,
             items=[row.graded(item.problem, extractor) for row, item in zip(rows, items, strict=True)],
             blank=sum(not "".join(self._pieces(row.cot)).strip() for row in rows),
+            copied=sum(self._copied(row.cot, item.problem) for row, item in zip(rows, items, strict=True)) / len(rows),
             lost_characters=self._readers.lost_characters([row.cot for row in rows]),
             texts={row.index: tuple(self._pieces(row.cot)) for row in rows if row.occluded},
         )
@@ -251,6 +255,9 @@ class _Probe:
     def _pieces(self, cot: Cot) -> list[str]:
         pieces: list[str] = self._subject.tokenizer.batch_decode([[token] for token in cot])
         return pieces
+
+    def _copied(self, cot: Cot, problem: Problem) -> float:
+        return copied(self._subject.tokenizer.decode(cot), problem)
 
     def _check_room(self, problems: Sequence[Problem], cots: Sequence[Cot]) -> None:
         """Random characters make more tokens of a text; what does not fit is the user's to know."""

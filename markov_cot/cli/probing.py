@@ -133,8 +133,11 @@ def _as_it_was(document: Mapping[str, Any]) -> str:
     """How its CoTs are read, and what they are worth unchanged."""
     original = document["original"]
     mode = "Markovian" if document["markovian"] else "Non-Markovian"
-    text = f"{mode}, read by {document['reader']}: answer log-prob {original['logprob']:.3f}"
-    return text if "accuracy" not in original else f"{text}, accuracy {_interval(original, 'accuracy')}"
+    parts = [f"answer log-prob {original['logprob']:.3f}"]
+    if "accuracy" in original:
+        parts.append(f"accuracy {_interval(original, 'accuracy')}")
+    parts.append(f"copied 4-grams {document['copied']:.3f}")
+    return f"{mode}, read by {document['reader']}: {', '.join(parts)}"
 
 
 def _interval(of: Mapping[str, Any], key: str) -> str:

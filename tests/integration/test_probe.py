@@ -90,6 +90,20 @@ def test_planted_effects_are_found(workplace: Path, cli: Cli, monkeypatch: pytes
     assert max(effects) > 5 * max(map(abs, talk)), "a digit of the result counts, the small talk does not"
 
 
+def test_copies_of_the_question_are_counted(workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from markov_cot.analysis.cots import CotWriter
+
+    def copies(self: Any, _: Any) -> dict[int, list[int]]:
+        encode, [first, *others] = self._runner._prompts.tokenizer, self._items
+        texts = {item.index: item.problem.question for item in others} | {first.index: "one and two and three"}
+        return {i: encode(text, add_special_tokens=False).input_ids for i, text in texts.items()}
+
+    monkeypatch.setattr(CotWriter, "cots", copies)
+    assert document(cli, "--test", "empty", "--n", "4")["copied"] == 0.75
+    code, out, err = cli("probe", "--run", "r", "--test", "empty", "--n", "4", "--examples", "0")
+    assert code == 0 and "copied 4-grams 0.750" in out, err
+
+
 def test_a_reader_that_ignores_the_cot_shows_no_effect(
     workplace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

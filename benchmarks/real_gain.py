@@ -44,7 +44,7 @@ READING: dict[str, Any] = {
     "optim.lr": 4e-4,
     "algorithm.kl_weight": 0.05,
     "alarms.action": "continue",
-    "steps": 48,
+    "steps": 80,
     "validation.every": 16,
 }
 """Changes to the recipe squad."""

@@ -44,18 +44,22 @@ def probe(folder: Path, run: str, against: str, n: int, reader: str | None, sett
 
 
 def table(probes: dict[int, dict[str, Any]]) -> str:
-    """Markdown: a row for each test and seed."""
+    """Markdown: a row for each test and seed, and one for the seeds' mean, with their lowest and highest value."""
     lines = ["| test | seed | Markovian | Non-Markovian | difference | p (Holm) |", "|---|---|---|---|---|---|"]
     tests = dict.fromkeys(test for found in probes.values() for test in found["against"]["differences"])
     for test in tests:
+        pooled: list[tuple[float, float, float]] = []
         for seed, found in probes.items():
             difference = found["against"]["differences"].get(test)
             if difference is None:
                 continue
-            cells = [interval(each["tests"][test]["overall"], "effect") for each in (found, found["against"])]
+            own, other = (each["tests"][test]["overall"] for each in (found, found["against"]))
             overall = difference["overall"]
-            cells += [interval(overall, "difference"), f"{overall['p_holm']:.2g}"]
-            lines.append(f"| {test} | {seed} | {' | '.join(cells)} |")
+            pooled.append((own["effect"], other["effect"], overall["difference"]))
+            cells = [interval(own, "effect"), interval(other, "effect"), interval(overall, "difference")]
+            lines.append(f"| {test} | {seed} | {' | '.join(cells)} | {overall['p_holm']:.2g} |")
+        if len(pooled) > 1:
+            lines.append(f"| {test} | mean | {' | '.join(map(spread, zip(*pooled, strict=True)))} | |")
     return "\n".join(lines)
 
 
@@ -68,6 +72,11 @@ def originals(probes: dict[int, dict[str, Any]]) -> str:
             accuracy = f"{original['accuracy']:.3f}" if "accuracy" in original else "-"
             lines.append(f"| {seed} | {mode} | {interval(original, 'logprob')} | {accuracy} |")
     return "\n".join(lines)
+
+
+def spread(values: tuple[float, ...]) -> str:
+    """Their mean, and the lowest and the highest."""
+    return f"{sum(values) / len(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})"
 
 
 def interval(of: dict[str, float], key: str) -> str:

@@ -13,9 +13,11 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from copying_controls import CONTROLS, read_controls
+from load_bearing import spread
 from real_runs import Arm, Bench
 
 from markov_cot.config.yaml_files import write_value
@@ -183,41 +185,49 @@ def _readers(seeds: Seeds) -> str:
 
 
 def gains(seeds: Seeds, task: str, arms: Sequence[Arm], metrics: Mapping[str, str]) -> str:
-    """A row for each arm and seed."""
+    """Markdown: a row for each arm and seed, and one for an arm's mean, with the seeds' extreme differences."""
     names = [*metrics.values(), "copied"]
-    lines = [f"| trained | seed | {' | '.join(names)} | difference of {names[0]}, p |", "|---" * (len(names) + 3) + "|"]
+    keys, primary = [*metrics, COPIED], next(iter(metrics))
+    lines = [f"| trained | seed | {' | '.join(names)} | difference of {names[0]} |", "|---" * (len(names) + 3) + "|"]
     for arm in arms:
-        for seed, of in seeds.items():
-            own = of[arm.name]["evaluation"]["markov_cot"][task]
-            keys = [*metrics, COPIED]
-            base, trained = own["against"]["metrics"], own["metrics"]
-            cells = [f"{base[key]['mean']:.3f} → {trained[key]['mean']:.3f}" if key in base else "-" for key in keys]
-            change = own["against"]["paired"][keys[0]]
+        tasks = {seed: of[arm.name]["evaluation"]["markov_cot"][task] for seed, of in seeds.items()}
+        for seed, own in tasks.items():
+            change = own["against"]["paired"][primary]
             p = "" if change["p_value"] is None else f", p = {change['p_value']:.2g}"
-            cells.append(f"{change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]{p}")
-            lines.append(f"| {arm.about} | {seed} | {' | '.join(cells)} |")
+            difference = f"{change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]{p}"
+            lines.append(f"| {arm.about} | {seed} | {' | '.join(_before_after([own], keys))} | {difference} |")
+        if len(tasks) > 1:
+            differences = tuple(own["against"]["paired"][primary]["difference"] for own in tasks.values())
+            cells = " | ".join(_before_after(list(tasks.values()), keys))
+            lines.append(f"| {arm.about} | mean | {cells} | {spread(differences)} |")
     return "\n".join(lines)
 
 
+def _before_after(tasks: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """Means of base and trained over evaluations of one task."""
+    cells = []
+    for key in keys:
+        base = [metrics[key]["mean"] for task in tasks if key in (metrics := task["against"]["metrics"])]
+        trained = [task["metrics"][key]["mean"] for task in tasks]
+        cells.append(f"{fmean(base):.3f} → {fmean(trained):.3f}" if base else "-")
+    return cells
+
+
 def _controls(seeds: Seeds) -> str:
-    """What the reader makes of other CoTs on the same items."""
-    lines = [
-        "| CoT | seed | right | log-prob | copied | trained less it, log-prob |",
-        "|---|---|---|---|---|---|",
-    ]
-    for seed, of in seeds.items():
-        for name, piece in of[REWARD.name]["pieces"].items():
-            less = piece["trained_less"]
-            interval = f"{less['difference']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
-            right = "-" if piece["accuracy"] is None else f"{piece['accuracy']:.3f}"
-            cells = f"{right} | {piece['logprob']:.3f} | {piece['copied']:.3f} | {interval}"
-            lines.append(f"| the passage's {name} | {seed} | {cells} |")
-        probe = of[REWARD.name].get("probe")
-        for test, about in (("swap", "of another question"), ("empty", "none")):
-            if probe and probe["tests"].get(test):
-                overall = probe["tests"][test]["overall"]
-                right = probe["original"]["accuracy"] - overall["accuracy_drop"]
-                effect = f"{overall['effect']:+.3f} [{overall['low']:+.3f}, {overall['high']:+.3f}]"
-                logprob = probe["original"]["logprob"] - overall["effect"]
-                lines.append(f"| {about} | {seed} | {right:.3f} | {logprob:.3f} | - | {effect} |")
+    """What the reader makes of other CoTs on the same items: means over the seeds, their extreme differences."""
+    lines = ["| CoT | right | log-prob | copied | log-prob of the trained less it |", "|---" * 5 + "|"]
+    rewarded = [of[REWARD.name] for of in seeds.values()]
+    for name in rewarded[0]["pieces"]:
+        pieces = [of["pieces"][name] for of in rewarded]
+        right = "-" if pieces[0]["accuracy"] is None else f"{fmean(piece['accuracy'] for piece in pieces):.3f}"
+        logprob, copies = (fmean(piece[key] for piece in pieces) for key in ("logprob", "copied"))
+        less = spread(tuple(piece["trained_less"]["difference"] for piece in pieces))
+        lines.append(f"| the passage's {name} | {right} | {logprob:.3f} | {copies:.3f} | {less} |")
+    for test, about in (("swap", "of another question"), ("empty", "none")):
+        probes = [(of["probe"]["original"], of["probe"]["tests"][test]["overall"]) for of in rewarded if "probe" in of]
+        if probes:
+            right = f"{fmean(own['accuracy'] - changed['accuracy_drop'] for own, changed in probes):.3f}"
+            logprob = fmean(own["logprob"] - changed["effect"] for own, changed in probes)
+            less = spread(tuple(changed["effect"] for _, changed in probes))
+            lines.append(f"| {about} | {right} | {logprob:.3f} | - | {less} |")
     return "\n".join(lines)

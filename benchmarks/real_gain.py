@@ -28,27 +28,7 @@ SHUFFLED = Arm("shuffled", "rewards shuffled", settings={"reward.function": "shu
 GOLD = Arm("gold", "taught the answers", by="gold")
 DEAR = Arm("dear", "copying dear", settings={"reward.copy_penalty": 1.0})
 READING_ARMS, CONTINUATION_ARMS = (REWARD, SHUFFLED, GOLD), (REWARD, DEAR)
-# Cut-off texts that begin with an answer, as a CoT of a few tokens is.
-READER_EXAMPLES = [
-    {"cot": ": 1889, when the tower in Paris was", "answer": "1889"},
-    {"cot": ': "the farmers"\n\nThis is', "answer": "the farmers"},
-    {"cot": ": Marie Curie\nThe prize of", "answer": "Marie Curie"},
-    {"cot": ": by about 40 percent (20", "answer": "40 percent"},
-    {"cot": ' "in the north of Italy", as', "answer": "the north of Italy"},
-    {"cot": ": to pay for the new bridge. It", "answer": "pay for the new bridge"},
-]
-READING: dict[str, Any] = {
-    "prompt.cot_prefix": "The answer is:",
-    "prompt.examples": READER_EXAMPLES,
-    "rollout.problems": 8,
-    "rollout.samples": 8,
-    "rollout.length": 10,
-    "optim.lr": 4e-4,
-    "algorithm.kl_weight": 0.05,
-    "alarms.action": "continue",
-    "steps": 80,
-    "validation.every": 16,
-}
+READING: dict[str, Any] = {"alarms.action": "continue"}
 """Changes to the recipe squad."""
 SHORT = "{problem}\n\nAnswer with a few words of the text."
 BASE_PROMPTS: dict[str, dict[str, str]] = {

@@ -2,7 +2,7 @@
 
     MARKOV_COT_DATA=... python benchmarks/real_model.py --model SMOLLM2 --claim gain --seeds 0 1 2 --out FOLDER
 
-gain            reading comprehension with free-text answers (recipe squad, with shorter CoTs), and its controls
+gain            reading comprehension with free-text answers (recipe squad), and its controls
 continuation    Wikipedia (recipe wiki, made smaller): informativeness, and copies of the passage beside it
 fragility       Markovian against Non-Markovian runs of the gain, and what other readers make of the CoTs
 accuracy        word problems (SVAMP), where the reward rises and accuracy does not: by which tokens

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from markov_cot.config.loading import code_to_repeat
+from markov_cot.config.prompt import is_template
 from markov_cot.config.schema import Checkpoint, Config
+from markov_cot.config.yaml_files import write_value
 
 NAME, MODULE = "markov-cot", "markov_cot"
 
@@ -83,10 +85,22 @@ def _folders(config: Config, *names: str) -> dict[str, str]:
 
 def assign(settings: Mapping[str, Any]) -> list[str]:
     """The options that set these settings, as words of a command."""
-    return [word for key, value in settings.items() for word in ("--set", f"{key}={_text(value)}")]
+    return [word for key, value in settings.items() for text in _assignments(key, value) for word in ("--set", text)]
+
+
+def _assignments(key: str, value: Any) -> list[str]:
+    if is_template(key) and isinstance(value, Mapping):  # a template is text as it stands, so one for each kind
+        return [f"{key}=null", *(each for kind, text in value.items() for each in _assignments(f"{key}.{kind}", text))]
+    return [f"{key}={_text(value)}"]
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
+    """As short as it reads back to the same; text of one line stands as it is."""
+    if isinstance(value, str) and len(value.splitlines()) <= 1 and value[:1] not in ('"', "'"):
+        return value
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
         return f"[{','.join(map(_text, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return write_value(value)

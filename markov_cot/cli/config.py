@@ -41,15 +41,21 @@ def config_command(recipe: str | None, as_json: bool) -> None:
 
 def _lines(each: Heading | Setting) -> list[str]:
     """A setting or the head of a group as lines of YAML."""
+    import textwrap
+
     from markov_cot.config.setting_list import Setting
-    from markov_cot.config.yaml_files import write_value
+    from markov_cot.config.yaml_files import write_value, write_yaml
 
     *groups, name = each.key.split(".")
     indent = "  " * len(groups)
     if not isinstance(each, Setting):
         return ["", *_comment(each.meaning, indent), f"{indent}{name}:"]
     kind = f"{each.meaning} [{each.type}; default {write_value(each.default)}]"
-    return [*_comment(kind, indent), f"{indent}{name}: {write_value(each.value)}"]
+    line = f"{indent}{name}: {write_value(each.value)}"
+    if len(line) <= WIDTH or not each.value or not isinstance(each.value, (dict, list)):
+        return [*_comment(kind, indent), line]
+    block = write_yaml({name: each.value}, WIDTH - len(indent))
+    return [*_comment(kind, indent), *textwrap.indent(block, indent).splitlines()]
 
 
 def _comment(text: str, indent: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markov_cot.checkpoints.checkpoint import BEST
 from markov_cot.cli.again import beside_python, diagnose, look_at, train_again, train_on
 from markov_cot.cli.alarm_lines import way_back
-from markov_cot.config.loading import flatten
+from markov_cot.config.loading import by_key
 from markov_cot.evaluation.validation import Score
 from markov_cot.training.options import resolve_config
 from markov_cot.training.trainer import Trainer, TrainResult
@@ -54,7 +54,7 @@ def by_reward(trainer: Trainer) -> str:
     """The command that continues a warm start by reward, on the same data and with the same prompts."""
     config, best = trainer.session.config, trainer.state.folder.with_name(BEST)
     usual, _ = resolve_config(None, {"data.dataset": config.data.dataset, "model.name": config.model.name})
-    before, now = (flatten(each.model_dump(mode="json")) for each in (usual, config))
+    before, now = (by_key(each.model_dump(mode="json")) for each in (usual, config))
     changes = {key: now[key] for key in now if key.startswith(SHAPES_COTS) and now[key] != before[key]}
     return train_on(config, best if best.exists() else trainer.state.folder, changes)
 

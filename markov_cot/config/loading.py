@@ -57,7 +57,9 @@ def set_value(values: dict[str, Any], key: str, value: Any, where: str = "") -> 
     """Set one setting, by its key with dots, in nested mappings. `where` names the source in the message."""
     *groups, last = key.strip().split(".")
     for group in groups:
-        inner = values.setdefault(group, {})
+        if values.get(group) is None:
+            values[group] = {}
+        inner = values[group]
         if not isinstance(inner, dict):
             raise UserError(f"{where or key}: {group} is a setting, not a group")
         values = inner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from markov_cot.config.loading import RECIPES, build_config, flatten, read_recipe, recipe_names
+from markov_cot.config.loading import RECIPES, build_config, by_key, read_recipe, recipe_names
 from markov_cot.config.yaml_files import packaged_folder
 
 
@@ -29,8 +29,8 @@ def list_recipes() -> list[Recipe]:
 
 
 def _describe(name: str, base: str | None) -> Recipe:
-    before = _settings(base) if base else flatten(build_config({}, "defaults").model_dump(mode="json"))
-    changes = {key: value for key, value in _settings(name).items() if value != before[key]}
+    before = _settings(read_recipe(base) if base else {})
+    changes = {key: value for key, value in _settings(read_recipe(name)).items() if value != before[key]}
     first = (packaged_folder(*RECIPES) / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
     return Recipe(name, first.removeprefix("#").strip(), base, changes)
 
@@ -40,5 +40,5 @@ def _base(name: str, names: list[str]) -> str | None:
     return max((each for each in names if name.startswith(f"{each}-")), key=len, default=None)
 
 
-def _settings(name: str) -> dict[str, Any]:
-    return flatten(build_config(read_recipe(name), f"recipe {name}").model_dump(mode="json"))
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    return by_key(build_config(values, "recipe").model_dump(mode="json"))

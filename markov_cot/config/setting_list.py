@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from markov_cot.config.base import Named
 from markov_cot.config.schema import Config
@@ -60,8 +61,8 @@ def _walk(group: BaseModel, defaults: BaseModel, prefix: str) -> Iterator[Headin
             continue
         yield Setting(
             key=prefix + name,
-            value=_plain(value),
-            default=_plain(default),
+            value=to_jsonable_python(value),
+            default=to_jsonable_python(default),
             type=_in_words(field.annotation, field.metadata),
             choices=_choices(field.annotation, field.metadata),
             meaning=_meaning(type(group), name),
@@ -75,10 +76,6 @@ def _meaning(group: type[BaseModel], name: str) -> str:
         if name in fields and (text := fields[name].description):
             return " ".join(text.split())
     return ""
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _choices(annotation: Any, metadata: list[Any]) -> list[str] | None:

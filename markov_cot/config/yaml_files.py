@@ -49,11 +49,7 @@ class _QuickLoader(_Quick):  # type: ignore[misc]  # libyaml's, ten times as fas
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts text in quotes that the loader would read as a number."""
-
-
-class _LineDumper(_Dumper):
-    """Keeps text that has several lines on one."""
+    """Puts text in quotes that the loader would read as a number, and text of several lines on one."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """The text; in double quotes, which write line breaks as escapes, where it has any."""
@@ -62,7 +58,7 @@ class _LineDumper(_Dumper):
         return node
 
 
-_LineDumper.add_representer(str, _LineDumper.represent_text)
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 for _yaml in (_Loader, _QuickLoader, _Dumper):
@@ -116,11 +112,11 @@ def write_value(value: Any) -> str:
     >>> write_value([4, 4]), write_value("3e-5"), write_value(None), write_value(["two\\nlines"])
     ('[4, 4]', "'3e-5'", 'null', '["two\\\\nlines"]')
     """
-    text: str = yaml.dump(value, Dumper=_LineDumper, default_flow_style=True, width=float("inf"))
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
     return text.splitlines()[0]
 
 
-def write_yaml(value: Any) -> str:
-    """`value` as YAML that `read_yaml` reads back to the same."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False)
+def write_yaml(value: Any, width: int = 80) -> str:
+    """`value` as YAML that `read_yaml` reads back to the same; long texts are broken after `width` columns."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=width)
     return text

@@ -13,7 +13,7 @@ import pytest
 
 from markov_cot.checkpoints.run_lock import RunLock
 from markov_cot.cli.main import main
-from markov_cot.config.loading import build_config, flatten, read_recipe, recipe_names
+from markov_cot.config.loading import build_config, by_key, flatten, read_recipe, recipe_names
 from markov_cot.config.recipes import list_recipes
 from markov_cot.config.schema import Config
 from markov_cot.config.setting_list import list_settings
@@ -119,8 +119,8 @@ def test_every_recipe_is_listed_with_what_it_changes(capsys: pytest.CaptureFixtu
 
 def test_a_recipe_is_its_base_with_its_changes() -> None:
     for recipe in list_recipes():
-        base = flatten(build_config(read_recipe(recipe.base) if recipe.base else {}, "base").model_dump(mode="json"))
-        own = flatten(build_config(read_recipe(recipe.name), "own").model_dump(mode="json"))
+        base = by_key(build_config(read_recipe(recipe.base) if recipe.base else {}, "base").model_dump(mode="json"))
+        own = by_key(build_config(read_recipe(recipe.name), "own").model_dump(mode="json"))
         assert base | recipe.changes == own
 
 

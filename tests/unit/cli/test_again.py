@@ -45,3 +45,19 @@ def test_folders_that_are_not_the_usual_ones_are_named() -> None:
 def test_values_are_written_as_yaml_reads_them() -> None:
     command = again.train_from("r", Config(), "adapter_2", {"optim.lr": 2e-5, "rollout.samples": 24})
     assert command.endswith("--checkpoint adapter_2 --accept-changes --set optim.lr=2e-05 --set rollout.samples=24")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2e-5, "2e-05"),
+        (0.00012345678, "0.00012345678"),
+        ("two words", "two words"),
+        ("two\nlines", '"two\\nlines"'),
+        (["mine:copied"], "[mine:copied]"),
+        (None, "null"),
+        ([{"cot": "a", "answer": "b"}], "[{answer: b, cot: a}]"),
+    ],
+)
+def test_a_value_as_a_word_of_a_command(value: object, text: str) -> None:
+    assert again.assign({"some.key": value}) == ["--set", f"some.key={text}"]

@@ -25,7 +25,8 @@ from markov_cot.evaluation.statistics import compare_paired
 
 REWARD = Arm("reward", "by reward")
 SHUFFLED = Arm("shuffled", "rewards shuffled", settings={"reward.function": "shuffled_reward:shuffled"})
-GOLD = Arm("gold", "taught the answers", by="gold")
+GOLD = Arm("gold", "taught the answers", by="gold", settings={"sft.steps": 40})
+"""As many questions as by reward: 80 steps of 8, and 40 batches of 16."""
 DEAR = Arm("dear", "copying dear", settings={"reward.copy_penalty": 1.0})
 READING_ARMS, CONTINUATION_ARMS = (REWARD, SHUFFLED, GOLD), (REWARD, DEAR)
 READING: dict[str, Any] = {"alarms.action": "continue"}

@@ -44,12 +44,13 @@ def of_share(mean: float, n: int) -> Share:
 
 
 def rows(seeds: Seeds) -> dict[str, list[Share]]:
-    """What is drawn, from the top: a share for each seed."""
+    """What is drawn, from the top: a share for each seed. An arm that was not trained yet is left out."""
+    arms = [arm for arm in ARMS if all(arm.name in of for of in seeds.values())]
 
     def tasks(arm: Arm) -> list[dict[str, Any]]:
         return [of[arm.name]["evaluation"]["markov_cot"]["squad"] for of in seeds.values()]
 
-    trained = {arm.about: [of_measure(task["metrics"][EXACT]) for task in tasks(arm)] for arm in ARMS}
+    trained = {arm.about: [of_measure(task["metrics"][EXACT]) for task in tasks(arm)] for arm in arms}
     base = [of_measure(tasks(REWARD)[0]["against"]["metrics"][EXACT])]
     controls = [of[REWARD.name] for of in seeds.values()]
     probes = [each["probe"] for each in controls]

@@ -44,13 +44,12 @@ def of_share(mean: float, n: int) -> Share:
 
 
 def rows(seeds: Seeds) -> dict[str, list[Share]]:
-    """What is drawn, from the top: a share for each seed. An arm that was not trained yet is left out."""
-    arms = [arm for arm in ARMS if all(arm.name in of for of in seeds.values())]
+    """What is drawn, from the top: a share for each seed that was trained so far."""
 
     def tasks(arm: Arm) -> list[dict[str, Any]]:
-        return [of[arm.name]["evaluation"]["markov_cot"]["squad"] for of in seeds.values()]
+        return [of[arm.name]["evaluation"]["markov_cot"]["squad"] for of in seeds.values() if arm.name in of]
 
-    trained = {arm.about: [of_measure(task["metrics"][EXACT]) for task in tasks(arm)] for arm in arms}
+    trained = {arm.about: [of_measure(task["metrics"][EXACT]) for task in tasks(arm)] for arm in ARMS}
     base = [of_measure(tasks(REWARD)[0]["against"]["metrics"][EXACT])]
     controls = [of[REWARD.name] for of in seeds.values()]
     probes = [each["probe"] for each in controls]

@@ -17,7 +17,6 @@ from markov_cot.algorithms.losses import Counts, LossTerms, Weights
 from markov_cot.cli.quiet import quiet_libraries
 from markov_cot.config.loading import build_config, read_recipe
 from markov_cot.config.schema import Config
-from markov_cot.models.logprobs import score_cots
 from markov_cot.tracking.metrics import policy_metrics, sampler_metrics
 from markov_cot.training.collector import Experience
 from markov_cot.training.reinforcement import Reinforcement
@@ -47,21 +46,20 @@ class PublishedMistake(Updater):
         counts: Counts,
         old: OldLogps,
     ) -> tuple[LossTerms, dict[str, Tensor]]:
-        algorithm, (hidden_BLd, answers_BAd) = self.config.algorithm, leaves
+        clip, (hidden_BLd, answers_BAd) = self.config.algorithm.clip, leaves
+        scores = self._scores(data, index_B, hidden_BLd, weights)
         reward_B = self._actor_reward(data, index_B, answers_BAd)
-        reference_BLd, cot_BL = data.reference_BLd[index_B - data.first], data.rollouts.cot_BL[index_B]
-        scores = score_cots(self.policy, hidden_BLd, reference_BLd, cot_BL, algorithm.kl)
-        advantage_B, sigma_B = data.advantages.advantage_B[index_B], data.advantages.sigma_B[index_B]
-        loss_B = published_loss(scores.logp_BL, scores.reference_logp_BL, advantage_B, algorithm.clip)
+        advantages = data.advantages.take(index_B)
+        loss_B = published_loss(scores.logp_BL, scores.reference_logp_BL, advantages.advantage_B, clip)
         zero = loss_B.new_zeros(())
         terms = LossTerms(
             policy=loss_B.sum() / counts.total,
             kl=zero,
-            actor_reward=-(reward_B / sigma_B).sum() / counts.total,
+            actor_reward=-(reward_B / advantages.sigma_B).sum() / counts.total,
             entropy=zero,
         )
         old_logp_BL, sampler_logp_BL = old.of(index_B, scores.logp_BL), data.rollouts.behaviour_logp_BL[index_B]
-        metrics = policy_metrics(scores, old_logp_BL, algorithm.clip)
+        metrics = policy_metrics(scores, old_logp_BL, clip)
         return terms, metrics | sampler_metrics(old_logp_BL, sampler_logp_BL, None, 0.0)
 
 

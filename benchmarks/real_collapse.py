@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from collapses import judge
@@ -40,17 +41,23 @@ def measure(bench: Bench, seed: int) -> dict[str, Any]:
         rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
         held_out = [row[key] for row in rows if (key := f"eval/{DATASET}/answer_logprob") in row]
         verdict = judge(run, DATASET)
-        rollbacks = sum("rollback" in line for line in (run / "alarms.jsonl").read_text("utf-8").splitlines())
         found[arm.name] = {
             "steps": rows[-1]["step"],
             "held_out": held_out,
             "onset": verdict.onset,
             "by": verdict.by,
             "critical": verdict.critical and [verdict.critical.step, verdict.critical.alarm],
-            "rollbacks": rollbacks,
+            "rollbacks": rollbacks(run) if arm is RESCUED else 0,
         }
         print(f"seed {seed}, {arm.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return found
+
+
+def rollbacks(run: Path) -> int:
+    """How often a run went back: by each critical alarm, but for one that ended it."""
+    rows = map(json.loads, (run / "alarms.jsonl").read_text("utf-8").splitlines())
+    went = {row["rollbacks"] for row in rows if row["level"] == "critical"}
+    return len(went) - (not (run / "summary.json").is_file())
 
 
 def tables(seeds: Seeds) -> list[str]:

@@ -52,7 +52,7 @@ def _lines(each: Heading | Setting) -> list[str]:
         return ["", *_comment(each.meaning, indent), f"{indent}{name}:"]
     kind = f"{each.meaning} [{each.type}; default {write_value(each.default)}]"
     line = f"{indent}{name}: {write_value(each.value)}"
-    if len(line) <= WIDTH or not each.value or not isinstance(each.value, (dict, list)):
+    if len(line) <= WIDTH or not isinstance(each.value, (dict, list)):
         return [*_comment(kind, indent), line]
     block = write_yaml({name: each.value}, WIDTH - len(indent))
     return [*_comment(kind, indent), *textwrap.indent(block, indent).splitlines()]

@@ -113,7 +113,8 @@ def write_value(value: Any) -> str:
     ('[4, 4]', "'3e-5'", 'null', '["two\\\\nlines"]')
     """
     text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
-    return text.splitlines()[0]
+    # PyYAML ends a text that stands alone by a line of three dots.
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def write_yaml(value: Any, width: int = 80) -> str:

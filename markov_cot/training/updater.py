@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from markov_cot.algorithms.losses import Counts, LossTerms, Weights, importance_weight, loss_terms, policy_loss_of
+from markov_cot.algorithms.types import CotScores
 from markov_cot.config.schema import Config
 from markov_cot.distributed.process_group import ALONE, Processes
 from markov_cot.distributed.sharding import Sharding
@@ -221,14 +222,7 @@ class Updater:
     ) -> tuple[LossTerms, dict[str, Tensor]]:
         """Loss terms and metrics of some sequences, from their part of the roots."""
         hidden_BLd, *answers_BAd = leaves
-        scores = score_cots(
-            self.policy,
-            hidden_BLd,
-            data.reference_BLd[index_B - data.first],
-            data.rollouts.cot_BL[index_B],
-            self.config.algorithm.kl,
-            entropy_grad=weights.entropy > 0,
-        )
+        scores = self._scores(data, index_B, hidden_BLd, weights)
         actor_reward_B = self._actor_reward(data, index_B, answers_BAd[0]) if answers_BAd else None
         advantages, cap = data.advantages.take(index_B), self.config.algorithm.importance_cap
         old_logp_BL, sampler_logp_BL = old.of(index_B, scores.logp_BL), data.rollouts.behaviour_logp_BL[index_B]
@@ -238,6 +232,16 @@ class Updater:
         )
         metrics = policy_metrics(scores, old_logp_BL, self.config.algorithm.clip)
         return terms, metrics | sampler_metrics(old_logp_BL, sampler_logp_BL, weight_BL, cap)
+
+    def _scores(self, data: Experience, index_B: Tensor, hidden_BLd: Tensor, weights: Weights) -> CotScores:
+        return score_cots(
+            self.policy,
+            hidden_BLd,
+            data.reference_BLd[index_B - data.first],
+            data.rollouts.cot_BL[index_B],
+            self.config.algorithm.kl,
+            entropy_grad=weights.entropy > 0,
+        )
 
     def _actor_reward(self, data: Experience, index_B: Tensor, hidden_BAd: Tensor) -> Tensor:
         answers = [data.answers[i - data.first] for i in index_B.tolist()]

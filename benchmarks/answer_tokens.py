@@ -3,10 +3,10 @@
     python benchmarks/answer_tokens.py runs/NAME
 
 For a run that `markov-cot eval` has evaluated against its base. A reward is a mean over an answer's tokens, the newline
-that ends it among them; where it rises and accuracy does not, this shows which tokens it rose by: the first,
-which decides, those after it, or the newline, which is known once the answer is. Beside them, the trained CoTs of other
-questions with other answers: what they gain, too, is about no question. Printed as Markdown, nats, with the standard
-error over the items.
+that ends it among them; where it rises and accuracy does not, this shows which tokens it rose by: the first that is not
+a mere space, which decides, those after it, the newline, which is known once the answer is, or the space. Beside them,
+the trained CoTs of other questions with other answers: what they gain, too, is about no question. Printed as Markdown,
+nats, with the standard error over the items.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from run_reader import RunReader, open_reader
 
@@ -26,9 +27,10 @@ BATCH = 16
 BASE = "base"
 Cots = Mapping[int, list[int]]
 """By the item's place in the test split, as token ids."""
-PLACES = ("first", "later", "newline", "all")
+PLACES = ("space", "first", "later", "newline", "all")
 Items = list[dict[str, float]]
-"""By place within the answer, nats; an answer of one token has no later ones."""
+"""By place within the answer, nats. An answer of one token has no later ones, and only some tokenizers write the space
+before an answer as a token of its own."""
 
 
 def stored_cots(run: Path) -> tuple[Cots, Cots]:
@@ -68,25 +70,29 @@ def measure(run: Path) -> dict[str, Items]:
 
 
 def tokens(reader: RunReader, cots: Cots) -> Items:
-    """Of each item, the log-prob of its answer's first token, the mean of those after it, the newline's, and of all."""
+    """Of each item, the log-prob of its answer's tokens by place: a mean where there are several."""
     items = list(cots)
     found: Items = []
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
-        reading = reader.readers.read([reader.test[i] for i in part], [cots[i] for i in part])
-        found += [_places(logp_A.tolist()) for logp_A in reading.scores.logps]
+        problems = [reader.test[i] for i in part]
+        reading = reader.readers.read(problems, [cots[i] for i in part])
+        for problem, logp_A in zip(problems, reading.scores.logps, strict=True):
+            found.append(places(reader.written_answer(problem), logp_A.tolist()))
     return found
 
 
-def _places(logps: Sequence[float]) -> dict[str, float]:
-    *stated, newline = logps
-    later = stated[1:]
-    return {
-        "first": stated[0],
-        **({"later": sum(later) / len(later)} if later else {}),
-        "newline": newline,
-        "all": sum(logps) / len(logps),
+def places(written: Sequence[str], logps: Sequence[float]) -> dict[str, float]:
+    """Of an answer's tokens, newline included, the log-probs by place."""
+    spaces = 1 if len(written) > 2 and written[0].isspace() else 0
+    parts = {
+        "space": logps[:spaces],
+        "first": logps[spaces : spaces + 1],
+        "later": logps[spaces + 1 : -1],
+        "newline": logps[-1:],
+        "all": logps,
     }
+    return {name: fmean(part) for name, part in parts.items() if part}
 
 
 def table(sides: Mapping[str, Items]) -> str:

@@ -29,6 +29,7 @@ class RunReader:
 
     config: Config
     policy: Policy
+    prompts: Prompts
     readers: Readers
     test: Sequence[Problem]
     """In the order of the split, which evaluations number items by."""
@@ -37,6 +38,11 @@ class RunReader:
         """Return a text's tokens."""
         ids: list[int] = self.policy.tokenizer(text, add_special_tokens=False).input_ids
         return ids
+
+    def written_answer(self, problem: Problem) -> list[str]:
+        """Return the text of each token of a problem's answer, as readers are asked for it."""
+        ids = self.prompts.answer_context(problem, []).answer_ids
+        return [self.policy.tokenizer.decode([i]) for i in ids]
 
 
 def open_reader(folder: Path) -> RunReader:
@@ -47,4 +53,4 @@ def open_reader(folder: Path) -> RunReader:
     prompts = Prompts(policy.tokenizer, config.prompt, vocabulary=policy.vocabulary)
     models = load_reader_models(config, policy)
     readers = make_readers(config.reward, policy, prompts, FixedBudget(BUDGET), models).for_base()
-    return RunReader(config, policy, readers, load(config.data, policy.tokenizer).test)
+    return RunReader(config, policy, prompts, readers, load(config.data, policy.tokenizer).test)

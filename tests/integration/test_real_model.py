@@ -67,6 +67,19 @@ def test_the_answers_tokens_side_by_side(script: Script) -> None:
     assert "| later |" not in table, "answers of one token have none"
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ([" ", "1", "9", "\n"], {"space": -1.0, "first": -2.0, "later": -3.0, "newline": -4.0, "all": -2.5}),
+        ([" the", " end", "s", "\n"], {"first": -1.0, "later": -2.5, "newline": -4.0, "all": -2.5}),
+        ([" B", "\n"], {"first": -1.0, "newline": -2.0, "all": -1.5}),
+    ],
+)
+def test_places_within_an_answer(script: Script, written: list[str], expected: dict[str, float]) -> None:
+    logps = [-1.0, -2.0, -3.0, -4.0][: len(written)]
+    assert script("answer_tokens").places(written, logps) == expected
+
+
 @pytest.fixture
 def bench(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Commands]:
     """A bench that trains nothing, and the commands that it would have given."""

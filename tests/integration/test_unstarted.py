@@ -55,10 +55,19 @@ def test_too_few_steps_to_profile_are_refused_before_anything_is_made(capsys: py
     assert cli("train", "--run", "p4", "--profile", "--steps", "5", *SMALL) == 0
 
 
-@pytest.mark.parametrize("place", ["__init__", "_open_tracker", "_validate", "step"])
+TOO_SMALL, FULL = UserError("the smallest part does not fit"), OSError(28, "No space left")
+
+
 @pytest.mark.parametrize(
-    ("error", "code"),
-    [(UserError("the smallest part does not fit"), 2), (OSError(28, "No space left"), 2), (KeyboardInterrupt(), 130)],
+    ("place", "error", "code"),
+    [
+        ("__init__", TOO_SMALL, 2),
+        ("_open_tracker", FULL, 2),
+        ("_open_tracker", KeyboardInterrupt(), 130),
+        ("_validate", TOO_SMALL, 2),
+        ("step", FULL, 2),
+        ("step", KeyboardInterrupt(), 130),
+    ],
 )
 def test_a_start_that_fails_at_any_point_leaves_the_name_free(place: str, error: BaseException, code: int) -> None:
     """From the making of the folders to the end of the first step."""

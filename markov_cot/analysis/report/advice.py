@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markov_cot.analysis.report.held_out import ACCURACY
+from markov_cot.analysis.report.held_out import ACCURACY, LOGPROB
 from markov_cot.analysis.report.sources import Columns, Source
 from markov_cot.evaluation.runs import held_out_key
 from markov_cot.evaluation.statistics import detectable_effect, mean_and_stderr
@@ -99,6 +99,17 @@ def _reader_hears_nothing(facts: Facts) -> Values | None:
     if ceiling is None or floor is None or ceiling - floor >= 0.5:
         return None
     return {"reader/ceiling_logprob": ceiling, "reader/floor_logprob": floor}
+
+
+def _below_floor(facts: Facts) -> Values | None:
+    key, floor = held_out_key(facts.columns), facts.first("reader/floor_logprob")
+    if key is None or floor is None:
+        return None
+    scores = facts.columns.get(f"{key.rpartition('/')[0]}/{LOGPROB}", {})
+    last = max(scores, default=0)
+    if not last or scores[last] >= floor:
+        return None
+    return {"answer_logprob at the last validation": scores[last], "reader/floor_logprob": floor}
 
 
 def _dead_groups(facts: Facts) -> Values | None:
@@ -254,6 +265,13 @@ RULES = (
         _reader_hears_nothing,
         "A stated answer is hardly more probable to the reader than one after no CoT at all.",
         "Change what the reader is shown (prompt.answer, prompt.examples) before anything else.",
+    ),
+    Rule(
+        "below_floor",
+        _below_floor,
+        "The reader does better with no CoT than with the trained ones: what was gained may be that they mislead less.",
+        "Compare with no CoT and with another question's (markov-cot probe --test empty --test swap). Where the base "
+        "hardly ever states the answer (cot/answer_in_cot), begin with easier problems, or with sft on CoTs that do.",
     ),
     Rule(
         "dead_groups",

@@ -49,6 +49,11 @@ CASES = {
         {"reader/ceiling_logprob": -1.0, "reader/floor_logprob": -1.49},
         {"reader/ceiling_logprob": -1.0, "reader/floor_logprob": -1.5},
     ),
+    # The last of them counts.
+    "below_floor": Case(
+        {"reader/floor_logprob": -1.4, "eval/arithmetic/answer_logprob": ramp(-1.0, -1.41)},
+        {"reader/floor_logprob": -1.4, "eval/arithmetic/answer_logprob": ramp(-1.9, -1.4)},
+    ),
     "dead_groups": Case(
         {"reward/zero_variance_groups": ramp(0, 4.1)},
         {"reward/zero_variance_groups": ramp(8, 4.0)},

@@ -1,7 +1,7 @@
 """When the reward rises and accuracy does not: by which tokens of the answer, and is it about the question?
 
 Word problems (SVAMP), on which a small model is hardly ever right. Beside the run with the default prompts, one as the
-recipe squad has it: short CoTs that are begun so that they state an answer, and a reader that is shown such CoTs.
+recipe squad has it: short CoTs, begun as answers are, and a reader that is shown such CoTs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CUT_OFF = [
 ]
 SHORT = Arm(
     "short",
-    "by reward, short CoTs that state an answer",
+    "by reward, short CoTs begun as answers",
     settings={
         "rollout.problems": 8,
         "rollout.length": 10,

@@ -13,23 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from collapses import judge
-from real_gain import READING, Seeds
+from real_gain import Seeds
 from real_runs import Arm, Bench
 
 PUBLISHED = Arm("published", "published PPO", by="published")
 RESCUED = Arm("rescued", "published PPO, rollback", by="published", settings={"alarms.action": "rollback"})
 RIGHT = Arm("right", "right ratio", settings={"algorithm.loss": "ppo"})
 ARMS = (PUBLISHED, RESCUED, RIGHT)
-SETTINGS: dict[str, Any] = READING | {
+SETTINGS: dict[str, Any] = {
+    "alarms.action": "continue",
     "reward.reader": "actor",
     "algorithm.actor_reward_weight": 1.0,
     "algorithm.kl_weight": 0.0,
-    "rollout.problems": 2,
-    "steps": 80,
+    "rollout.problems": 1,
+    "rollout.samples": 8,
+    "rollout.length": 10,
+    "optim.lr": 4e-3,
+    "steps": 30,
     "validation.every": 10,
-    "checkpoint.every": 5,
+    "validation.problems": 24,
+    "validation.final_problems": 24,
+    "validation.reader_check": 0,
+    "checkpoint.every": 3,
 }
-DATASET = "squad"
+"""Changes to the recipe svamp. One question a step, as published, and the rate of collapses/published-ppo.yaml."""
+DATASET = "svamp"
 
 
 def measure(bench: Bench, seed: int) -> dict[str, Any]:

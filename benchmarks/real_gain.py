@@ -40,18 +40,17 @@ BASE_PROMPTS: dict[str, dict[str, str]] = {
 }
 """What the base is asked, as changes to what the trained actor is."""
 CONTINUATION: dict[str, Any] = {
-    "model.dtype": "bfloat16",
-    "data.context_tokens": 100,
-    "data.target_tokens": 50,
-    "rollout.problems": 4,
+    "data.context_tokens": 60,
+    "data.target_tokens": 30,
+    "rollout.problems": 2,
     "rollout.samples": 8,
-    "rollout.length": 50,
-    "optim.lr": 5e-4,
+    "rollout.length": 20,
+    "optim.lr": 1e-3,
     "alarms.action": "continue",
-    "steps": 60,
-    "validation.every": 20,
-    "validation.problems": 50,
-    "validation.final_problems": 50,
+    "steps": 24,
+    "validation.every": 8,
+    "validation.problems": 32,
+    "validation.final_problems": 32,
 }
 """Changes to the recipe wiki."""
 ANSWERS = {

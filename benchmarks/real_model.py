@@ -57,7 +57,7 @@ CLAIMS = {
     "continuation": Claim("continuation", "wiki", CONTINUATION, measure_continuation, continuation_tables),
     "fragility": Claim("gain", "squad", READING, real_fragility.measure, real_fragility.tables),
     "accuracy": Claim("accuracy", "svamp", real_accuracy.SETTINGS, real_accuracy.measure, real_accuracy.tables),
-    "collapse": Claim("collapse", "squad", real_collapse.SETTINGS, real_collapse.measure, real_collapse.tables),
+    "collapse": Claim("collapse", "svamp", real_collapse.SETTINGS, real_collapse.measure, real_collapse.tables),
 }
 
 

@@ -1,8 +1,8 @@
 """Is a Markovian run's CoT the more load-bearing one, and do other models follow it?
 
-The Markovian runs are those of the gain. Beside each, one whose reader sees passage and question too. Both are probed
-on the same items, and the Markovian run's CoTs are read by two other models: a copy of the base that was taught the
-answers (the gain's run of seed 0), and one whose layers' matrices are rounded to 4 bits.
+The Markovian runs are those of the continuation. Beside each, one whose reader sees the passage too. Both are probed on
+the same items, and the Markovian run's CoTs are read by two other models: a copy of the base that was fine-tuned on how
+passages go on, and one whose layers' matrices are rounded to 4 bits.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 
 from coarse_copy import save_coarse_copy
 from load_bearing import originals, table
-from real_gain import GOLD, REWARD, Seeds
+from real_gain import REWARD, Seeds
 from real_runs import Arm, Bench
 
 from markov_cot.analysis.perturbations import FAMILIES
 
 OPEN = Arm("open", "reader sees the passage", settings={"prompt.markovian": False})
+TAUGHT = Arm("taught", "taught how passages go on", by="gold", settings={"sft.steps": 10, "sft.batch": 8})
 TESTS = (*FAMILIES, "empty", "swap")
 READERS = ("taught", "coarse")
 
@@ -40,7 +41,7 @@ def measure(bench: Bench, seed: int) -> dict[str, Any]:
 def _other_readers(bench: Bench) -> list[str]:
     taught, coarse = (bench.folder / name for name in READERS)
     if not (taught / "config.json").is_file():
-        bench.command("export", "--run", bench.train(GOLD, 0), "--merge", str(taught))
+        bench.command("export", "--run", bench.train(TAUGHT, 0), "--merge", str(taught))
     save_coarse_copy(bench.settings["model.name"], coarse)
     return [str(taught), str(coarse)]
 
@@ -61,7 +62,8 @@ def _transfer(seeds: Seeds) -> str:
         rho = {each["readers"][1]: each for each in found["spearman"] if each["readers"][0] == own}
         for name, reader in found["readers"].items():
             start, last = reader["answer_logprob"][0], reader["informativeness"][-1]
-            correlation = f"{rho[name]['rho']:.2f} [{rho[name]['low']:.2f}, {rho[name]['high']:.2f}]"
+            same = rho.get(name)
+            correlation = f"{same['rho']:.2f} [{same['low']:.2f}, {same['high']:.2f}]" if same else "-"
             cells = f"{start['mean']:.3f} | {last['mean']:+.3f} [{last['low']:+.3f}, {last['high']:+.3f}]"
-            lines.append(f"| {name} | {seed} | {cells} | {correlation if name in rho else '-'} |")
+            lines.append(f"| {name} | {seed} | {cells} | {correlation} |")
     return "\n".join(lines)

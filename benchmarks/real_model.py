@@ -4,7 +4,7 @@
 
 gain            reading comprehension with free-text answers (recipe squad), and its controls
 continuation    Wikipedia (recipe wiki, made smaller): informativeness, and copies of the passage beside it
-fragility       Markovian against Non-Markovian runs of the gain, and what other readers make of the CoTs
+fragility       Markovian against Non-Markovian runs of the continuation, and what other readers make of the CoTs
 accuracy        word problems (SVAMP), where the reward rises and accuracy does not: by which tokens
 collapse        the published PPO, the same with rollback, and with the right ratio
 
@@ -55,7 +55,7 @@ class Claim:
 CLAIMS = {
     "gain": Claim("gain", "squad", READING, measure_reading, reading_tables),
     "continuation": Claim("continuation", "wiki", CONTINUATION, measure_continuation, continuation_tables),
-    "fragility": Claim("gain", "squad", READING, real_fragility.measure, real_fragility.tables),
+    "fragility": Claim("continuation", "wiki", CONTINUATION, real_fragility.measure, real_fragility.tables),
     "accuracy": Claim("accuracy", "svamp", real_accuracy.SETTINGS, real_accuracy.measure, real_accuracy.tables),
     "collapse": Claim("collapse", "svamp", real_collapse.SETTINGS, real_collapse.measure, real_collapse.tables),
 }

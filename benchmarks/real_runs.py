@@ -114,11 +114,17 @@ class Bench:
 
 
 def write_gold_rows(path: Path, recipe: str, settings: Mapping[str, Any]) -> None:
-    """The training split with each true answer as the CoT."""
+    """The training split with each true answer as the CoT. A passage that goes on is its own question."""
     config = build_config(apply(read_recipe(recipe), settings), recipe)
     problems = load(config.data, load_tokenizer(config.model)).train
     rows = (
-        {"passage": p.passage, "question": p.question, "answer": list(p.accepted), "cot": f" {p.answer}"}
+        {
+            "passage": p.passage if p.question else "",
+            "question": p.question or p.passage,
+            "answer": list(p.accepted),
+            "cot": f" {p.answer}",
+            "kind": "text",
+        }
         for p in problems
     )
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -11,12 +11,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from collapses import judge
 from real_gain import Seeds
 from real_runs import Arm, Bench
 
@@ -55,14 +53,15 @@ def measure(bench: Bench, seed: int) -> dict[str, Any]:
         rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
         held_out = [row[key] for row in rows if (key := f"eval/{DATASET}/answer_logprob") in row]
         steps = [row for row in rows if GROUP in row]
-        critical = judge(run, DATASET).critical
+        alarms = map(json.loads, (run / "alarms.jsonl").read_text("utf-8").splitlines())
+        critical = [alarm for alarm in alarms if alarm["level"] == "critical"]
         found[arm.name] = {
             "held_out": held_out,
             "group_std": _ends([row[GROUP] for row in steps]),
             "kl": _ends([row["policy/kl"] for row in steps]),
             "onset": onset([row[GROUP] for row in steps]),
-            "critical": critical and [critical.step, critical.alarm],
-            "rollbacks": rollbacks(run) if arm is RESCUED else 0,
+            "critical": [critical[0]["step"], critical[0]["alarm"]] if critical else None,
+            "rollbacks": rollbacks(critical, ended=(run / "summary.json").is_file()) if arm is RESCUED else 0,
         }
         print(f"seed {seed}, {arm.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return found
@@ -79,11 +78,9 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values[:WINDOW]), fmean(values[-WINDOW:])
 
 
-def rollbacks(run: Path) -> int:
-    """How often a run went back: by each critical alarm, but for one that ended it."""
-    rows = map(json.loads, (run / "alarms.jsonl").read_text("utf-8").splitlines())
-    went = {row["rollbacks"] for row in rows if row["level"] == "critical"}
-    return len(went) - (not (run / "summary.json").is_file())
+def rollbacks(critical: Sequence[Mapping[str, Any]], *, ended: bool) -> int:
+    """How often a run went back: by each critical alarm, but for one that cut it off."""
+    return len({alarm["rollbacks"] for alarm in critical}) - (not ended)
 
 
 def tables(seeds: Seeds) -> list[str]:

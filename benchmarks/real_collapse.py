@@ -1,22 +1,26 @@
 """Does the published PPO collapse a real model, when do the alarms say so, and what helps?
 
 The published loss with the published reader (the actor) and no KL term; the same with `alarms.action: rollback`; and
-the same settings with the right ratio, as `algorithm.loss: ppo` has it. The reader is trained, too, and may come to
-answer without the CoT: then the reward is as it was, and all CoTs of a question are worth the same. So the onset is the
-first step at which the deviation of a group's rewards, a mean over 5 steps, is under a quarter of that of the first 5.
+the same settings with the right ratio, as `algorithm.loss: ppo` has it. A reader that is trained too comes to answer
+without the CoT, and the reward hides what becomes of it. So a run counts as collapsed at the first validation whose
+greedy CoTs together hold under a third of the different words (of two letters or more) that they held at first.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from real_gain import Seeds
 from real_runs import Arm, Bench
+
+from markov_cot.tracking.step_files import kept_steps, read_step, validation_folder
 
 PUBLISHED = Arm("published", "published PPO", by="published")
 RESCUED = Arm("rescued", "published PPO, rollback", by="published", settings={"alarms.action": "rollback"})
@@ -41,7 +45,10 @@ SETTINGS: dict[str, Any] = {
 """Changes to the recipe svamp. One question a step, as published, and the rate of collapses/published-ppo.yaml."""
 DATASET = "svamp"
 GROUP = "reward/group_std"
-WINDOW, FALL = 5, 0.25
+WINDOW = 5
+"""Steps at the start and at the end that a figure is a mean of."""
+FALL = 1 / 3
+"""What is left of the words."""
 
 
 def measure(bench: Bench, seed: int) -> dict[str, Any]:
@@ -59,7 +66,8 @@ def measure(bench: Bench, seed: int) -> dict[str, Any]:
             "held_out": held_out,
             "group_std": _ends([row[GROUP] for row in steps]),
             "kl": _ends([row["policy/kl"] for row in steps]),
-            "onset": onset([row[GROUP] for row in steps]),
+            "words": (words := _words(validation_folder(run))),
+            "onset": next((step for step, n in words.items() if n < FALL * words[0]), None),
             "critical": [critical[0]["step"], critical[0]["alarm"]] if critical else None,
             "rollbacks": rollbacks(critical, ended=(run / "summary.json").is_file()) if arm is RESCUED else 0,
         }
@@ -67,11 +75,10 @@ def measure(bench: Bench, seed: int) -> dict[str, Any]:
     return found
 
 
-def onset(group_std: Sequence[float]) -> int | None:
-    """The step, from 1, at which CoTs have come to be worth the same."""
-    start = fmean(group_std[:WINDOW])
-    means = ((last, fmean(group_std[last - WINDOW : last])) for last in range(WINDOW, len(group_std) + 1))
-    return next((last for last, mean in means if mean < FALL * start), None)
+def _words(validations: Path) -> dict[int, int]:
+    """By validation, how many different words its CoTs hold."""
+    cots = {step: " ".join(row["cot"] for row in read_step(validations, step)) for step in kept_steps(validations)}
+    return {step: len(set(re.findall("[a-z]{2,}", text.lower()))) for step, text in cots.items()}
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
@@ -86,7 +93,7 @@ def rollbacks(critical: Sequence[Mapping[str, Any]], *, ended: bool) -> int:
 def tables(seeds: Seeds) -> list[str]:
     """Markdown: a row for each kind of run and seed."""
     names = ("trained", "seed", "deviation in a group, nats", "KL", "held-out log-prob: first, best, last")
-    names += ("onset", "first critical alarm", "rollbacks")
+    names += ("words in held-out CoTs", "collapsed at", "first critical alarm", "rollbacks")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for arm in ARMS:
         for seed, of in seeds.items():
@@ -94,6 +101,7 @@ def tables(seeds: Seeds) -> list[str]:
             deviation, kl = (f"{run[key][0]:.3f} → {run[key][1]:.3f}" for key in ("group_std", "kl"))
             scores = ", ".join(f"{x:.2f}" for x in (run["held_out"][0], max(run["held_out"]), run["held_out"][-1]))
             critical = "{} ({})".format(*run["critical"]) if run["critical"] else "-"
-            cells = (arm.about, seed, deviation, kl, scores, run["onset"] or "-", critical, run["rollbacks"])
+            kept = " → ".join(map(str, run["words"].values()))
+            cells = (arm.about, seed, deviation, kl, scores, kept, run["onset"] or "-", critical, run["rollbacks"])
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return ["\n".join(lines)]

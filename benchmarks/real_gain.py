@@ -29,7 +29,7 @@ GOLD = Arm("gold", "taught the answers", by="gold", settings={"sft.steps": 40})
 """As many questions as by reward: 80 steps of 8, and 40 batches of 16."""
 DEAR = Arm("dear", "copying dear", settings={"reward.copy_penalty": 1.0})
 READING_ARMS, CONTINUATION_ARMS = (REWARD, SHUFFLED, GOLD), (REWARD, DEAR)
-READING: dict[str, Any] = {"alarms.action": "continue"}
+READING: dict[str, Any] = {"alarms.action": "continue", "model.dtype": "bfloat16"}
 """Changes to the recipe squad."""
 SHORT = "{problem}\n\nAnswer with a few words of the text."
 BASE_PROMPTS: dict[str, dict[str, str]] = {

@@ -23,7 +23,9 @@ from typing import Any
 import torch
 from measure import DTYPES, LORA, Work, synchronize, work_arguments, work_of
 
-MATRIX_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+MATRIX_SIZES = {"cpu": (256, 1024, 2048), "cuda": (4096, 8192)}
+LONG = 0.05
+"""Seconds of a product beyond which larger ones are no faster."""
 STREAM_BYTES = 1 << 30
 """Far more than any cache."""
 REPEATS = 5
@@ -195,6 +197,8 @@ def measured_flops(dtype: torch.dtype, device: torch.device) -> float:
         out = torch.empty_like(left)
         seconds = best_seconds(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), device)
         rates.append(MULTIPLY_ADD * n**3 / seconds)
+        if seconds > LONG:
+            break
     return max(rates)
 
 

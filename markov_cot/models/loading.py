@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
 import re
 import warnings
@@ -21,12 +22,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.pytorch_utils import Conv1D
 
 from markov_cot.config.schema import Lora, Model
+from markov_cot.models.linear import HAS_BFLOAT16, HAS_ONEDNN
 from markov_cot.models.lora import leave_out_unfit, use_adapted_linear
 from markov_cot.models.source import check_source, check_tokenizer
 from markov_cot.models.source import resolve_source as resolve_source
 from markov_cot.utils.errors import UserError
 from markov_cot.utils.hub_access import Access, transport_errors
 from markov_cot.utils.text import first_line
+
+logger = logging.getLogger(__name__)
 
 _FINGERPRINT_VALUES = 64
 # A damaged file can make transformers raise nearly anything.
@@ -61,6 +65,8 @@ def load_base(
     source = check_source(config.name)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     options["dtype"] = dtype or base_dtype(config, device)
+    if options["dtype"] == torch.bfloat16 and device.type == "cpu" and HAS_ONEDNN and not HAS_BFLOAT16:
+        logger.warning("this processor has no bfloat16 products; model.dtype=float32 is several times faster here")
     options |= _revision_option(config)
     if config.four_bit:
         options |= _four_bit_options(device)

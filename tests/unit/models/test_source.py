@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from markov_cot.config.schema import Model
+from markov_cot.models import loading
 from markov_cot.models.loading import load_base, load_tokenizer
 from markov_cot.models.source import NANO, check_source, resolve_source
 from markov_cot.utils.errors import UserError
@@ -171,3 +172,15 @@ def test_finite_weights_of_any_size_are_let_pass(folder: Path) -> None:
     tensors[NORM][:2] = torch.tensor([largest, -largest])
     save_file(tensors, folder / WEIGHTS, {"format": "pt"})
     assert load_base(Model(name=str(folder)), CPU) is not None
+
+
+@pytest.mark.parametrize(("has_bfloat16", "lines"), [(True, 0), (False, 1)])
+def test_a_processor_without_bfloat16_is_said_to_be_slow(
+    has_bfloat16: bool, lines: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loading, "HAS_ONEDNN", True)
+    monkeypatch.setattr(loading, "HAS_BFLOAT16", has_bfloat16)
+    load_base(Model(dtype="bfloat16"), CPU)
+    assert sum("model.dtype=float32 is several times faster" in message for message in caplog.messages) == lines
+    load_base(Model(dtype="float32"), CPU)
+    assert len(caplog.messages) == lines

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -60,22 +60,21 @@ def measure(bench: Bench, seed: int) -> dict[str, Any]:
         rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
         held_out = [row[key] for row in rows if (key := f"eval/{DATASET}/answer_logprob") in row]
         steps = [row for row in rows if GROUP in row]
-        alarms = map(json.loads, (run / "alarms.jsonl").read_text("utf-8").splitlines())
-        critical = [alarm for alarm in alarms if alarm["level"] == "critical"]
+        critical = _critical(run)
         found[arm.name] = {
             "held_out": held_out,
             "group_std": _ends([row[GROUP] for row in steps]),
             "kl": _ends([row["policy/kl"] for row in steps]),
-            "words": (words := _words(validation_folder(run))),
-            "onset": next((step for step, n in words.items() if n < FALL * words[0]), None),
+            "words": (kept := words(validation_folder(run))),
+            "onset": next((step for step, n in kept.items() if n < FALL * kept[0]), None),
             "critical": [critical[0]["step"], critical[0]["alarm"]] if critical else None,
-            "rollbacks": rollbacks(critical, ended=(run / "summary.json").is_file()) if arm is RESCUED else 0,
+            "rollbacks": rollbacks(run) if arm is RESCUED else 0,
         }
         print(f"seed {seed}, {arm.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return found
 
 
-def _words(validations: Path) -> dict[int, int]:
+def words(validations: Path) -> dict[int, int]:
     """By validation, how many different words its CoTs hold."""
     cots = {step: " ".join(row["cot"] for row in read_step(validations, step)) for step in kept_steps(validations)}
     return {step: len(set(re.findall("[a-z]{2,}", text.lower()))) for step, text in cots.items()}
@@ -85,9 +84,15 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values[:WINDOW]), fmean(values[-WINDOW:])
 
 
-def rollbacks(critical: Sequence[Mapping[str, Any]], *, ended: bool) -> int:
-    """How often a run went back: by each critical alarm, but for one that cut it off."""
-    return len({alarm["rollbacks"] for alarm in critical}) - (not ended)
+def rollbacks(run: Path) -> int:
+    """How often a run went back: by each critical alarm, but for one that ended it."""
+    return len({alarm["rollbacks"] for alarm in _critical(run)}) - (not (run / "summary.json").is_file())
+
+
+def _critical(run: Path) -> list[dict[str, Any]]:
+    """Its critical alarms, in order; those of steps that it went back over, too."""
+    rows = map(json.loads, (run / "alarms.jsonl").read_text("utf-8").splitlines())
+    return [row for row in rows if row["level"] == "critical"]
 
 
 def tables(seeds: Seeds) -> list[str]:

@@ -114,7 +114,7 @@ class Bench:
 
 
 def write_gold_rows(path: Path, recipe: str, settings: Mapping[str, Any]) -> None:
-    """The training split with each true answer as the CoT. A passage that goes on is its own question."""
+    """The training split of texts, with each true answer as the CoT. A passage to be continued is its own question."""
     config = build_config(apply(read_recipe(recipe), settings), recipe)
     problems = load(config.data, load_tokenizer(config.model)).train
     rows = (

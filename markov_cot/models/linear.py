@@ -30,8 +30,8 @@ HAS_ONEDNN = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 HAS_BFLOAT16 = HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-"""Whether oneDNN takes bfloat16 weights here, which needs AVX-512. Without it a product of them takes four to ten times
-as long as in float32."""
+"""Whether oneDNN takes bfloat16 weights here, which needs AVX-512. Without it a product of them takes about four
+times as long as in float32."""
 CPU_INFO = Path("/proc/cpuinfo")
 PACKED_DTYPES = (torch.float32, torch.bfloat16) if HAS_BFLOAT16 else (torch.float32,)
 NARROW_DTYPES = (torch.bfloat16, torch.float16)

@@ -14,6 +14,7 @@ import torch
 
 from markov_cot.config.loading import build_config, read_recipe
 from markov_cot.data.problem import Problem
+from markov_cot.tracking.step_files import StepFiles
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 Script = Callable[[str], ModuleType]
@@ -145,3 +146,11 @@ def test_rollbacks_are_counted_by_what_brought_them_about(script: Script, tmp_pa
     assert rollbacks(tmp_path) == 1, "the last one ended the run, which has no summary"
     (tmp_path / "summary.json").touch()
     assert rollbacks(tmp_path) == 2
+
+
+def test_words_of_validations(script: Script, tmp_path: Path) -> None:
+    """Different ones, whatever their case; single letters and digits are none."""
+    files = StepFiles(tmp_path, 0)
+    files.write(0, [{"cot": "The vase had 18 roses"}, {"cot": "the roses, a vase"}])
+    files.write(10, [{"cot": "1\n\n2 a"}, {"cot": "7878"}])
+    assert script("real_collapse").words(tmp_path) == {0: 4, 10: 0}

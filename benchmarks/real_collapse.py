@@ -1,9 +1,10 @@
 """Does the published PPO collapse a real model, when do the alarms say so, and what helps?
 
-The published loss with the published reader (the actor) and no KL term; the same with `alarms.action: rollback`; and
-the same settings with the right ratio, as `algorithm.loss: ppo` has it. A reader that is trained too comes to answer
-without the CoT, and the reward hides what becomes of it. So a run counts as collapsed at the first validation whose
-greedy CoTs together hold under a third of the different words (of two letters or more) that they held at first.
+The published loss with the published reader (the actor) and no KL term; the same with `alarms.action: rollback`; the
+same settings with the right ratio, as `algorithm.loss: ppo` has it; and those with the usual KL term. A reader that is
+trained too comes to answer without the CoT, and the reward hides what becomes of it. So a run counts as collapsed at
+the first validation whose greedy CoTs together hold under a third of the different words (of two letters or more) that
+they held at first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from markov_cot.tracking.step_files import kept_steps, read_step, validation_fol
 PUBLISHED = Arm("published", "published PPO", by="published")
 RESCUED = Arm("rescued", "published PPO, rollback", by="published", settings={"alarms.action": "rollback"})
 RIGHT = Arm("right", "right ratio", settings={"algorithm.loss": "ppo"})
-ARMS = (PUBLISHED, RESCUED, RIGHT)
+HELD = Arm("held", "right ratio, KL term", settings={"algorithm.loss": "ppo", "algorithm.kl_weight": 0.1})
+ARMS = (PUBLISHED, RESCUED, RIGHT, HELD)
 SETTINGS: dict[str, Any] = {
     "alarms.action": "continue",
     "reward.reader": "actor",

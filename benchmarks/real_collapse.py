@@ -26,7 +26,7 @@ from markov_cot.tracking.step_files import kept_steps, read_step, validation_fol
 PUBLISHED = Arm("published", "published PPO", by="published")
 RESCUED = Arm("rescued", "published PPO, rollback", by="published", settings={"alarms.action": "rollback"})
 RIGHT = Arm("right", "right ratio", settings={"algorithm.loss": "ppo"})
-HELD = Arm("held", "right ratio, KL term", settings={"algorithm.loss": "ppo", "algorithm.kl_weight": 0.1})
+HELD = Arm("held", "right ratio, KL term", settings={**RIGHT.settings, "algorithm.kl_weight": 0.1})
 ARMS = (PUBLISHED, RESCUED, RIGHT, HELD)
 SETTINGS: dict[str, Any] = {
     "alarms.action": "continue",
